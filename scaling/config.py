@@ -1,0 +1,504 @@
+"""RunConfig: everything that defines one run, closed and frozen, and the run_id that it hashes to.
+
+Defaults are the hex recipe of the quickstart study. A field that can change a value in the curve is scientific and
+enters the run_id; `resources`, `tracking` and `stop` do not (a longer run extends a shorter one).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from scaling.ladder import LADDER
+from scaling.schema import InputError, did_you_mean
+
+
+def _no_text_numbers(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError(f"wants a number, not {value!r}")
+    return value
+
+
+# Text never becomes a number silently: '5' in quotes is a mistake, not five.
+Int = Annotated[int, BeforeValidator(_no_text_numbers)]
+Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
+
+
+class Part(BaseModel):
+    """A part of a RunConfig. A changed default bumps VERSION, which is hashed, so that old ids keep their meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    VERSION: ClassVar[int] = 1
+
+
+class BaseRecipe(Part):
+    """How a base model is made: demonstrations first with every step written, then with the habit of leaping."""
+
+    iterations: Int = Field(600, ge=0)
+    leaping_iterations: Int = Field(100, ge=0)
+    batch_size: Int = Field(64, ge=1)
+    value_share: Float = Field(0.65, ge=0, le=1)
+    """Probability that a value is written after an operation in the leaping phase."""
+    matrix_learning_rate: Float = Field(0.02, gt=0)
+    """Muon, for matrices."""
+    other_learning_rate: Float = Field(5e-3, gt=0)
+    """AdamW, for embeddings, norms and biases."""
+
+
+class ModelConfig(Part):
+    """The policy: a rung of the ladder, made by recipe, or a transformers folder."""
+
+    size: str | None = None
+    path: str | None = None
+    """A transformers folder; its content enters the run_id, not its place."""
+    base_seed: Int | None = Field(None, ge=0)
+    """Seed of the base model; null = the run's own seed, so that seeds are independent from the start."""
+    base: BaseRecipe = BaseRecipe()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.size is None) == (self.path is None):
+            raise ValueError("give exactly one of size (a rung of the ladder) and path (a transformers folder)")
+        if self.size is not None and self.size not in LADDER:
+            raise ValueError(
+                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}."
+                f"{did_you_mean(self.size, LADDER)}"
+            )
+        return self
+
+
+class HexChainConfig(Part):
+    """Chains of + - * modulo 16; with modulus 10 and noise .3 the noisy variant."""
+
+    name: Literal["hex_chain"] = "hex_chain"
+    modulus: Literal[16, 10] = 16
+    noise: Float = Field(0.0, ge=0, le=1)
+    """Share of demonstrations with a duplicated or wrong step."""
+
+
+TaskConfig = HexChainConfig
+
+
+class DataConfig(Part):
+    prompts_per_step: Int = Field(16, ge=1)
+    prompts_unique: Int | None = Field(None, ge=1)
+    """Distinct prompts (U); null = no repeats."""
+    reuse_factor: Float | None = Field(None, ge=1)
+    """tau = D / U; resolved to prompts_unique against the stop when a study is planned."""
+    pass_order: Literal["same", "shuffled"] = "shuffled"
+
+
+class GrpoConfig(Part):
+    """Group-normalised outcome reward (DeepSeekMath, arXiv 2402.03300), sample standard deviation."""
+
+    type: Literal["grpo"] = "grpo"
+
+
+class PapoConfig(Part):
+    """Outcome part plus a process part normalised among the correct responses (arXiv 2603.26535)."""
+
+    type: Literal["papo"] = "papo"
+    process_weight: Float = Field(0.6, ge=0)
+    """lambda; 0.6 keeps correct responses above wrong ones up to a group size of 16 (bound .693)."""
+
+
+class FullnormConfig(Part):
+    """The ablation of PAPO that normalises the process score over the whole group."""
+
+    type: Literal["fullnorm"] = "fullnorm"
+    process_weight: Float = Field(0.6, ge=0)
+
+
+AlgorithmConfig = Annotated[GrpoConfig | PapoConfig | FullnormConfig, Field(discriminator="type")]
+
+
+class LossConfig(Part):
+    clip_low: Float = Field(0.2, ge=0, le=1)
+    clip_high: Float = Field(0.2, ge=0)
+    dual_clip: Float | None = Field(None, gt=1)
+    """Bound on the loss of a negative advantage; null = off."""
+    kl_weight: Float = Field(0.0, ge=0)
+    """beta of a k3 penalty against the base model."""
+    aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    updates_per_batch: Int = Field(1, ge=1)
+    """Optimizer updates per rollout batch; the batch is cut into as many mini-batches of whole groups."""
+
+
+class RolloutConfig(Part):
+    group_size: Int = Field(16, ge=1)
+    temperature: Float = Field(1.0, gt=0)
+    max_new_tokens: Int | None = Field(None, ge=1)
+    """null = what the task declares (1.5 times a careful solution of its hardest level)."""
+
+
+class OptimizerConfig(Part):
+    learning_rate: Float = Field(5e-4, gt=0)
+    beta1: Float = Field(0.9, ge=0, lt=1)
+    beta2: Float = Field(0.95, ge=0, lt=1)
+    weight_decay: Float = Field(0.0, ge=0)
+    gradient_clip: Float = Field(1.0, gt=0)
+    warmup_steps: Int = Field(5, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up; linear and cosine fall to 0 at stop.steps, which then enters the run_id."""
+
+
+class EvaluationConfig(Part):
+    """When and how the held-out problems are tried. The steps never depend on where a run stops."""
+
+    problems: Int = Field(512, ge=1)
+    samples: Int = Field(1, ge=1)
+    temperature: Float = Field(1.0, gt=0)
+    every: Int | None = Field(None, ge=1)
+    """Evaluate at every k-th step; null = by ratio."""
+    ratio: Float | None = Field(None, gt=1)
+    """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
+
+    @model_validator(mode="after")
+    def _one_rule(self):
+        if self.every is not None and self.ratio is not None:
+            raise ValueError("give one of every and ratio, not both")
+        return self
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is an evaluation step: 0, and multiples of `every` or ceil(ratio ** j)."""
+        if step == 0:
+            return True
+        if self.every is not None:
+            return step % self.every == 0
+        ratio, power = self.ratio or 1.5, 1.0
+        while power <= step - 1:  # the first power above step - 1 decides whether its ceiling is step
+            power *= ratio
+        return power <= step
+
+
+class StopConfig(Part):
+    """Where a run stops: at the first limit that it reaches."""
+
+    steps: Int | None = Field(None, ge=1)
+    prompts: Int | None = Field(None, ge=1)
+    train_flops: Float | None = Field(None, gt=0)
+    wall_seconds: Float | None = Field(None, gt=0)
+
+    def reached(self, *, step: int, prompts_seen: int, train_flops: float, wall_seconds: float = 0.0) -> bool:
+        pairs = [
+            (self.steps, step),
+            (self.prompts, prompts_seen),
+            (self.train_flops, train_flops),
+            (self.wall_seconds, wall_seconds),
+        ]
+        return any(limit is not None and value >= limit for limit, value in pairs)
+
+
+class RunStop(StopConfig):
+    """The stop of a run, and the planned stops of shorter cells that are read off it."""
+
+    also_evaluate: tuple[StopConfig, ...] = ()
+    """The run is also evaluated at the first step at or past each of these."""
+
+    @model_validator(mode="after")
+    def _some_limit(self):
+        if all(getattr(self, name) is None for name in StopConfig.model_fields):
+            raise ValueError(f"give at least one of {', '.join(StopConfig.model_fields)}")
+        return self
+
+
+class ResourcesConfig(Part):
+    """How a run is executed; nothing here may change a value in the curve beyond rounding."""
+
+    engine: Literal["native", "hf"] = "native"
+    forward: Literal["shared_prefix", "plain"] = "shared_prefix"
+    threads: Int = Field(1, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    micro_batch: Int | None = Field(None, ge=1)
+    """Sequences per forward and backward pass; null = the whole mini-batch."""
+    checkpoint_steps: Int = Field(10, ge=1)
+    checkpoint_minutes: Float = Field(5.0, gt=0)
+    keep_final: bool = True
+    """Keep the final checkpoint; without it a finished run cannot be extended."""
+
+
+class TrackingConfig(Part):
+    mlflow: bool = True
+    """Mirror the curve to MLflow."""
+
+
+class RunConfig(Part):
+    """One run, whole. See `run_id` for what of it is science."""
+
+    name: str | None = None
+    model: ModelConfig
+    task: TaskConfig = HexChainConfig()
+    data: DataConfig = DataConfig()
+    algorithm: AlgorithmConfig = GrpoConfig()
+    loss: LossConfig = LossConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    stop: RunStop = RunStop(steps=60)
+    resources: ResourcesConfig = ResourcesConfig()
+    tracking: TrackingConfig = TrackingConfig()
+    seed: Int = Field(0, ge=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, values: Any) -> Any:
+        """`model: xs` means `model: {size: xs}`; `algorithm: papo` means `algorithm: {type: papo}`."""
+        if isinstance(values, dict):
+            values = dict(values)
+            for part, key in (("model", "size"), ("algorithm", "type"), ("task", "name")):
+                if isinstance(values.get(part), str):
+                    values[part] = {key: values[part]}
+        return values
+
+    @model_validator(mode="after")
+    def _consistent(self):
+        if self.data.reuse_factor is not None and self.data.prompts_unique is None:
+            if self.stop.steps is None and self.stop.prompts is None:
+                raise ValueError("data.reuse_factor needs stop.steps or stop.prompts to say how many prompts are unique")
+        if self.optimizer.schedule != "constant" and self.stop.steps is None:
+            raise ValueError(f"optimizer.schedule {self.optimizer.schedule!r} needs stop.steps")
+        if self.data.prompts_per_step % self.loss.updates_per_batch:
+            raise ValueError(
+                f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
+                f"data.prompts_per_step {self.data.prompts_per_step}"
+            )
+        return self
+
+    @property
+    def base_seed(self) -> int:
+        return self.seed if self.model.base_seed is None else self.model.base_seed
+
+
+SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
+
+
+def _delta(part: Part) -> dict[str, Any]:
+    """Fields that differ from their defaults, the key of a union and the version where it is not the first."""
+    values: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, Part):
+            value = _delta(value)
+            if value:
+                values[name] = value
+        elif value != field.default or name in ("type", "name"):
+            values[name] = value
+    if part.VERSION != 1:
+        values["version"] = part.VERSION
+    return values
+
+
+def hash12(value: Any) -> str:
+    """12 hex digits of sha256 over canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _hash_files(folder: Path) -> str:
+    files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
+    if not any(p.name == "config.json" for p in files) or len(files) < 2:
+        raise InputError(f"model.path: {folder} is not a transformers folder (config.json and weights).")
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def base_recipe(config: RunConfig) -> dict[str, Any]:
+    """What a base model is made from: task, size, base seed and recipe. Its hash names the artefact."""
+    return {
+        "task": _delta(config.task),
+        "size": config.model.size,
+        "base_seed": config.base_seed,
+        "recipe": _delta(config.model.base),
+    }
+
+
+def base_id(config: RunConfig) -> str:
+    """Name of the base model's artefact: hash of its recipe, known before it exists."""
+    return hash12(base_recipe(config))
+
+
+def run_id(config: RunConfig) -> str:
+    """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
+
+    A model enters by recipe or, given as a path, by content; data by the number of distinct prompts, never by tau.
+    """
+    config = resolve(config)
+    science = {name: _delta(part) if isinstance(part := getattr(config, name), Part) else part for name in SCIENCE}
+    dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
+    if config.model.path is None:
+        science["model"] = {**base_recipe(config), **dtype}
+    else:
+        science["model"] = {"content": _hash_files(Path(config.model.path)), **dtype}
+    if config.optimizer.schedule != "constant":
+        science["horizon"] = config.stop.steps
+    return hash12(science)
+
+
+def planned_prompts(config: RunConfig) -> int | None:
+    """D: prompts that the stop allows, where it says so in steps or prompts."""
+    limits = [
+        limit
+        for limit in (
+            config.stop.steps and config.stop.steps * config.data.prompts_per_step,
+            config.stop.prompts,
+        )
+        if limit
+    ]
+    return min(limits, default=None)
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Resolve tau against the stop: U = D / tau. Raises InputError where they contradict each other.
+
+    The result has `prompts_unique` and no `reuse_factor`.
+    """
+    data = config.data
+    if data.reuse_factor is None:
+        return config
+    prompts, tau = planned_prompts(config), data.reuse_factor
+    if prompts is not None:
+        exact = prompts / tau
+        if data.prompts_unique is not None and data.prompts_unique != round(exact):
+            raise InputError(
+                f"data: prompts_unique {data.prompts_unique} contradicts D = {prompts} prompts "
+                f"at reuse_factor {tau:g}: {prompts} / {tau:g} = {exact:g}; give two of the three."
+            )
+        if abs(exact - round(exact)) > 1e-9 or exact < 1:
+            raise InputError(
+                f"data.reuse_factor: {prompts} prompts / {tau:g} = {exact:g} is not a whole number of distinct "
+                f"prompts; choose a reuse_factor that divides {prompts}."
+            )
+        unique = None if tau == 1 else round(exact)
+    else:
+        unique = data.prompts_unique
+    changed = data.model_copy(update={"prompts_unique": unique, "reuse_factor": None})
+    return config.model_copy(update={"data": changed})
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a YAML 1.2 file (5e-4 is a number, `no` is a word). Duplicate keys, empty and broken files: InputError."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}).") from None
+    try:
+        value = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" line {mark.line + 1}" if mark else ""
+        problem = str(getattr(error, "problem", None) or str(error).splitlines()[0])
+        raise InputError(f"{path.name}:{place} is not valid YAML: {' '.join(problem.split())}.") from None
+    if value is None:
+        raise InputError(f"{path.name}: the file is empty.")
+    if not isinstance(value, dict):
+        raise InputError(f"{path.name}: wants keys and values at the top, not a {type(value).__name__}.")
+    return value
+
+
+def field_part(path: tuple[str | int, ...]) -> tuple[str, list[str]]:
+    """The config class that the dotted path's parent names, and its field names: for error messages."""
+    part: Any = RunConfig
+    for key in path:
+        field = getattr(part, "model_fields", {}).get(key)
+        if field is None:
+            break
+        classes = [c for c in (field.annotation, *get_args(field.annotation)) if hasattr(c, "model_fields")]
+        if not classes:
+            break
+        part = classes[0]
+    return part.__name__, list(part.model_fields)
+
+
+def parse_config(values: Any, where: str) -> RunConfig:
+    """A RunConfig from plain values. Raises InputError, one line, naming `where`, the key and what is legal."""
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    # An unknown key explains a missing one: tell it first.
+    details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
+    first = details[0]
+    # Keys that pydantic puts into the path of a union are not in the file.
+    path = tuple(key for key in first["loc"] if key not in ("grpo", "papo", "fullnorm"))
+    dotted = ".".join(map(str, path))
+    if first["type"] == "extra_forbidden":
+        union = next((key for key in first["loc"] if key in ("grpo", "papo", "fullnorm")), None)
+        classes = {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}
+        if union:
+            name, fields = classes[str(union)].__name__, list(classes[str(union)].model_fields)
+        else:
+            name, fields = field_part(path[:-1])
+        parent = ".".join(map(str, path[:-1]))
+        hint = did_you_mean(str(path[-1]), fields)
+        if hint and parent:
+            hint = hint.replace("Did you mean ", f"Did you mean {parent}.")
+        text = f"{dotted} is not a field of {name}; it has {', '.join(fields)}.{hint}"
+    elif first["type"] == "missing":
+        text = f"{dotted} is missing."
+    elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        given = first["ctx"].get("tag", "")
+        tags = ["grpo", "papo", "fullnorm"]
+        text = f"{dotted}.type {given!r} is not an algorithm; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        given = first["input"]
+        shown = f" (given: {given!r})" if not isinstance(given, dict | Part) and repr(given) not in message else ""
+        text = f"{dotted}: {message}{shown}." if dotted else f"{message}{shown}."
+        legal = first.get("ctx", {}).get("expected")
+        if legal and isinstance(given, str):
+            text += did_you_mean(given, [word.strip(" '") for word in str(legal).replace(" or ", ",").split(",")])
+    return text + (f" ({len(details) - 1} more)" if len(details) > 1 else "")
+
+
+def load_config(path: Path) -> RunConfig:
+    """A RunConfig from a YAML file; `recipe: NAME` lays it over a shipped recipe."""
+    values = read_yaml(path)
+    return parse_config(with_recipe(values, path.name), path.name)
+
+
+def with_recipe(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Lay `values` over the shipped recipe that its key `recipe` names, if it has one."""
+    values = dict(values)
+    name = values.pop("recipe", None)
+    if name is None:
+        return values
+    folder = Path(__file__).parent / "recipes"
+    names = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in names:
+        raise InputError(f"{where}: recipe {name!r} is not shipped; there are {', '.join(names)}."
+                         f"{did_you_mean(str(name), names)}")
+    return merge(read_yaml(folder / f"{name}.yaml"), values)
+
+
+def merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Merge nested dictionaries, `above` winning."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def dump(config: RunConfig) -> dict[str, Any]:
+    """The whole config as plain JSON values."""
+    return config.model_dump(mode="json")

@@ -1,0 +1,278 @@
+"""Write and read a run folder: attempts, lineage, the merged curve. Standard library only.
+
+A run folder holds `attempts/NNNN/`, one for each process that worked on the run, each with rows of its own. An
+attempt names its parent and its first step; a reader walks from the newest attempt back and takes of each parent
+only the steps before the child's first. So each (run, step) stands once in the record after any number of deaths,
+and a process that outlived its successor's start can only write into its own folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scaling import schema
+
+Row = dict[str, Any]
+
+
+# ---------------------------------------------------------------- files that survive a crash
+
+
+def fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON, or None where it does not exist. Raises InputError where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise schema.InputError(f"{path}: not valid JSON ({error}); delete or restore the file.") from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
+    """Hold an advisory lock on `path`; yields False at once where `wait` is off and somebody else holds it.
+
+    The kernel releases the lock when its holder dies, however it dies: a dead holder blocks nobody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True  # closing the file releases the lock
+
+
+# ---------------------------------------------------------------- rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of one JSONL file; a torn last line is dropped, a broken line before it is an InputError."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn or empty
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise schema.InputError(f"{path}: line {number} is not JSON ({error}); restore the file.") from error
+    return rows
+
+
+def dump_row(row: Row) -> str:
+    """One line of JSON; NaN and infinities are refused, a missing value is null."""
+    return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def without_timing(row: Row) -> Row:
+    """The reproducible part of a row."""
+    return {key: value for key, value in row.items() if key != "timing"}
+
+
+class StaleAttempt(RuntimeError):
+    """A newer attempt exists: this process must stop at once."""
+
+
+@dataclass
+class Attempt:
+    """One process's work on a run, and the only folder that it writes rows to."""
+
+    run: Path
+    number: int
+
+    @property
+    def folder(self) -> Path:
+        return attempt_folder(self.run, self.number)
+
+    def append(self, name: str, rows: list[Row]) -> None:
+        """Append rows to a file of this attempt and flush them to the operating system."""
+        with open(self.folder / name, "a", encoding="utf-8") as file:
+            file.write("".join(map(dump_row, rows)))
+
+    def sync(self) -> None:
+        """Force every row to disk: call this before a checkpoint that refers to them is written."""
+        for name in (schema.CURVE, schema.ROLLOUTS, schema.OUTCOMES):
+            path = self.folder / name
+            if path.exists():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        fsync_folder(self.folder)
+
+    def check_newest(self) -> None:
+        """Raise StaleAttempt if somebody has started a newer attempt."""
+        newest = max(attempt_numbers(self.run), default=self.number)
+        if newest > self.number:
+            raise StaleAttempt(f"{self.run}: attempt {self.number} is fenced by attempt {newest}")
+
+    def update(self, **fields: Any) -> None:
+        """Add fields (last step, reason, device seconds, ...) to this attempt's attempt.json."""
+        write_json(self.folder / schema.ATTEMPT, {**read_attempt(self.run, self.number), **fields})
+
+
+def attempt_folder(run: Path, number: int) -> Path:
+    return run / schema.ATTEMPTS / f"{number:04d}"
+
+
+def attempt_numbers(run: Path) -> list[int]:
+    try:
+        return sorted(int(name) for name in os.listdir(run / schema.ATTEMPTS) if name.isdigit())
+    except FileNotFoundError:
+        return []
+
+
+def read_attempt(run: Path, number: int) -> dict[str, Any]:
+    """attempt.json of one attempt; empty where the process died before it was written."""
+    return read_json(attempt_folder(run, number) / schema.ATTEMPT) or {}
+
+
+def start_attempt(run: Path, *, parent: int | None, first_step: int, **info: Any) -> Attempt:
+    """Create the next attempt exclusively; its number fences every older process.
+
+    Args:
+        run: the run folder.
+        parent: the attempt whose rows before `first_step` are kept, or None to start afresh.
+        first_step: the first step that this attempt writes.
+        info: more fields for attempt.json (versions, threads, job id, ...).
+    """
+    (run / schema.ATTEMPTS).mkdir(parents=True, exist_ok=True)
+    number = max(attempt_numbers(run), default=0) + 1
+    while True:
+        try:
+            attempt_folder(run, number).mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    who = {"host": socket.gethostname(), "pid": os.getpid(), "started_ms": int(time.time() * 1000)}
+    write_json(
+        attempt_folder(run, number) / schema.ATTEMPT, {"parent": parent, "first_step": first_step, **who, **info}
+    )
+    return Attempt(run, number)
+
+
+def lineage(run: Path, newest: int | None = None) -> list[tuple[int, int, int | None]]:
+    """The attempts whose rows make the record, oldest first: (number, first step, first step of the child or None).
+
+    Starts at `newest`, by default at the attempt that DONE names, else at the newest one that has begun.
+    """
+    if newest is None:
+        done = read_json(run / schema.DONE)
+        begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
+        newest = done["attempt"] if done else max(begun, default=None)
+    chain, before = [], None
+    while newest is not None:
+        attempt = read_attempt(run, newest)
+        if not attempt:
+            raise schema.InputError(f"{run}: attempt {newest} of the record has no {schema.ATTEMPT}; restore it.")
+        chain.append((newest, attempt["first_step"], before))
+        # A grandparent must not win back steps that its child left to a younger attempt.
+        before = attempt["first_step"] if before is None else min(before, attempt["first_step"])
+        newest = attempt["parent"]
+    return chain[::-1]
+
+
+def read_record(run: Path, name: str = schema.CURVE, newest: int | None = None) -> list[Row]:
+    """Rows of one file over the whole lineage, each step from exactly one attempt, in step order."""
+    rows = []
+    for number, first, before in lineage(run, newest):
+        rows += [
+            row
+            for row in read_rows(attempt_folder(run, number) / name)
+            if row["step"] >= first and (before is None or row["step"] < before)
+        ]
+    return rows
+
+
+def read_live(run: Path) -> list[Row]:
+    """Rows as far as the newest attempt has come, an extension of a finished run included."""
+    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
+    return read_record(run, newest=max(begun)) if begun else []
+
+
+def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
+    """(step, folder) of one attempt's complete checkpoints, newest first."""
+    found = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]
+    return sorted(found, reverse=True)
+
+
+def committed_step(run: Path) -> int | None:
+    """The last step that can no longer be taken back: the newest checkpoint of the lineage, or DONE's step."""
+    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
+    done = read_json(run / schema.DONE)
+    steps = [done["step"]] if done else []
+    for number, _, before in lineage(run, max(begun)) if begun else []:
+        steps += [step for step, _ in checkpoints(run, number) if before is None or step < before]
+    return max(steps, default=None)
+
+
+def read_committed(run: Path) -> list[Row]:
+    """Rows that a mirror may publish: those at or before the newest checkpoint, or all of a finished run."""
+    step = committed_step(run)
+    return [] if step is None else [row for row in read_live(run) if row["step"] <= step]
+
+
+def wasted_rows(run: Path) -> list[Row]:
+    """Rows that were written and then redone by a later attempt: the work that crashes cost."""
+    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
+    kept = {number: (first, before) for number, first, before in (lineage(run, max(begun)) if begun else [])}
+    wasted = []
+    for number in begun:
+        first, before = kept.get(number, (0, 0))  # an attempt outside the lineage kept nothing
+        rows = read_rows(attempt_folder(run, number) / schema.CURVE)
+        wasted += [row for row in rows if before is not None and row["step"] >= before]
+    return wasted
+
+
+# ---------------------------------------------------------------- the end of a run
+
+
+def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
+    """Write the merged record, then DONE; an extension replaces the DONE of the shorter run."""
+    attempt.check_newest()
+    for name in (schema.CURVE, schema.ROLLOUTS, schema.OUTCOMES):
+        merged = "".join(map(dump_row, read_record(attempt.run, name, attempt.number)))
+        write_atomic(attempt.run / name, merged)
+    (attempt.run / schema.FAILED).unlink(missing_ok=True)
+    write_json(attempt.run / schema.DONE, {"attempt": attempt.number, "step": step, "stop": stop})
+
+
+def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:
+    """Record why a run cannot go on: class, message, last lines of its log."""
+    write_json(
+        run / schema.FAILED,
+        {"class": type(error).__name__, "message": str(error), "last_lines": last_lines},
+    )

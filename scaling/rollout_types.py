@@ -1,0 +1,120 @@
+"""What passes between prompts, rollout engines, graders and the trainer. Row 0: numpy only.
+
+Dimension suffixes: _P prompts, _G rollouts of one prompt, _T tokens, _B = P * G flat batch in group order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+# Purposes of random draws: part of every generator's seed, so that no two uses share a stream.
+PURPOSES = {"prompts": 1, "rollout": 2, "evaluation": 3, "demonstrations": 4, "init": 5, "passes": 6, "samples": 7}
+
+
+def generator(seed: int, purpose: str, *key: int) -> np.random.Generator:
+    """A generator that is a pure function of (seed, purpose, key): nothing is carried from step to step."""
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, PURPOSES[purpose], *key])))
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One problem as the policy sees it. `index` is its place in its stream (training) or in the test set."""
+
+    text: str
+    tokens: tuple[int, ...]
+    index: int
+    level: int = 0  # difficulty, 0 where the task has none
+
+
+@dataclass(frozen=True)
+class Grade:
+    """Verdict on one response. `process` is None where it is missing (never 0 in its place)."""
+
+    outcome: float  # reward in [0, 1]
+    correct: bool
+    process: float | None
+    careful: bool = False  # every step is right
+
+
+class Task(Protocol):
+    """Prompts, an outcome rule and, where the task has one, a process rule; `scaling/tasks/<name>.py` provides `Task`."""
+
+    name: str
+    vocabulary: list[str]  # symbol of each id; ids beyond it are padding of the embedding table
+    allowed_V: np.ndarray  # bool: ids that may be sampled; log-probs are taken over these alone
+    end_id: int
+    pad_id: int
+    max_new_tokens: int  # 1.5 times the careful solution of the hardest level
+    levels: tuple[int, ...]  # difficulty levels of training and test problems
+
+    def draw(self, rng: np.random.Generator, level: int) -> str:
+        """The text of one random problem; it may be a reserved one."""
+        ...
+
+    def reserved(self, text: str) -> bool:
+        """Whether the problem belongs to the held-out set: never trained on, never demonstrated."""
+        ...
+
+    def test_prompts(self, count: int) -> list[Prompt]:
+        """The first `count` held-out problems, levels in turn; a smaller set is a prefix of a larger one."""
+        ...
+
+    def prompt(self, text: str, index: int) -> Prompt: ...
+
+    def demonstrations(self, seed: int, iteration: int, recipe) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+        """One batch of (prompt tokens, response tokens) for making a base model (config.BaseRecipe)."""
+        ...
+
+    def grade(self, prompt: Prompt, response: tuple[int, ...]) -> Grade: ...
+
+    def decode(self, tokens: tuple[int, ...]) -> str: ...
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample, and which uniforms to use: the draws of prompt i are generator(seed, purpose, step, i)."""
+
+    temperature: float
+    max_new_tokens: int
+    seed: int
+    purpose: str
+    step: int
+
+    def uniforms_GT(self, prompt_index: int, group_size: int) -> np.ndarray:
+        """One float64 uniform in [0, 1) per (sample, position) of one prompt, shape (group_size, max_new_tokens).
+
+        Drawn sample by sample, so the first samples do not depend on the group size.
+        """
+        shape = (group_size, self.max_new_tokens)
+        return generator(self.seed, self.purpose, self.step, prompt_index).random(shape)
+
+
+@dataclass
+class RolloutGroups:
+    """P groups of G responses, flat in group order (row p * G + g). Lengths decide what counts, never token ids."""
+
+    prompts: list[Prompt]
+    group_size: int
+    tokens_BT: np.ndarray  # int64 response tokens, end token included, zero beyond the length
+    lengths_B: np.ndarray  # int64 response lengths, end token included
+    logprobs_BT: np.ndarray  # float32, log-prob under the sampling distribution, zero beyond the length
+    truncated_B: np.ndarray  # bool: cut at max_new_tokens without an end token
+    weight_version: int  # version of the weights that sampled
+
+    @property
+    def responses(self) -> list[tuple[int, ...]]:
+        """Response tokens of each sequence, end token included."""
+        return [tuple(row[:n].tolist()) for row, n in zip(self.tokens_BT, self.lengths_B, strict=True)]
+
+
+class RolloutEngine(Protocol):
+    """What the trainer needs of an engine; `scaling/rollouts/<name>.py` provides `Engine`."""
+
+    def load_weights(self, policy, version: int) -> None:
+        """Take the policy's current weights; `version` comes back in every RolloutGroups."""
+        ...
+
+    def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups: ...
