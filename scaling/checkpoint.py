@@ -1,0 +1,86 @@
+"""Atomic checkpoints inside an attempt's folder, and the way back to the newest one that is whole.
+
+A checkpoint is written aside, fsynced, renamed, and its folder fsynced; the rows that it refers to were fsynced
+before it. It holds model, optimizer and ledger, and no generator state: every draw is a function of the step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from scaling import record
+
+STATE, MANIFEST = "state.pt", "manifest.json"
+KEEP = 2
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    attempt: int
+    step: int
+    state: dict[str, Any]
+
+
+def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
+    """Write `state` as the checkpoint after `step` and drop all but the newest two of the run's lineage.
+
+    Raises StaleAttempt where a newer attempt has taken over.
+    """
+    attempt.check_newest()
+    attempt.sync()
+    final = attempt.folder / f"checkpoint-{step:06d}"
+    if final.exists():
+        return final
+    aside = attempt.folder / f".{final.name}.{os.getpid()}"
+    aside.mkdir()
+    torch.save(state, aside / STATE)
+    digest = hashlib.sha256((aside / STATE).read_bytes()).hexdigest()
+    (aside / MANIFEST).write_text(json.dumps({"step": step, "sha256": digest}))
+    for path in aside.iterdir():
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    record.fsync_folder(aside)
+    os.rename(aside, final)
+    record.fsync_folder(attempt.folder)
+    for _, _, path in _of_lineage(attempt.run, attempt.number)[KEEP:]:
+        shutil.rmtree(path)
+    return final
+
+
+def load_newest(run: Path, newest: int | None = None) -> Checkpoint | None:
+    """The newest whole checkpoint of the lineage of attempt `newest`; a damaged one falls back to the one before."""
+    for number, step, path in _of_lineage(run, newest):
+        try:
+            manifest = json.loads((path / MANIFEST).read_text())
+            digest = hashlib.sha256((path / STATE).read_bytes()).hexdigest()
+        except (OSError, json.JSONDecodeError, KeyError):
+            continue
+        if manifest == {"step": step, "sha256": digest}:
+            return Checkpoint(number, step, torch.load(path / STATE, map_location="cpu", weights_only=True))
+    return None
+
+
+def drop_all(run: Path) -> None:
+    """Delete every checkpoint of a run: it can then not be extended."""
+    for number in record.attempt_numbers(run):
+        for _, path in record.checkpoints(run, number):
+            shutil.rmtree(path)
+
+
+def _of_lineage(run: Path, newest: int | None) -> list[tuple[int, int, Path]]:
+    """(attempt, step, folder) of the checkpoints that the record stands on, newest first."""
+    found = [
+        (number, step, path)
+        for number, _, before in record.lineage(run, newest)
+        for step, path in record.checkpoints(run, number)
+        if before is None or step < before
+    ]
+    return sorted(found, key=lambda item: item[1], reverse=True)

@@ -1,0 +1,104 @@
+"""What a training process says about itself and hears: versions, device, signals, its log."""
+
+from __future__ import annotations
+
+import os
+import platform
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+
+import torch
+
+from scaling import record, schema
+from scaling.config import RunConfig
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to stop; its checkpoint is written and it can be resumed."""
+
+
+def catch_signals() -> Callable[[], bool]:
+    """Let TERM, USR2 and INT only set a flag, which the returned function reads: the loop stops between two steps.
+
+    A signal that is ignored already stays so: workers of a pool leave INT to their launcher.
+    """
+    heard: list[int] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, hear)
+    return lambda: bool(heard)
+
+
+def pick_device(config: RunConfig) -> str:
+    """The device that `resources.device` asks for; auto takes a CUDA GPU where there is one."""
+    wanted = config.resources.device
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise schema.InputError("resources.device: cuda is asked for, but torch sees no GPU here; use cpu or auto.")
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+
+
+def versions() -> dict[str, str | None]:
+    """Code, libraries and processor: what a byte-equal resume depends on."""
+    import transformers
+
+    try:
+        package = version("rl-scaling-lab")
+    except PackageNotFoundError:
+        package = None
+    return {
+        "package": package,
+        "commit": commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "processor": _processor(),
+    }
+
+
+def commit() -> str | None:
+    """Commit of the checkout that this code runs from, with + where it has changes; None outside of one."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "") if head.returncode == 0 else None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+class Log:
+    """Says a line on stderr and keeps it in the attempt's log.txt."""
+
+    def __init__(self, attempt: record.Attempt, name: str):
+        self.path = attempt.folder / schema.LOG
+        self.name = name
+
+    def __call__(self, text: str) -> None:
+        with open(self.path, "a", encoding="utf-8") as file:
+            file.write(text + "\n")
+        print(f"{self.name}: {text}", file=sys.stderr, flush=True)
+
+
+def device_seconds(started_cpu: float) -> float:
+    """CPU seconds of this process since `started_cpu`, its threads included."""
+    times = os.times()
+    return times.user + times.system - started_cpu

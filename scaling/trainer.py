@@ -1,0 +1,299 @@
+"""One run, read top to bottom: prompts, rollouts, grades, advantages, loss, step, record, evaluate, checkpoint.
+
+Which GRPO this is:
+- advantages: (r - mean) / (sd + 1e-6) within the group, sample standard deviation (ddof 1); PAPO adds a process part
+  normalised among the correct responses. The trainer only calls a pure function of the rewards.
+- loss: PPO clip per token (0.2 / 0.2 by default), summed and divided by the response tokens of the mini-batch (token
+  mean) or averaged per response first (sequence mean). No entropy bonus. KL to the base model, k3, only if asked for.
+- old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them;
+  `logprob_difference` records how well.
+- groups whose advantages are all zero are left out of the forward and backward pass, but counted in the mean.
+- train_flops C = 6 N T: N without embeddings, T = prompt + response tokens of every sampled sequence.
+
+Every draw is a function of (seed, purpose, step, prompt): no generator state crosses a step, so a resumed run equals an
+uninterrupted one to the byte. Dimension suffixes: _P prompts, _G rollouts of a prompt, _B flat batch, _T tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scaling import checkpoint, process, record, schema
+from scaling import config as configs
+from scaling.advantages import advantages
+from scaling.base_models import load_base
+from scaling.compute import Shape
+from scaling.config import RunConfig
+from scaling.evaluate import evaluate, grade_all
+from scaling.ledger import Ledger
+from scaling.losses import policy_loss
+from scaling.optim import learning_rate, policy_optimizer
+from scaling.policy import count_parameters, save_policy, token_logprobs
+from scaling.process import Interrupted
+from scaling.prompts import PromptStream
+from scaling.rollout_types import RolloutGroups, SamplingParams
+from scaling.rollouts import load_engine
+from scaling.tasks import load_task
+
+
+def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
+    """Train until the stop of `config`, resuming where the run folder allows it; returns once DONE stands there.
+
+    Args:
+        config: the run, whole.
+        run: the run folder (created if need be).
+        artifacts: folder of base models; the run's own is made if it is missing.
+
+    Raises:
+        Interrupted: TERM or INT came; a checkpoint is written.
+        InputError: the folder belongs to another run, is being trained by another process, or cannot be extended.
+        Exception: anything else is also written to FAILED.json.
+    """
+    config = configs.resolve(config)
+    with record.exclusive(run / "lock", wait=False) as mine:
+        if not mine:
+            raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
+        if is_done(run, config):
+            return
+        try:
+            _train(config, run, artifacts)
+        except (Interrupted, record.StaleAttempt, schema.InputError):
+            raise
+        except Exception as error:
+            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+            raise
+
+
+def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
+    torch.set_num_threads(config.resources.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = process.pick_device(config)
+    stopping = process.catch_signals()
+    started, started_cpu = time.monotonic(), time.process_time()
+
+    # The run's parts. The base comes first: it may have to be made.
+    task = load_task(config.task)
+    policy = load_base(config, artifacts, device)
+    reference = load_base(config, artifacts, device) if config.loss.kl_weight > 0 else None
+    engine = load_engine(config.resources.engine, allowed_V=task.allowed_V, end_id=task.end_id)
+    optimizer = policy_optimizer(policy, config.optimizer)
+    stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
+    shape = Shape.from_transformers(policy.config.to_dict())
+    num_params, non_embedding = count_parameters(policy)
+    max_new_tokens = config.rollout.max_new_tokens or task.max_new_tokens
+    group_size, ledger, step, wall_before = config.rollout.group_size, Ledger(), -1, 0.0
+
+    # Where to go on: at the newest whole checkpoint, else before step 0.
+    found = checkpoint.load_newest(run)
+    done = record.read_json(run / schema.DONE)
+    if done and (found is None or found.step < done["step"]):
+        raise schema.InputError(
+            f"{run}: done at step {done['step']} and its final checkpoint was not kept (resources.keep_final), "
+            f"so it cannot be extended; move the folder away to train it anew."
+        )
+    if found is not None:
+        policy.load_state_dict(found.state["policy"])
+        optimizer.load_state_dict(found.state["optimizer"])
+        ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
+    _write_config(config, run, num_params, non_embedding)
+    attempt = record.start_attempt(
+        run, parent=found.attempt if found else None, first_step=step + 1, threads=torch.get_num_threads(), **process.versions()
+    )
+    engine.load_weights(policy, step)
+    say = process.Log(attempt, config.name or run.name)
+    say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
+
+    saved_step, saved_time = step, time.monotonic()
+
+    def wall_seconds() -> float:
+        return wall_before + time.monotonic() - started
+
+    def save() -> None:
+        nonlocal saved_step, saved_time
+        state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict()}
+        state |= {"ledger": dataclasses.asdict(ledger), "wall_seconds": wall_seconds()}
+        if step > saved_step:
+            checkpoint.save(attempt, step, state)
+            saved_step, saved_time = step, time.monotonic()
+
+    def reached(stop: configs.StopConfig, at: Ledger, at_step: int) -> bool:
+        return at_step >= 0 and stop.reached(
+            step=at_step, prompts_seen=at.prompts_seen, train_flops=at.train_flops, wall_seconds=wall_seconds()
+        )
+
+    while not reached(config.stop, ledger, step):
+        step += 1
+        before = dataclasses.replace(ledger)
+        clock = {"start": time.monotonic(), "cpu": time.process_time()}
+        row: record.Row = {}
+        if step > 0:
+            # Prompts and rollouts.
+            prompts_P = stream.step(step)
+            sampling = SamplingParams(config.rollout.temperature, max_new_tokens, config.seed, "rollout", step)
+            rollouts = engine.generate(prompts_P, group_size, sampling)
+            clock["rollout"] = time.monotonic()
+
+            # Grades and advantages.
+            grades_B = grade_all(task, rollouts)
+            outcome_PG, process_PG, correct_PG = (
+                np.array([get(grade) for grade in grades_B], dtype=float).reshape(-1, group_size)
+                for get in (lambda g: g.outcome, lambda g: np.nan if g.process is None else g.process, lambda g: g.correct)
+            )
+            advantage = advantages(config.algorithm, outcome_PG, process_PG, correct_PG.astype(bool))
+
+            # Loss and optimizer step.
+            rate = learning_rate(config.optimizer, step, config.stop.steps)
+            update = update_policy(policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference)
+            engine.load_weights(policy, step)
+
+            # Counts and the row of this step.
+            _count(ledger, shape, non_embedding, rollouts, update, config, stream.unique(step))
+            correct_B, process_B = correct_PG.ravel().astype(bool), process_PG.ravel()
+            row = {
+                "reward_mean": float(outcome_PG.mean()),
+                "process_mean": _mean(process_B),
+                "process_mean_correct": _mean(process_B[correct_B]),
+                "careful_share": _mean(np.array([g.careful for g in grades_B], dtype=float)[correct_B]),
+                "response_length_mean": float(rollouts.lengths_B.mean()),
+                "response_length_max": int(rollouts.lengths_B.max()),
+                "truncated_share": float(rollouts.truncated_B.mean()),
+                **update.row,
+                "learning_rate": rate,
+                "advantage_norm": float(np.sqrt((advantage.total_PG**2).mean())),
+                "groups_all_right": float(correct_PG.all(axis=1).mean()),
+                "groups_all_wrong": float((~correct_PG.astype(bool)).all(axis=1).mean()),
+                "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
+            }
+        clock["update"] = time.monotonic()
+
+        # Evaluation: by the schedule, at the stop, and where a shorter planned cell stops.
+        stops = (config.stop, *config.stop.also_evaluate)
+        if config.evaluation.due(step) or any(
+            reached(stop, ledger, step) and not reached(stop, before, step - 1) for stop in stops
+        ):
+            result = evaluate(
+                engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
+            )
+            ledger.eval_flops += _rollout_flops(shape, result.rollouts, config)
+            row |= result.row
+            attempt.append(schema.OUTCOMES, [result.outcomes])
+            attempt.append(schema.ROLLOUTS, result.samples)
+            say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs")
+
+        # Record, then checkpoint.
+        timing = _timing(clock, wall_seconds(), started_cpu)
+        attempt.append(schema.CURVE, [{"step": step, **ledger.row(), **row, "timing": timing}])
+        since = time.monotonic() - saved_time
+        due = step - saved_step >= config.resources.checkpoint_steps or since >= 60 * config.resources.checkpoint_minutes
+        if due or stopping():
+            save()
+        attempt.check_newest()
+        if stopping() and not reached(config.stop, ledger, step):
+            attempt.update(last_step=step, reason="interrupted", device_seconds=time.monotonic() - started)
+            say(f"interrupted after step {step}; run again to resume")
+            raise Interrupted
+
+    save()
+    if config.resources.export_model:
+        _export(policy, run)
+    attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
+    record.finish(attempt, step, config.stop.model_dump(mode="json"))
+    if not config.resources.keep_final:
+        checkpoint.drop_all(run)
+    say(f"done at step {step}: {time.process_time() - started_cpu:.0f} CPU s")
+
+
+# ---------------------------------------------------------------- the update
+
+
+@dataclass(frozen=True)
+class Update:
+    row: record.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
+    active_rows_B: np.ndarray  # flat indices of the responses that were trained on
+
+
+def update_policy(
+    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None
+) -> Update:
+    """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
+
+    A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its
+    zero advantages had gone through the backward pass.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    prompts, group_size = advantage_PG.shape
+    active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
+    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "difference": 0.0}
+    norms, active_rows = [], [np.zeros(0, dtype=int)]
+    for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
+        rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
+        tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
+        optimizer.zero_grad(set_to_none=False)
+        for micro_P in _micro_batches(minibatch_P[active_P[minibatch_P]], group_size, config.resources.micro_batch):
+            rows_B = rows_of[micro_P].ravel()
+            score = _score(policy, rollouts, rows_B, allowed_V, config)
+            mask_BT = torch.from_numpy(
+                np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]
+            ).to(score.logprobs_BT.device)
+            sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
+            advantages_B = torch.from_numpy(advantage_PG[micro_P].ravel()).to(sampler_BT)
+            reference_BT = None
+            if reference is not None:
+                with torch.no_grad():
+                    reference_BT = _score(reference, rollouts, rows_B, allowed_V, config).logprobs_BT
+            loss = policy_loss(
+                score.logprobs_BT, sampler_BT, advantages_B, mask_BT, config.loss,
+                tokens_total=tokens_total, sequences_total=len(minibatch_P) * group_size,
+                reference_logprobs_BT=reference_BT,
+            )  # fmt: skip
+            if not torch.isfinite(loss.loss):
+                raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
+            loss.loss.backward()
+            sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
+            sums["clipped"] += float(loss.clipped_sum)
+            sums["kl"] += float(loss.kl_sum)
+            sums["tokens"] += int(mask_BT.sum())
+            if updates == 0:  # later mini-batches are meant to differ from the sampler
+                difference = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
+                sums["difference"] = max(sums["difference"], float(difference))
+            active_rows.append(rows_B)
+        for parameter in policy.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
+        optimizer.step()
+        norms.append(float(norm))
+    tokens = sums["tokens"]
+    row = {
+        "entropy": sums["entropy"] / tokens if tokens else None,
+        "gradient_norm": float(np.mean(norms)),
+        "clip_share": sums["clipped"] / tokens if tokens else None,
+        "kl": sums["kl"] / tokens if tokens else None,
+        "logprob_difference": sums["difference"] if tokens else None,
+    }
+    return Update(row, np.concatenate(active_rows))
+
+
+def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
+    return token_logprobs(
+        model, rollouts, rows_B,
+        allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
+    )  # fmt: skip
+
+
+def _micro_batches(groups_P: np.ndarray, group_size: int, micro_batch: int | None) -> list[np.ndarray]:
+    """Whole groups, at most `micro_batch` sequences at a time (but never less than one group)."""
+    if len(groups_P) == 0:
+        return []
+    per = len(groups_P) if micro_batch is None else max(1, micro_batch // group_size)
+    return [groups_P[i : i + per] for i in range(0, len(groups_P), per)]
