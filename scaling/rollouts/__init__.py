@@ -1,0 +1,17 @@
+"""Rollout engines: `scaling/rollouts/<name>.py` provides `Engine`, which keeps to rollout_types.RolloutEngine."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+import numpy as np
+
+from scaling.rollout_types import RolloutEngine
+from scaling.schema import check_name
+
+
+def load_engine(name: str, *, allowed_V: np.ndarray, end_id: int) -> RolloutEngine:
+    """The engine of that name, without weights yet. allowed_V (bool): ids that may be sampled; end_id ends a response."""
+    check_name(name, sorted(module.name for module in pkgutil.iter_modules(__path__)), "rollout engine")
+    return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_id=end_id)

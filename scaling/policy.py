@@ -1,0 +1,196 @@
+"""The policy: a plain transformers causal LM, and the log-probs of its responses.
+
+Built here from a rung of the ladder (Qwen2 architecture), or loaded from any transformers folder. Sampler and trainer
+share `allowed_log_softmax`, so that a log-prob means the same to both: over the allowed ids alone, at a temperature.
+
+Dimension suffixes: _P prompts, _B sequences, _T tokens, _N real response tokens packed row by row, _V vocabulary,
+_A allowed ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers.utils.logging import disable_progress_bar
+
+from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
+from scaling.rollout_types import Prompt, RolloutGroups, generator
+from scaling.schema import InputError, check_name
+
+MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
+
+# ---------------------------------------------------------------- build, save, load
+
+
+def build_policy(rung: Rung, seed: int, *, pad_id: int, end_id: int) -> Qwen2ForCausalLM:
+    """A fresh policy of one rung, the same for the same seed; the global random state is left as it was.
+
+    The ids go into the generation config only: a pad id in the model's config becomes nn.Embedding's padding_idx,
+    which drops the gradient of that row of a tied embedding.
+    """
+    config = Qwen2Config(
+        vocab_size=VOCABULARY,
+        hidden_size=rung.width,
+        intermediate_size=rung.feed_forward,
+        num_hidden_layers=rung.layers,
+        num_attention_heads=rung.heads,
+        num_key_value_heads=rung.heads,
+        tie_word_embeddings=True,
+        initializer_range=rung.init_std,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        max_position_embeddings=MAX_POSITIONS,
+        eos_token_id=end_id,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(generator(seed, "init").integers(2**63)))
+        model = Qwen2ForCausalLM(config)
+    assert model.generation_config is not None
+    model.generation_config.pad_token_id = pad_id
+    return model.eval()
+
+
+def save_policy(model: PreTrainedModel, folder: Path) -> None:
+    """Save as an ordinary transformers folder (config.json, generation_config.json, model.safetensors)."""
+    disable_progress_bar()  # bars would fill the logs of runs
+    model.save_pretrained(folder)
+
+
+def load_policy(folder: Path, dtype: str = "float32", device: str = "cpu") -> PreTrainedModel:
+    """Load a causal LM from a transformers folder, without dropout and without a padding row. Never downloads.
+
+    Raises InputError where the folder is missing or does not hold a causal LM that this transformers knows.
+    """
+    if not (Path(folder) / "config.json").is_file():
+        raise InputError(f"{folder} is not a transformers folder: it has no config.json; give one with weights.")
+    disable_progress_bar()
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=getattr(torch, dtype), local_files_only=True
+        )
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"{folder}: no causal language model can be loaded from it ({reason}).") from None
+    model.get_input_embeddings().padding_idx = None  # its gradient would be dropped, see build_policy
+    return model.to(device).eval()
+
+
+def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
+    """(num_params, num_params_non_embedding): a tied table counts once; without = no table at either end."""
+    tables = {
+        id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m
+    }
+    num_params = sum(p.numel() for p in model.parameters())
+    return num_params, num_params - sum(tables.values())
+
+
+# ---------------------------------------------------------------- what sampler and trainer share
+
+
+def allowed_log_softmax(logits_NV: torch.Tensor, allowed_ids_A: torch.Tensor, temperature: float) -> torch.Tensor:
+    """float32 log-probs (N, A) over the allowed ids alone; the other ids cannot be sampled."""
+    logits_NA = logits_NV.index_select(-1, allowed_ids_A) if len(allowed_ids_A) < logits_NV.shape[-1] else logits_NV
+    return torch.log_softmax(logits_NA.float() / temperature, dim=-1)
+
+
+def draw_columns(logprobs_BA: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
+    """Inverse-CDF sampling: the first column whose cumulative probability exceeds the uniform (float64, in [0, 1)).
+
+    The uniform is scaled by the total, which rounding leaves near 1: a column past the end, or one of zero
+    probability, can then not be drawn.
+    """
+    cumulative_BA = logprobs_BA.double().exp_().cumsum_(-1)
+    return (cumulative_BA <= (uniforms_B * cumulative_BA[:, -1])[:, None]).sum(-1)
+
+
+def left_pad(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
+    """(tokens_PT, pad_P): prompts flush right, zeros before them; pad_P says how many. Lengths decide, never ids."""
+    lengths_P = np.array([len(prompt.tokens) for prompt in prompts])
+    longest = lengths_P.max()
+    tokens_PT = np.zeros((len(prompts), longest), dtype=np.int64)
+    for row_T, prompt in zip(tokens_PT, prompts, strict=True):
+        row_T[longest - len(prompt.tokens) :] = prompt.tokens
+    return tokens_PT, longest - lengths_P
+
+
+# ---------------------------------------------------------------- log-probs of responses
+
+
+@dataclass
+class TokenLogprobs:
+    """Of the chosen sequences, in the order and at the width of the rollouts; zero beyond each length."""
+
+    logprobs_BT: torch.Tensor  # float32 nats, differentiable
+    entropy_BT: torch.Tensor  # float32 nats, of the distribution that the token was drawn from; no gradient
+
+
+def token_logprobs(
+    model: PreTrainedModel,
+    groups: RolloutGroups,
+    rows: Sequence[int] | np.ndarray | None = None,
+    *,
+    allowed_V: np.ndarray,
+    temperature: float,
+    forward: str = "plain",
+) -> TokenLogprobs:
+    """Log-probs that the model gives to the response tokens of some sequences (`rows` of the flat batch; None = all).
+
+    They are over the allowed ids at `temperature`, so with the sampler's weights they equal the sampler's.
+    forward: "plain", any causal LM; "shared_prefix", dense Qwen2 only: the prompt is run once per group.
+    """
+    check_name(forward, FORWARDS, "forward")
+    rows_B = np.arange(len(groups.lengths_B)) if rows is None else np.asarray(rows)
+    tokens_BT, lengths_B = groups.tokens_BT[rows_B], groups.lengths_B[rows_B]
+    real_BT = np.arange(tokens_BT.shape[1]) < lengths_B[:, None]
+    tokens_N = tokens_BT[real_BT]
+    if not allowed_V[tokens_N].all():
+        bad = sorted(set(tokens_N[~allowed_V[tokens_N]].tolist()))
+        raise InputError(f"responses hold the ids {bad}, which allowed_V forbids; allow them or drop these responses.")
+    device = model.get_input_embeddings().weight.device
+    allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V)).to(device)
+    columns_N = torch.from_numpy((np.cumsum(allowed_V) - 1)[tokens_N]).to(device)
+
+    prompts_B = [groups.prompts[row // groups.group_size] for row in rows_B]
+    logits_NV = FORWARDS[forward](model, prompts_B, tokens_BT[:, : lengths_B.max()], lengths_B)
+    logprobs_NA = allowed_log_softmax(logits_NV, allowed_ids_A, temperature)
+    with torch.no_grad():
+        entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
+    flat_N = torch.from_numpy(np.flatnonzero(real_BT)).to(device)
+
+    def unpack(values_N: torch.Tensor) -> torch.Tensor:
+        return values_N.new_zeros(real_BT.size).index_copy(0, flat_N, values_N).view(real_BT.shape)
+
+    return TokenLogprobs(unpack(logprobs_NA.gather(1, columns_N[:, None])[:, 0]), unpack(entropy_N))
+
+
+def _plain_logits(
+    model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray
+) -> torch.Tensor:
+    """Logits (N, V) of the real response tokens by an ordinary padded forward pass: the oracle.
+
+    Prompts are padded on the left and responses on the right, so that every response starts in the same column.
+    """
+    prompt_tokens_BT, pad_B = left_pad(prompts_B)
+    width = prompt_tokens_BT.shape[1]
+    inputs_BT = np.concatenate([prompt_tokens_BT, tokens_BT[:, :-1]], axis=1)  # nothing follows the last token
+    columns_T = np.arange(inputs_BT.shape[1])
+    mask_BT = (columns_T >= pad_B[:, None]) & (columns_T < (width + lengths_B)[:, None])
+    positions_BT = np.maximum(columns_T - pad_B[:, None], 0)
+    device = model.get_input_embeddings().weight.device
+    logits_BTV = model(
+        input_ids=torch.from_numpy(inputs_BT).to(device),
+        attention_mask=torch.from_numpy(mask_BT.astype(np.int64)).to(device),
+        position_ids=torch.from_numpy(positions_BT).to(device),
+        use_cache=False,
+        logits_to_keep=tokens_BT.shape[1],
+    ).logits
+    real_BT = np.arange(tokens_BT.shape[1]) < lengths_B[:, None]
+    return logits_BTV.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)]
+
+
+FORWARDS = {"plain": _plain_logits}

@@ -1,0 +1,103 @@
+"""Rollouts with any transformers causal LM and its own cache: the oracle for the other engines.
+
+Dimension suffixes: _P prompts, _G rollouts of one prompt, _B = P * G flat batch in group order (of which the rows still
+running), _T tokens, _V vocabulary, _A allowed ids.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+
+import numpy as np
+import torch
+from transformers import DynamicCache
+
+from scaling.policy import allowed_log_softmax, draw_columns, left_pad
+from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
+
+
+class Engine:
+    """Keeps a copy of the policy, so that weights change only by `load_weights`."""
+
+    def __init__(self, *, allowed_V: np.ndarray, end_id: int):
+        self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
+        self.end_id = end_id
+        self.model = None
+        self.version = -1
+
+    def load_weights(self, policy, version: int) -> None:
+        if self.model is None:
+            self.model = copy.deepcopy(policy).requires_grad_(False).eval()
+            # Renamed in transformers 5.24.
+            names = inspect.signature(self.model.forward).parameters
+            self.cache_argument = "cache" if "cache" in names else "past_key_values"
+        else:
+            self.model.load_state_dict(policy.state_dict())
+        self.version = version
+
+    @torch.inference_mode()
+    def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
+        """Sample group_size responses to each prompt; one uniform per (sample, position) decides each token."""
+        model = self.model
+        assert model is not None, "load_weights comes first"
+        device = model.get_input_embeddings().weight.device
+        allowed_ids_A = self.allowed_ids_A.to(device)
+        uniforms_BT = torch.from_numpy(
+            np.concatenate([sampling.uniforms_GT(prompt.index, group_size) for prompt in prompts])
+        ).to(device)
+        batch, longest = uniforms_BT.shape
+        tokens_BT = torch.zeros((batch, longest), dtype=torch.int64, device=device)
+        logprobs_BT = torch.zeros((batch, longest), dtype=torch.float32, device=device)
+        lengths_B = torch.full((batch,), longest, device=device)
+        truncated_B = torch.ones(batch, dtype=torch.bool, device=device)
+
+        prompt_tokens_PT, pad_P = (torch.from_numpy(array).to(device) for array in left_pad(prompts))
+        width = prompt_tokens_PT.shape[1]
+        columns_T = torch.arange(width + longest, device=device)
+        cache = DynamicCache(config=model.config)
+        step = {self.cache_argument: cache, "use_cache": True, "logits_to_keep": 1}
+        logits_PV = model(
+            input_ids=prompt_tokens_PT,
+            attention_mask=(columns_T[:width] >= pad_P[:, None]).long(),
+            position_ids=(columns_T[:width] - pad_P[:, None]).clamp(min=0),
+            **step,
+        ).logits[:, -1]
+        cache.batch_repeat_interleave(group_size)
+        logits_BV = logits_PV.repeat_interleave(group_size, dim=0)
+        pad_B = pad_P.repeat_interleave(group_size)
+
+        rows_B = torch.arange(batch, device=device)  # the sequences still running
+        for t in range(longest):
+            logprobs_BA = allowed_log_softmax(logits_BV, allowed_ids_A, sampling.temperature)
+            drawn_B = draw_columns(logprobs_BA, uniforms_BT[rows_B, t])
+            token_B = allowed_ids_A[drawn_B]
+            tokens_BT[rows_B, t] = token_B
+            logprobs_BT[rows_B, t] = logprobs_BA.gather(1, drawn_B[:, None])[:, 0]
+            ended_B = token_B == self.end_id
+            if ended_B.any():
+                lengths_B[rows_B[ended_B]] = t + 1
+                truncated_B[rows_B[ended_B]] = False
+                running_B = (~ended_B).nonzero()[:, 0]
+                rows_B, pad_B, token_B = rows_B[running_B], pad_B[running_B], token_B[running_B]
+                if len(rows_B) == 0:
+                    break
+                cache.batch_select_indices(running_B)
+            if t + 1 < longest:
+                logits_BV = model(
+                    input_ids=token_B[:, None],
+                    attention_mask=(columns_T[: width + t + 1] >= pad_B[:, None]).long(),
+                    position_ids=(width + t - pad_B)[:, None],
+                    **step,
+                ).logits[:, -1]
+
+        longest = int(lengths_B.max())
+        return RolloutGroups(
+            prompts=prompts,
+            group_size=group_size,
+            tokens_BT=tokens_BT[:, :longest].cpu().numpy(),
+            lengths_B=lengths_B.cpu().numpy(),
+            logprobs_BT=logprobs_BT[:, :longest].cpu().numpy(),
+            truncated_B=truncated_B.cpu().numpy(),
+            weight_version=self.version,
+        )
