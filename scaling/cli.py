@@ -28,15 +28,16 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
 @app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A run file: a RunConfig in YAML.")],
-    out: Annotated[Path, typer.Option(help="Folder of the run and its base model; resumable.")],
+    out: Annotated[Path, typer.Option(help="The run folder; the base model goes to DIR/artifacts.", metavar="DIR")],
 ) -> None:
     """Train one run in the foreground; called again it resumes, and does nothing once the run is done."""
     from scaling.config import load_config
 
     parsed = load_config(config)
-    from scaling.trainer import train
+    from scaling.trainer import train_run
 
-    train(parsed, out)
+    train_run(parsed, out, out / "artifacts")
+    print(out / "curve.jsonl")
 
 
 def main() -> None:

@@ -16,7 +16,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scaling.ladder import LADDER
-from scaling.schema import InputError, did_you_mean
+from scaling.record import read_json
+from scaling.schema import DONE, InputError, did_you_mean
 
 
 def _no_text_numbers(value: Any) -> Any:
@@ -222,6 +223,8 @@ class ResourcesConfig(Part):
     checkpoint_minutes: Float = Field(5.0, gt=0)
     keep_final: bool = True
     """Keep the final checkpoint; without it a finished run cannot be extended."""
+    export_model: bool = True
+    """Save the trained policy as a transformers folder, `model/`, in the run folder."""
 
 
 class TrackingConfig(Part):
@@ -344,6 +347,12 @@ def run_id(config: RunConfig) -> str:
     if config.optimizer.schedule != "constant":
         science["horizon"] = config.stop.steps
     return hash12(science)
+
+
+def is_done(run: Path, stop: StopConfig) -> bool:
+    """Whether the DONE of a run folder reaches `stop`."""
+    done = read_json(run / DONE)
+    return done is not None and stop.reached(step=done["step"], **done["reached"])
 
 
 def planned_prompts(config: RunConfig) -> int | None:

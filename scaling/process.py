@@ -1,9 +1,10 @@
-"""What a training process says about itself and hears: versions, device, signals, its log."""
+"""Around the loop: signals, device, versions, the log, config.json and the exported model."""
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from types import FrameType
 import torch
 
 from scaling import record, schema
-from scaling.config import RunConfig
+from scaling.config import RunConfig, base_id, dump
+from scaling.config import run_id as run_id_of
 
 
 class Interrupted(KeyboardInterrupt):
@@ -98,7 +100,34 @@ class Log:
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
 
 
-def device_seconds(started_cpu: float) -> float:
-    """CPU seconds of this process since `started_cpu`, its threads included."""
-    times = os.times()
-    return times.user + times.system - started_cpu
+def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: int) -> None:
+    """config.json: the run as resolved. An existing one must be of the same run; its stop may be another."""
+    run_id = run_id_of(config)
+    old = record.read_json(run / schema.CONFIG)
+    if old is not None and old["run_id"] != run_id:
+        raise schema.InputError(
+            f"{run}: the folder belongs to run {old['run_id']}, this config is run {run_id}; choose another folder."
+        )
+    record.write_json(
+        run / schema.CONFIG,
+        {
+            "schema_version": schema.SCHEMA_VERSION,
+            "run_id": run_id,
+            "name": config.name,
+            "config": dump(config),
+            "model": {
+                "name": config.model.size or Path(config.model.path or "").name,
+                "base": base_id(config) if config.model.size else None,
+                "num_params": num_params,
+                "num_params_non_embedding": non_embedding,
+            },
+        },
+    )
+
+
+def export_model(policy, run: Path) -> None:
+    """The trained policy as an ordinary transformers folder, `model/`, put in place by a rename."""
+    aside, final = run / f".model.{os.getpid()}", run / "model"
+    policy.save_pretrained(aside)
+    shutil.rmtree(final, ignore_errors=True)
+    os.rename(aside, final)

@@ -263,11 +263,15 @@ def wasted_rows(run: Path) -> list[Row]:
 def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
     """Write the merged record, then DONE; an extension replaces the DONE of the shorter run."""
     attempt.check_newest()
-    for name in (schema.CURVE, schema.ROLLOUTS, schema.OUTCOMES):
-        merged = "".join(map(dump_row, read_record(attempt.run, name, attempt.number)))
-        write_atomic(attempt.run / name, merged)
+    last: Row = {}
+    for name in (schema.ROLLOUTS, schema.OUTCOMES, schema.CURVE):
+        rows = read_record(attempt.run, name, attempt.number)
+        write_atomic(attempt.run / name, "".join(map(dump_row, rows)))
+        last = rows[-1] if rows else {}
     (attempt.run / schema.FAILED).unlink(missing_ok=True)
-    write_json(attempt.run / schema.DONE, {"attempt": attempt.number, "step": step, "stop": stop})
+    reached = {name: last[name] for name in ("prompts_seen", "train_flops")}
+    reached["wall_seconds"] = last["timing"]["wall_seconds"]
+    write_json(attempt.run / schema.DONE, {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached})
 
 
 def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:

@@ -17,8 +17,6 @@ uninterrupted one to the byte. Dimension suffixes: _P prompts, _G rollouts of a 
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 import time
 import traceback
 from dataclasses import dataclass
@@ -34,7 +32,7 @@ from scaling.base_models import load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
 from scaling.evaluate import evaluate, grade_all
-from scaling.ledger import Ledger
+from scaling.ledger import Ledger, rollout_flops
 from scaling.losses import policy_loss
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.policy import count_parameters, save_policy, token_logprobs
@@ -62,7 +60,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
     with record.exclusive(run / "lock", wait=False) as mine:
         if not mine:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
-        if is_done(run, config):
+        if configs.is_done(run, config.stop):
             return
         try:
             _train(config, run, artifacts)
@@ -104,7 +102,7 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
         policy.load_state_dict(found.state["policy"])
         optimizer.load_state_dict(found.state["optimizer"])
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
-    _write_config(config, run, num_params, non_embedding)
+    process.write_config(config, run, num_params, non_embedding)
     attempt = record.start_attempt(
         run, parent=found.attempt if found else None, first_step=step + 1, threads=torch.get_num_threads(), **process.versions()
     )
@@ -152,11 +150,13 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
 
             # Loss and optimizer step.
             rate = learning_rate(config.optimizer, step, config.stop.steps)
-            update = update_policy(policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference)
+            update = update_policy(
+                policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference
+            )
             engine.load_weights(policy, step)
 
             # Counts and the row of this step.
-            _count(ledger, shape, non_embedding, rollouts, update, config, stream.unique(step))
+            ledger.add_step(shape, non_embedding, rollouts, update.active_groups, config, stream.unique(step))
             correct_B, process_B = correct_PG.ravel().astype(bool), process_PG.ravel()
             row = {
                 "reward_mean": float(outcome_PG.mean()),
@@ -183,17 +183,24 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
             result = evaluate(
                 engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
             )
-            ledger.eval_flops += _rollout_flops(shape, result.rollouts, config)
+            ledger.eval_flops += rollout_flops(shape, result.rollouts, config)
             row |= result.row
             attempt.append(schema.OUTCOMES, [result.outcomes])
             attempt.append(schema.ROLLOUTS, result.samples)
             say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs")
 
         # Record, then checkpoint.
-        timing = _timing(clock, wall_seconds(), started_cpu)
+        timing = {
+            "time_ms": int(time.time() * 1000),
+            "wall_seconds": round(wall_seconds(), 3),
+            "cpu_seconds": round(time.process_time() - clock["cpu"], 4),
+            "rollout_seconds": round(clock.get("rollout", clock["start"]) - clock["start"], 4),
+            "update_seconds": round(clock["update"] - clock.get("rollout", clock["start"]), 4),
+            "eval_seconds": round(time.monotonic() - clock["update"], 4),
+        }
         attempt.append(schema.CURVE, [{"step": step, **ledger.row(), **row, "timing": timing}])
-        since = time.monotonic() - saved_time
-        due = step - saved_step >= config.resources.checkpoint_steps or since >= 60 * config.resources.checkpoint_minutes
+        minutes, resources = (time.monotonic() - saved_time) / 60, config.resources
+        due = step - saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
         if due or stopping():
             save()
         attempt.check_newest()
@@ -204,12 +211,18 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
 
     save()
     if config.resources.export_model:
-        _export(policy, run)
+        process.export_model(policy, run)
     attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
     record.finish(attempt, step, config.stop.model_dump(mode="json"))
     if not config.resources.keep_final:
         checkpoint.drop_all(run)
     say(f"done at step {step}: {time.process_time() - started_cpu:.0f} CPU s")
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of the values that are there; None where there is none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else None
 
 
 # ---------------------------------------------------------------- the update
@@ -218,7 +231,7 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
 @dataclass(frozen=True)
 class Update:
     row: record.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
-    active_rows_B: np.ndarray  # flat indices of the responses that were trained on
+    active_groups: np.ndarray  # indices of the groups that were trained on
 
 
 def update_policy(
@@ -234,7 +247,7 @@ def update_policy(
     prompts, group_size = advantage_PG.shape
     active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
     sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "difference": 0.0}
-    norms, active_rows = [], [np.zeros(0, dtype=int)]
+    norms = []
     for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
         rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
         tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
@@ -266,7 +279,6 @@ def update_policy(
             if updates == 0:  # later mini-batches are meant to differ from the sampler
                 difference = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
                 sums["difference"] = max(sums["difference"], float(difference))
-            active_rows.append(rows_B)
         for parameter in policy.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -281,7 +293,7 @@ def update_policy(
         "kl": sums["kl"] / tokens if tokens else None,
         "logprob_difference": sums["difference"] if tokens else None,
     }
-    return Update(row, np.concatenate(active_rows))
+    return Update(row, np.flatnonzero(active_P))
 
 
 def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
