@@ -55,9 +55,9 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     return final
 
 
-def load_newest(run: Path, newest: int | None = None) -> Checkpoint | None:
-    """The newest whole checkpoint of the lineage of attempt `newest`; a damaged one falls back to the one before."""
-    for number, step, path in _of_lineage(run, newest):
+def load_newest(run: Path) -> Checkpoint | None:
+    """The newest whole checkpoint that the record stands on; a damaged one falls back to the one before."""
+    for number, step, path in _of_lineage(run, record.newest_attempt(run)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
             digest = hashlib.sha256((path / STATE).read_bytes()).hexdigest()

@@ -264,7 +264,9 @@ class RunConfig(Part):
     def _consistent(self):
         if self.data.reuse_factor is not None and self.data.prompts_unique is None:
             if self.stop.steps is None and self.stop.prompts is None:
-                raise ValueError("data.reuse_factor needs stop.steps or stop.prompts to say how many prompts are unique")
+                raise ValueError(
+                    "data.reuse_factor needs stop.steps or stop.prompts to say how many prompts are unique"
+                )
         if self.optimizer.schedule != "constant" and self.stop.steps is None:
             raise ValueError(f"optimizer.schedule {self.optimizer.schedule!r} needs stop.steps")
         if self.data.prompts_per_step % self.loss.updates_per_batch:
@@ -494,8 +496,9 @@ def with_recipe(values: dict[str, Any], where: str) -> dict[str, Any]:
     folder = Path(__file__).parent / "recipes"
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
-        raise InputError(f"{where}: recipe {name!r} is not shipped; there are {', '.join(names)}."
-                         f"{did_you_mean(str(name), names)}")
+        raise InputError(
+            f"{where}: recipe {name!r} is not shipped; there are {', '.join(names)}.{did_you_mean(str(name), names)}"
+        )
     return merge(read_yaml(folder / f"{name}.yaml"), values)
 
 

@@ -53,9 +53,7 @@ def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
     return [task.grade(prompt, response) for prompt, response in zip(prompts_B, rollouts.responses, strict=True)]
 
 
-def _shown(
-    engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams
-) -> list[record.Row]:
+def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[record.Row]:
     """The same few held-out prompts at every evaluation, with draws of their own."""
     draws = SamplingParams(sampling.temperature, sampling.max_new_tokens, sampling.seed, "samples", sampling.step)
     rollouts = engine.generate(prompts_P[:SHOWN_PROMPTS], SHOWN_SAMPLES, draws)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -24,20 +24,22 @@ class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop; its checkpoint is written and it can be resumed."""
 
 
-def catch_signals() -> Callable[[], bool]:
-    """Let TERM, USR2 and INT only set a flag, which the returned function reads: the loop stops between two steps.
+@contextlib.contextmanager
+def signals_heard() -> Iterator[Callable[[], bool]]:
+    """Let TERM, USR2 and INT only set a flag, which the yielded function reads: the loop stops between two steps.
 
     A signal that is ignored already stays so: workers of a pool leave INT to their launcher.
     """
     heard: list[int] = []
-
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(number)
-
-    for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT):
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, hear)
-    return lambda: bool(heard)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)}
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, lambda number, frame: heard.append(number))
+    try:
+        yield lambda: bool(heard)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def pick_device(config: RunConfig) -> str:
@@ -72,7 +74,11 @@ def commit() -> str | None:
     try:
         head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, timeout=10)
         changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no"], cwd=here, capture_output=True, text=True, timeout=10
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -155,6 +155,11 @@ def attempt_numbers(run: Path) -> list[int]:
         return []
 
 
+def newest_attempt(run: Path) -> int | None:
+    """The newest attempt that has begun, that is, whose attempt.json is there."""
+    return max((number for number in attempt_numbers(run) if read_attempt(run, number)), default=None)
+
+
 def read_attempt(run: Path, number: int) -> dict[str, Any]:
     """attempt.json of one attempt; empty where the process died before it was written."""
     return read_json(attempt_folder(run, number) / schema.ATTEMPT) or {}
@@ -191,8 +196,7 @@ def lineage(run: Path, newest: int | None = None) -> list[tuple[int, int, int | 
     """
     if newest is None:
         done = read_json(run / schema.DONE)
-        begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
-        newest = done["attempt"] if done else max(begun, default=None)
+        newest = done["attempt"] if done else newest_attempt(run)
     chain, before = [], None
     while newest is not None:
         attempt = read_attempt(run, newest)
@@ -219,8 +223,7 @@ def read_record(run: Path, name: str = schema.CURVE, newest: int | None = None) 
 
 def read_live(run: Path) -> list[Row]:
     """Rows as far as the newest attempt has come, an extension of a finished run included."""
-    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
-    return read_record(run, newest=max(begun)) if begun else []
+    return read_record(run, newest=newest_attempt(run))
 
 
 def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
@@ -231,10 +234,9 @@ def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
 
 def committed_step(run: Path) -> int | None:
     """The last step that can no longer be taken back: the newest checkpoint of the lineage, or DONE's step."""
-    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
     done = read_json(run / schema.DONE)
     steps = [done["step"]] if done else []
-    for number, _, before in lineage(run, max(begun)) if begun else []:
+    for number, _, before in lineage(run, newest_attempt(run)):
         steps += [step for step, _ in checkpoints(run, number) if before is None or step < before]
     return max(steps, default=None)
 
@@ -247,11 +249,10 @@ def read_committed(run: Path) -> list[Row]:
 
 def wasted_rows(run: Path) -> list[Row]:
     """Rows that were written and then redone by a later attempt: the work that crashes cost."""
-    begun = [number for number in attempt_numbers(run) if read_attempt(run, number)]
-    kept = {number: (first, before) for number, first, before in (lineage(run, max(begun)) if begun else [])}
+    kept = {number: before for number, _, before in lineage(run, newest_attempt(run))}
     wasted = []
-    for number in begun:
-        first, before = kept.get(number, (0, 0))  # an attempt outside the lineage kept nothing
+    for number in attempt_numbers(run):
+        before = kept.get(number, 0)  # an attempt outside the lineage kept nothing
         rows = read_rows(attempt_folder(run, number) / schema.CURVE)
         wasted += [row for row in rows if before is not None and row["step"] >= before]
     return wasted

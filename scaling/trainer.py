@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +36,7 @@ from scaling.evaluate import evaluate, grade_all
 from scaling.ledger import Ledger, rollout_flops
 from scaling.losses import policy_loss
 from scaling.optim import learning_rate, policy_optimizer
-from scaling.policy import count_parameters, save_policy, token_logprobs
+from scaling.policy import count_parameters, token_logprobs
 from scaling.process import Interrupted
 from scaling.prompts import PromptStream
 from scaling.rollout_types import RolloutGroups, SamplingParams
@@ -63,7 +64,11 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
         if configs.is_done(run, config.stop):
             return
         try:
-            _train(config, run, artifacts)
+            # The base comes first: it may have to be made, and until then a signal simply ends the process.
+            policy = load_base(config, artifacts, process.pick_device(config))
+            reference = load_base(config, artifacts, process.pick_device(config)) if config.loss.kl_weight > 0 else None
+            with process.signals_heard() as stopping:
+                _train(config, run, policy, reference, stopping)
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
@@ -71,17 +76,13 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
             raise
 
 
-def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
+def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool]) -> None:
     torch.set_num_threads(config.resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    device = process.pick_device(config)
-    stopping = process.catch_signals()
     started, started_cpu = time.monotonic(), time.process_time()
 
-    # The run's parts. The base comes first: it may have to be made.
+    # The run's parts.
     task = load_task(config.task)
-    policy = load_base(config, artifacts, device)
-    reference = load_base(config, artifacts, device) if config.loss.kl_weight > 0 else None
     engine = load_engine(config.resources.engine, allowed_V=task.allowed_V, end_id=task.end_id)
     optimizer = policy_optimizer(policy, config.optimizer)
     stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
@@ -104,7 +105,7 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
     process.write_config(config, run, num_params, non_embedding)
     attempt = record.start_attempt(
-        run, parent=found.attempt if found else None, first_step=step + 1, threads=torch.get_num_threads(), **process.versions()
+        run, parent=found and found.attempt, first_step=step + 1, threads=torch.get_num_threads(), **process.versions()
     )
     engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
@@ -123,14 +124,18 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
             checkpoint.save(attempt, step, state)
             saved_step, saved_time = step, time.monotonic()
 
-    def reached(stop: configs.StopConfig, at: Ledger, at_step: int) -> bool:
-        return at_step >= 0 and stop.reached(
-            step=at_step, prompts_seen=at.prompts_seen, train_flops=at.train_flops, wall_seconds=wall_seconds()
-        )
+    def position() -> dict[str, float]:
+        return {
+            "step": step,
+            "prompts_seen": ledger.prompts_seen,
+            "train_flops": ledger.train_flops,
+            "wall_seconds": wall_seconds(),
+        }
 
-    while not reached(config.stop, ledger, step):
+    here = position()
+    finished = step >= 0 and config.stop.reached(**here)
+    while not finished:
         step += 1
-        before = dataclasses.replace(ledger)
         clock = {"start": time.monotonic(), "cpu": time.process_time()}
         row: record.Row = {}
         if step > 0:
@@ -142,11 +147,14 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
 
             # Grades and advantages.
             grades_B = grade_all(task, rollouts)
+            outcome_B = np.array([grade.outcome for grade in grades_B])
+            process_B = np.array([np.nan if grade.process is None else grade.process for grade in grades_B])
+            correct_B = np.array([grade.correct for grade in grades_B])
+            careful_B = np.array([grade.careful for grade in grades_B], dtype=float)
             outcome_PG, process_PG, correct_PG = (
-                np.array([get(grade) for grade in grades_B], dtype=float).reshape(-1, group_size)
-                for get in (lambda g: g.outcome, lambda g: np.nan if g.process is None else g.process, lambda g: g.correct)
+                values_B.reshape(-1, group_size) for values_B in (outcome_B, process_B, correct_B)
             )
-            advantage = advantages(config.algorithm, outcome_PG, process_PG, correct_PG.astype(bool))
+            advantage = advantages(config.algorithm, outcome_PG, process_PG, correct_PG)
 
             # Loss and optimizer step.
             rate = learning_rate(config.optimizer, step, config.stop.steps)
@@ -156,13 +164,12 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
             engine.load_weights(policy, step)
 
             # Counts and the row of this step.
-            ledger.add_step(shape, non_embedding, rollouts, update.active_groups, config, stream.unique(step))
-            correct_B, process_B = correct_PG.ravel().astype(bool), process_PG.ravel()
+            ledger.add_step(shape, non_embedding, rollouts, update.active_P, config, stream.unique(step))
             row = {
-                "reward_mean": float(outcome_PG.mean()),
+                "reward_mean": float(outcome_B.mean()),
                 "process_mean": _mean(process_B),
                 "process_mean_correct": _mean(process_B[correct_B]),
-                "careful_share": _mean(np.array([g.careful for g in grades_B], dtype=float)[correct_B]),
+                "careful_share": _mean(careful_B[correct_B]),
                 "response_length_mean": float(rollouts.lengths_B.mean()),
                 "response_length_max": int(rollouts.lengths_B.max()),
                 "truncated_share": float(rollouts.truncated_B.mean()),
@@ -170,16 +177,16 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
                 "learning_rate": rate,
                 "advantage_norm": float(np.sqrt((advantage.total_PG**2).mean())),
                 "groups_all_right": float(correct_PG.all(axis=1).mean()),
-                "groups_all_wrong": float((~correct_PG.astype(bool)).all(axis=1).mean()),
+                "groups_all_wrong": float((~correct_PG).all(axis=1).mean()),
                 "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
             }
         clock["update"] = time.monotonic()
 
         # Evaluation: by the schedule, at the stop, and where a shorter planned cell stops.
-        stops = (config.stop, *config.stop.also_evaluate)
-        if config.evaluation.due(step) or any(
-            reached(stop, ledger, step) and not reached(stop, before, step - 1) for stop in stops
-        ):
+        before, here = here, position()
+        finished = config.stop.reached(**here)
+        arrived = any(stop.reached(**here) and not stop.reached(**before) for stop in config.stop.also_evaluate)
+        if config.evaluation.due(step) or arrived or finished:
             result = evaluate(
                 engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
             )
@@ -204,7 +211,7 @@ def _train(config: RunConfig, run: Path, artifacts: Path) -> None:
         if due or stopping():
             save()
         attempt.check_newest()
-        if stopping() and not reached(config.stop, ledger, step):
+        if stopping() and not finished:
             attempt.update(last_step=step, reason="interrupted", device_seconds=time.monotonic() - started)
             say(f"interrupted after step {step}; run again to resume")
             raise Interrupted
@@ -231,7 +238,7 @@ def _mean(values: np.ndarray) -> float | None:
 @dataclass(frozen=True)
 class Update:
     row: record.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
-    active_groups: np.ndarray  # indices of the groups that were trained on
+    active_P: np.ndarray  # bool: groups that were trained on
 
 
 def update_policy(
@@ -255,9 +262,9 @@ def update_policy(
         for micro_P in _micro_batches(minibatch_P[active_P[minibatch_P]], group_size, config.resources.micro_batch):
             rows_B = rows_of[micro_P].ravel()
             score = _score(policy, rollouts, rows_B, allowed_V, config)
-            mask_BT = torch.from_numpy(
-                np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]
-            ).to(score.logprobs_BT.device)
+            mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
+                score.logprobs_BT.device
+            )
             sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
             advantages_B = torch.from_numpy(advantage_PG[micro_P].ravel()).to(sampler_BT)
             reference_BT = None
@@ -293,7 +300,7 @@ def update_policy(
         "kl": sums["kl"] / tokens if tokens else None,
         "logprob_difference": sums["difference"] if tokens else None,
     }
-    return Update(row, np.flatnonzero(active_P))
+    return Update(row, active_P)
 
 
 def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
