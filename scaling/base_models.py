@@ -1,8 +1,8 @@
 """Base models: artefacts made once per recipe (task, size, base seed), shared by the runs that start from them.
 
-A base is trained on demonstrations, Muon for matrices and AdamW for the rest, the same number for every size. Its folder
-`artifacts/<hash of the recipe>/` is an ordinary transformers folder plus `base.json`; it appears by one rename, so it
-is whole or absent.
+A base is trained on demonstrations, Muon for matrices and AdamW for the rest, the same number for every size. Its
+folder `artifacts/<hash of the recipe>/` is an ordinary transformers folder plus `base.json`; it appears by one rename,
+so it is whole or absent.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
 
 
 def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTrainedModel:
-    """The model that the run starts from: its base, made if need be and checked, or the folder that model.path names."""
+    """The model that the run starts from: its base, made if need be and checked, or the folder at model.path."""
     if config.model.path is not None:
         return load_policy(Path(config.model.path), config.model.dtype, device)
     folder = ensure_base(config, artifacts)

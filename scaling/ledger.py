@@ -58,4 +58,16 @@ class Ledger:
         self.tokens_prompt += prompt_tokens
         self.tokens_generated += response_tokens
         self.train_flops += compute.train_flops(non_embedding, prompt_tokens + response_tokens)
-        self.rollout_flops += rollout_flops(shape, rollouts, config)
+        self.rollout_flops += rollout_flops(shape, rollouts)
+        active = np.asarray(active_P, dtype=bool)
+        shared = config.resources.forward == "shared_prefix"
+        trained = prompt_lengths_P[active], lengths_PG[active]
+        self.update_flops += compute.update_flops(shape, *trained, shared_prompt=shared)
+        if config.loss.kl_weight > 0:  # the reference's pass; the old log-probs are the sampler's own
+            self.logprob_flops += compute.sequence_flops(shape, *trained, shared_prompt=shared)
+
+
+def rollout_flops(shape: Shape, rollouts: RolloutGroups) -> float:
+    """FLOPs of sampling: both engines run a prompt once per group."""
+    prompt_lengths_P = np.array([len(prompt.tokens) for prompt in rollouts.prompts])
+    return compute.rollout_flops(shape, prompt_lengths_P, rollouts.lengths_B.reshape(len(prompt_lengths_P), -1))

@@ -40,7 +40,7 @@ class Grade:
 
 
 class Task(Protocol):
-    """Prompts, an outcome rule and, where the task has one, a process rule; `scaling/tasks/<name>.py` provides `Task`."""
+    """Prompts, an outcome rule and, where there is one, a process rule; `scaling/tasks/<name>.py` provides `Task`."""
 
     name: str
     vocabulary: list[str]  # symbol of each id; ids beyond it are padding of the embedding table

@@ -113,7 +113,7 @@ COLUMNS: dict[str, Column] = {
             clip_share | 1 | share of trained tokens where the clip is active
             kl | nats | mean k3 estimate of KL(sampler, policy) per trained token
             advantage_norm | 1 | root mean square of the total advantage over the batch
-            logprob_difference | nats | largest absolute difference of the log-probs of sampler and trainer, before the update
+            logprob_difference | nats | largest absolute difference between sampler and trainer, before the update
             groups_all_right | 1 | share of groups with every response correct
             groups_all_wrong | 1 | share of groups with no response correct
             groups_active | 1 | share of groups with a non-zero advantage
@@ -132,7 +132,7 @@ COLUMNS: dict[str, Column] = {
     ]
 }
 
-# What the trainer writes to curve.jsonl; `timing` is a nested object beside them, the only part that may differ on resume.
+# What the trainer writes to curve.jsonl; `timing` is a nested object beside it, the one part that differs on resume.
 RUN_COLUMNS = [c.name for c in COLUMNS.values() if c.section == "run"]
 COUNT_COLUMNS = [c.name for c in COLUMNS.values() if c.section == "compute"]
 TRAIN_COLUMNS = [c.name for c in COLUMNS.values() if c.section == "train"]

@@ -190,7 +190,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
             result = evaluate(
                 engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
             )
-            ledger.eval_flops += rollout_flops(shape, result.rollouts, config)
+            ledger.eval_flops += rollout_flops(shape, result.rollouts)
             row |= result.row
             attempt.append(schema.OUTCOMES, [result.outcomes])
             attempt.append(schema.ROLLOUTS, result.samples)
