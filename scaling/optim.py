@@ -57,10 +57,12 @@ class Muon(torch.optim.Optimizer):
     def _step_stack(self, params_S: list[nn.Parameter], lr: float, momentum: float) -> None:
         updates_S = []
         for p in params_S:
-            if "momentum" not in self.state[p]:
-                self.state[p]["momentum"] = torch.zeros_like(p)
-            momentum_MN = self.state[p]["momentum"].lerp_(p.grad, 1 - momentum)
-            update_MN = p.grad.lerp(momentum_MN, momentum)
+            assert p.grad is not None
+            state = self.state[p]
+            if not state:
+                state["momentum"] = torch.zeros_like(p)
+            state["momentum"].lerp_(p.grad, 1 - momentum)
+            update_MN = p.grad.lerp(state["momentum"], momentum)
             updates_S.append(update_MN if p.shape[0] <= p.shape[1] else update_MN.T)
         for p, update_MN in zip(params_S, orthogonalize(torch.stack(updates_S).float()), strict=True):
             rows, columns = p.shape

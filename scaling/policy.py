@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,15 +77,16 @@ def load_policy(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pr
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{folder}: no causal language model can be loaded from it ({reason}).") from None
-    model.get_input_embeddings().padding_idx = None  # its gradient would be dropped, see build_policy
-    return model.to(device).eval()
+    embedding: Any = model.get_input_embeddings()
+    embedding.padding_idx = None  # its gradient would be dropped, see build_policy
+    torch.nn.Module.to(model, torch.device(device))
+    return model.eval()
 
 
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """(num_params, num_params_non_embedding): a tied table counts once; without = no table at either end."""
-    tables = {
-        id(m.weight): m.weight.numel() for m in (model.get_input_embeddings(), model.get_output_embeddings()) if m
-    }
+    ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
+    tables = {id(end.weight): end.weight.numel() for end in ends if end is not None}
     num_params = sum(p.numel() for p in model.parameters())
     return num_params, num_params - sum(tables.values())
 
@@ -151,7 +153,7 @@ def token_logprobs(
     if not allowed_V[tokens_N].all():
         bad = sorted(set(tokens_N[~allowed_V[tokens_N]].tolist()))
         raise InputError(f"responses hold the ids {bad}, which allowed_V forbids; allow them or drop these responses.")
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V)).to(device)
     columns_N = torch.from_numpy((np.cumsum(allowed_V) - 1)[tokens_N]).to(device)
 
@@ -181,7 +183,7 @@ def _plain_logits(
     columns_T = np.arange(inputs_BT.shape[1])
     mask_BT = (columns_T >= pad_B[:, None]) & (columns_T < (width + lengths_B)[:, None])
     positions_BT = np.maximum(columns_T - pad_B[:, None], 0)
-    device = model.get_input_embeddings().weight.device
+    device = model.device
     logits_BTV = model(
         input_ids=torch.from_numpy(inputs_BT).to(device),
         attention_mask=torch.from_numpy(mask_BT.astype(np.int64)).to(device),

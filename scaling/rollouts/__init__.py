@@ -12,6 +12,6 @@ from scaling.schema import check_name
 
 
 def load_engine(name: str, *, allowed_V: np.ndarray, end_id: int) -> RolloutEngine:
-    """The engine of that name, without weights yet. allowed_V (bool): ids that may be sampled; end_id ends a response."""
+    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; end_id ends a response."""
     check_name(name, sorted(module.name for module in pkgutil.iter_modules(__path__)), "rollout engine")
     return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_id=end_id)

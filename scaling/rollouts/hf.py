@@ -41,7 +41,7 @@ class Engine:
         """Sample group_size responses to each prompt; one uniform per (sample, position) decides each token."""
         model = self.model
         assert model is not None, "load_weights comes first"
-        device = model.get_input_embeddings().weight.device
+        device = model.device
         allowed_ids_A = self.allowed_ids_A.to(device)
         uniforms_BT = torch.from_numpy(
             np.concatenate([sampling.uniforms_GT(prompt.index, group_size) for prompt in prompts])
