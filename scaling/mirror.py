@@ -1,0 +1,573 @@
+"""Show a study in MLflow: a view of the run folders, never the record, and never in the way of a training.
+
+One experiment per study, one MLflow run per run folder. Only committed rows are sent, because no point can be
+taken back from MLflow. Each point carries its row's own `time_ms`, which is part of the store's primary key, so that
+sending it again stores nothing twice. The last point of each step is a sentinel, `time/mirrored_step`: its history
+says what MLflow already has. The mirror keeps nothing on disk and can be killed at any moment.
+
+MLflow is imported inside functions only: it takes a second, and it may not be installed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import math
+import os
+import re
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scaling import record, schema
+from scaling.config import SCIENCE
+from scaling.schema import InputError
+
+SENTINEL = "time/mirrored_step"
+NONFINITE = "time/nonfinite"
+BATCH_METRICS = 1000  # MLflow cuts larger batches itself, in mid-step too
+BATCH_PARAMS = 100
+LONGEST_TEXT = 6000  # MLflow cuts longer parameters without a word
+PFLOP = 1e15  # the ticks of the chart page are plain digits: 1e17 FLOPs would be unreadable
+FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries of a store that does not answer
+REPORT = "report/index.html"
+DESCRIPTION = "mlflow.note.content"
+
+
+# ---------------------------------------------------------------- names and values
+
+
+def clean_key(section: str, name: str) -> str:
+    """`section/name` in characters that MLflow takes: `@` becomes `_at_`, any other bad one `_`."""
+    return f"{section}/" + re.sub(r"[^\w\-. ]", "_", name.replace("@", "_at_"))
+
+
+def row_values(row: record.Row) -> tuple[dict[str, float], int]:
+    """What MLflow gets of one row, {key: value}, and the number of values left out because they are not finite.
+
+    Nulls and text are left out. FLOPs become PFLOP. Raises InputError where two columns get the same key.
+    """
+    values: dict[str, float] = {}
+    nonfinite = 0
+    for section, name, value in _columns(row):
+        if not isinstance(value, int | float):
+            continue
+        if section == "compute" and schema.COLUMNS[name].unit == "FLOPs":
+            name, value = name.replace("_flops", "_pflop"), value / PFLOP
+        key = clean_key(section, name)
+        if key in values:
+            raise InputError(f"column {name!r} and another one both become the MLflow key {key!r}; rename one.")
+        if math.isfinite(value):
+            values[key] = float(value)
+        else:
+            nonfinite += 1
+    if nonfinite:
+        values[NONFINITE] = float(nonfinite)
+    values[SENTINEL] = float(row["step"])  # last: whoever finds it finds the whole step
+    return values, nonfinite
+
+
+def _columns(row: record.Row) -> Iterator[tuple[str, str, Any]]:
+    """(section of the chart page, name, value) of every column of a row."""
+    for name, value in row.items():
+        if name not in ("step", "timing"):
+            yield schema.COLUMNS[name].section if name in schema.COLUMNS else "train", name, value
+    for name, value in row["timing"].items():
+        if name != "time_ms":  # the timestamp of every point
+            yield "time", name, value
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested values as dotted keys and text; null is `null`, a list is JSON."""
+    flat: dict[str, str] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[f"{prefix}{name}"] = _cut(value if isinstance(value, str) else json.dumps(value))
+    return flat
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 4] + " ..."
+
+
+def batches(steps: Iterable[list[Any]]) -> Iterator[list[Any]]:
+    """Join the metrics of whole steps into lists of at most BATCH_METRICS; a longer step stands alone."""
+    batch: list[Any] = []
+    for metrics in steps:
+        if batch and len(batch) + len(metrics) > BATCH_METRICS:
+            yield batch
+            batch = []
+        batch = batch + metrics
+    if batch:
+        yield batch
+
+
+# ---------------------------------------------------------------- what a run folder says
+
+
+@dataclass
+class _Step:
+    """One committed row."""
+
+    step: int
+    time_ms: int
+    values: dict[str, float]
+    nonfinite: int
+
+
+@dataclass
+class _Folder:
+    """One run folder as read in one pass."""
+
+    state: str  # RUNNING | FINISHED | FAILED, as MLflow spells them
+    started_ms: int | None
+    name: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    steps: list[_Step]
+
+
+def _signature(folder: Path) -> tuple[Any, ...]:
+    """Changes whenever the committed rows or the state of a run may have changed."""
+    paths = [folder / schema.CONFIG, folder / schema.DONE, folder / schema.FAILED]
+    for number in record.attempt_numbers(folder):
+        attempt = record.attempt_folder(folder, number)
+        paths += [attempt / schema.ATTEMPT, *sorted(attempt.glob("checkpoint-*"))]
+    return tuple((str(path), *_stat(path)) for path in paths)
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """(time of change in ns, size in bytes); zeros where there is no such file."""
+    try:
+        stat = path.stat()
+    except FileNotFoundError:
+        return 0, 0
+    return stat.st_mtime_ns, stat.st_size
+
+
+def _state(folder: Path) -> str:
+    """DONE and FAILED.json count until a newer attempt has begun: an extension, or another try."""
+    newest = record.newest_attempt(folder)
+    done = record.read_json(folder / schema.DONE)
+    if done and done["attempt"] == newest:
+        return "FINISHED"
+    failed_ns, _ = _stat(folder / schema.FAILED)
+    started_ms = record.read_attempt(folder, newest)["started_ms"] if newest else 0
+    return "FAILED" if failed_ns and failed_ns >= started_ms * 1_000_000 else "RUNNING"
+
+
+def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Folder | None:
+    """What MLflow shows of a run; None where it has not begun or asks not to be tracked.
+
+    Raises InputError where the folder cannot be read, and KeyError, TypeError or ValueError where it lacks a field.
+    """
+    info = record.read_json(folder / schema.CONFIG)
+    attempts = record.attempt_numbers(folder)
+    if info is None or not (attempts or (folder / schema.FAILED).exists()):
+        return None
+    config, model = info["config"], info["model"]
+    if not config["tracking"]["mlflow"]:
+        return None
+    science = {name: config[name] for name in SCIENCE}
+    # A path is where a model lies, not what it is: it may differ between two machines that share a run.
+    science["model"] = {key: value for key, value in science["model"].items() if key != "path"} | model
+    state = _state(folder)  # before the rows: where it says done, all rows are there
+    steps = [
+        _Step(row["step"], int(row["timing"]["time_ms"]), *row_values(row)) for row in record.read_committed(folder)
+    ]
+    names = [cell["cell"] for cell in cells]
+    name = names[0] if names else info.get("name") or folder.name
+    tags = {
+        "run_id": folder.name,
+        "state": state.lower(),
+        "attempts": str(len(attempts)),
+        "cell": _cut(", ".join(names)),
+        "block": _cut(", ".join(dict.fromkeys(str(cell["block"]) for cell in cells))),
+        **flatten(config["stop"], "stop."),
+        **flatten(config["resources"], "resources."),
+        DESCRIPTION: f"Run folder: `{folder}`\n\n{_report_link(study)}",
+    }
+    started = record.read_attempt(folder, attempts[0]).get("started_ms") if attempts else None
+    return _Folder(state, started, name[:250], flatten(science), tags, steps)
+
+
+def _report_link(study: Path) -> str:
+    path = study / REPORT
+    return f"Report of the study: [{REPORT}]({path.as_uri()}) (`{path}`)"
+
+
+# ---------------------------------------------------------------- the mirror
+
+
+@dataclass
+class SyncReport:
+    """What one pass did."""
+
+    runs: int = 0
+    """Runs that had something new."""
+    steps: int = 0
+    """Rows sent."""
+    points: int = 0
+    """Metric points sent."""
+    nonfinite: int = 0
+    """Values left out of these rows because they are NaN or infinite."""
+    problems: list[str] = field(default_factory=list)
+    """Runs and keys that MLflow cannot show and why; trying again does not help."""
+    error: str | None = None
+    """Why the pass broke off; the next one goes on where it stopped. None when MLflow has everything."""
+
+    def __str__(self) -> str:
+        text = f"mlflow: {self.steps} rows, {self.points} points of {self.runs} runs sent"
+        if self.nonfinite:
+            text += f", {self.nonfinite} values left out (not finite)"
+        return "; ".join([text, *self.problems, *([f"broken off: {self.error}"] if self.error else [])])
+
+
+@dataclass
+class _Shown:
+    """One run as MLflow has it."""
+
+    id: str
+    name: str
+    status: str
+    params: dict[str, str]
+    tags: dict[str, str]
+    times: dict[int, int] | None = None  # step -> time_ms of every mirrored step; None until read
+
+
+class _Refused(Exception):
+    """MLflow will never take this run as it is."""
+
+
+def default_uri(study: Path) -> str:
+    return f"sqlite:///{study.resolve() / 'mlflow.db'}"
+
+
+def charts_fragment(experiment_id: str) -> str:
+    """The part of the address, after the server, that opens the training charts of an experiment."""
+    return f"#/experiments/{experiment_id}/runs?compareRunsMode=CHART&workflowType=machine_learning"
+
+
+def open_mirror(study: Path, uri: str | None = None) -> tuple[Mirror | None, str]:
+    """A mirror, or None and one line that says why there is none. Never raises for a missing package or a held lock."""
+    try:
+        return Mirror(study, uri), ""
+    except InputError as error:
+        return None, str(error)
+
+
+class Mirror:
+    """Mirrors the runs of one study folder; holds the study's mirror lock until `close`.
+
+    Args:
+        study: a study folder with its cells.json.
+        uri: an MLflow tracking URI; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the study folder.
+
+    Raises:
+        InputError: no cells.json, MLflow not installed, or another process mirrors this study.
+    """
+
+    def __init__(self, study: Path, uri: str | None = None) -> None:
+        self.study = study.resolve()
+        self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
+        self.experiment_id: str | None = None
+        self.report = SyncReport()
+        """The last pass, for whoever draws the progress of a launch."""
+        if not (self.study / schema.CELLS).exists():
+            raise InputError(f"{study}: not a study folder, it has no {schema.CELLS}.")
+        _check_installed(self.uri)
+        # One writer: two at once would both create a run where neither finds one.
+        self._lock = contextlib.ExitStack()
+        if not self._lock.enter_context(record.exclusive(self.study / ".mirror.lock", wait=False)):
+            raise InputError(f"{study}: another process already mirrors this study to MLflow; leaving it to that one.")
+        # Two studies, or the copies of one, may share a server: a run is known by its folder and its run_id.
+        self._source = "." if self.uri == default_uri(study) else str(self.study)
+        self._turn = threading.Lock()  # one pass at a time, whichever thread asks
+        self._until = math.inf  # time.monotonic() at which a pass breaks off
+        self._drop_all = False
+        self._client: Any = None
+        self._shown: dict[str, _Shown] = {}
+        self._seen: dict[str, Any] = {}  # signature of each run whose every row MLflow has
+        self._given_up: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+
+    # ------------------------------------------------------------ what the launcher calls
+
+    def sync(self, deadline: float = math.inf) -> SyncReport:
+        """Send what is new, once. Blocks for at most `deadline` seconds and one request (10 s at worst).
+
+        Never raises for a store that is down, slow or broken: see SyncReport.error.
+        """
+        until = time.monotonic() + deadline
+        if not self._turn.acquire(timeout=min(deadline, threading.TIMEOUT_MAX)):
+            return SyncReport(error="MLflow has not answered the pass before this one")
+        report = SyncReport()
+        try:
+            self._until = until
+            self._connect()
+            cells: dict[str, list[dict[str, Any]]] = {}
+            for cell in record.read_json(self.study / schema.CELLS)["cells"]:
+                cells.setdefault(cell["run_id"], []).append(cell)
+            for folder in sorted(path for path in (self.study / schema.RUNS).glob("*") if path.is_dir()):
+                self._sync_run(folder, cells.get(folder.name, []), report)
+        except Exception as error:  # the store is a view: whatever it does must not stop a training
+            self._forget()
+            report.error = _one_line(error)
+        finally:
+            report.problems += [*self._given_up.values(), *self._refused.values()]
+            self.report = report
+            self._turn.release()
+        return report
+
+    def watch(self, stop: threading.Event, interval: float = 2.0) -> None:
+        """Sync every `interval` seconds until `stop` is set; the body of a daemon thread."""
+        wait = FIRST_WAIT
+        while not stop.is_set():
+            if self.sync().error:
+                stop.wait(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
+            else:
+                stop.wait(interval)
+                wait = FIRST_WAIT
+
+    def close(self, deadline: float = 30.0) -> SyncReport:
+        """Catch up for at most `deadline` seconds, then let go of the lock."""
+        until = time.monotonic() + deadline
+        wait = FIRST_WAIT
+        try:
+            report = self.sync(deadline)
+            while report.error and (left := until - time.monotonic()) > 0:
+                time.sleep(min(wait, left))
+                wait = min(2 * wait, LONGEST_WAIT)
+                report = self.sync(max(0.0, until - time.monotonic()))
+            return report
+        finally:
+            self._lock.close()
+
+    def rebuild(self) -> SyncReport:
+        """Delete the runs of this study in MLflow and send everything again."""
+        self._drop_all = True
+        self._given_up, self._refused = {}, {}
+        return self.sync()
+
+    # ------------------------------------------------------------ one pass
+
+    def _connect(self) -> None:
+        """Find or make the experiment, and read which runs it has; does nothing where that is known."""
+        if self._drop_all:
+            self._forget()
+        if self._client is None:
+            client = _client(self.uri)
+            self.experiment_id = self._find_experiment(client)
+            for run in _all_runs(client, self.experiment_id):
+                tags = run.data.tags
+                if tags.get("study_folder") != self._source:
+                    continue
+                if self._drop_all or tags["run_id"] in self._shown:  # a second one: the oldest stays
+                    client.delete_run(run.info.run_id)
+                    continue
+                self._shown[tags["run_id"]] = _Shown(
+                    run.info.run_id, run.info.run_name, run.info.status, run.data.params, tags
+                )
+            self._drop_all = False
+            self._client = client
+
+    def _forget(self) -> None:
+        """After an error nobody knows what was stored: read it all again."""
+        self._client = None
+        self._shown = {}
+        self._seen = {}
+
+    def _find_experiment(self, client: Any) -> str:
+        from mlflow.exceptions import MlflowException
+
+        name = record.read_json(self.study / schema.CELLS)["study"]
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            # A database on this machine would put artifacts below the working directory; a server has its own place.
+            place = (self.study / "mlartifacts").as_uri() if _sqlite_path(self.uri) else None
+            try:
+                client.create_experiment(name, artifact_location=place)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another study of this name was faster
+                    raise
+            found = client.get_experiment_by_name(name)
+        if found.lifecycle_stage == "deleted":  # a deleted experiment keeps its name
+            client.restore_experiment(found.experiment_id)
+        if found.tags.get(DESCRIPTION) != _report_link(self.study):
+            client.set_experiment_tag(found.experiment_id, DESCRIPTION, _report_link(self.study))
+        return found.experiment_id
+
+    def _sync_run(self, folder: Path, cells: list[dict[str, Any]], report: SyncReport) -> None:
+        from mlflow.exceptions import MlflowException
+
+        run_id = folder.name
+        signature = (cells, _signature(folder))  # before anything is read: a later change is for the next pass
+        if run_id in self._given_up or self._seen.get(run_id) == signature:
+            return
+        try:
+            seen = _read_folder(folder, self.study, cells)
+        except (KeyError, TypeError, ValueError) as error:  # an InputError is a ValueError
+            report.problems.append(f"run {run_id} cannot be read: {_one_line(error)}")
+            return
+        try:
+            if seen is not None:
+                self._show(run_id, seen, report)
+        except (_Refused, MlflowException) as error:
+            if isinstance(error, MlflowException) and error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+            self._given_up[run_id] = f"run {run_id} is not mirrored, MLflow refuses it: {_one_line(error)}"
+            return
+        self._seen[run_id] = signature
+
+    def _show(self, run_id: str, seen: _Folder, report: SyncReport) -> None:
+        times = {step.step: step.time_ms for step in seen.steps}
+        shown = self._find_run(run_id, seen)
+        if shown.times is None:
+            history = self._client.get_metric_history(shown.id, SENTINEL)
+            shown.times = {metric.step: metric.timestamp for metric in history}
+        if any(times.get(step) != time_ms for step, time_ms in shown.times.items()):
+            # The run went back to an older checkpoint, or its record was changed. Points cannot be taken back.
+            self._client.delete_run(shown.id)
+            del self._shown[run_id]
+            shown = self._find_run(run_id, seen)
+        self._describe(shown, seen)
+        new = [step for step in seen.steps if step.step not in (shown.times or {})]
+        self._push(shown, new, report)
+        report.runs += bool(new)
+        # After the last row. A run that was extended while nobody looked has a new end.
+        if seen.state == "RUNNING" and shown.status != "RUNNING":
+            self._client.update_run(shown.id, status="RUNNING")
+        elif seen.state != "RUNNING" and (new or shown.status != seen.state):
+            self._client.set_terminated(shown.id, seen.state, end_time=max(times.values(), default=None))
+        shown.status = seen.state
+
+    def _find_run(self, run_id: str, seen: _Folder) -> _Shown:
+        """The run's counterpart; a new one gets its tags in the call that creates it, so that it is always found."""
+        if run_id not in self._shown:
+            tags = {"run_id": run_id, "study_folder": self._source}
+            run = self._client.create_run(self.experiment_id, seen.started_ms, tags, seen.name)
+            times = {}  # a new run has no points
+            self._shown[run_id] = _Shown(run.info.run_id, seen.name, run.info.status, {}, tags, times)
+        return self._shown[run_id]
+
+    def _describe(self, shown: _Shown, seen: _Folder) -> None:
+        """Bring name, parameters and tags up to date; a parameter that is there stays, for none can be changed."""
+        from mlflow.entities import Param, RunTag
+
+        tags = [RunTag(key, value) for key, value in seen.tags.items() if shown.tags.get(key) != value]
+        params = [Param(key, value) for key, value in seen.params.items() if key not in shown.params]
+        if tags:
+            self._client.log_batch(shown.id, tags=tags, synchronous=True)
+        for start in range(0, len(params), BATCH_PARAMS):
+            self._client.log_batch(shown.id, params=params[start : start + BATCH_PARAMS], synchronous=True)
+        if shown.name != seen.name:
+            self._client.update_run(shown.id, name=seen.name)
+        shown.tags, shown.params, shown.name = {**shown.tags, **seen.tags}, {**seen.params, **shown.params}, seen.name
+
+    def _push(self, shown: _Shown, steps: list[_Step], report: SyncReport) -> None:
+        from mlflow.entities import Metric
+
+        report.nonfinite += sum(step.nonfinite for step in steps)
+        metrics = [
+            [Metric(key, value, step.time_ms, step.step) for key, value in step.values.items()] for step in steps
+        ]
+        for batch in batches(metrics):
+            if time.monotonic() > self._until:
+                raise TimeoutError("out of time; `scaling sweep mlflow STUDY` sends the rest")
+            report.points += self._push_batch(shown, [metric for metric in batch if metric.key not in self._refused])
+            done = {metric.step: metric.timestamp for metric in batch}
+            shown.times = {**(shown.times or {}), **done}
+            report.steps += len(done)
+
+    def _push_batch(self, shown: _Shown, batch: list[Any]) -> int:
+        """Send one batch and return how many points were taken.
+
+        Where MLflow refuses the batch, send it key by key and leave out, from now on, the keys that it refuses.
+        """
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._client.log_batch(shown.id, metrics=batch, synchronous=True)
+            return len(batch)
+        except MlflowException as error:
+            if error.error_code != "INVALID_PARAMETER_VALUE":
+                raise
+        keys = sorted({metric.key for metric in batch}, key=lambda key: key == SENTINEL)  # the sentinel last
+        taken, refused = 0, {}
+        for key in keys:
+            points = [metric for metric in batch if metric.key == key]
+            try:
+                self._client.log_batch(shown.id, metrics=points, synchronous=True)
+                taken += len(points)
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                if key == SENTINEL:  # then no key is at fault: the run was deleted by hand, for one
+                    raise _Refused(str(error)) from error
+                refused[key] = f"{key} is left out, MLflow refuses it: {_one_line(error)}"
+        self._refused |= refused
+        return taken
+
+
+# ---------------------------------------------------------------- the store
+
+
+def _check_installed(uri: str) -> None:
+    wanted = ["mlflow", "sqlalchemy", "alembic"] if uri.startswith("sqlite") else ["mlflow"]
+    missing = [name for name in wanted if importlib.util.find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"no curves in MLflow: {', '.join(missing)} is not installed; install the extra: pip install -e '.[track]'"
+        )
+
+
+def _client(uri: str) -> Any:
+    """A client that gives up quickly, sends no usage statistics and creates a new sqlite file safely."""
+    for name, value in {
+        "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a server that is down blocks for four minutes
+        "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_LOGGING_LEVEL": "WARNING",
+    }.items():
+        os.environ.setdefault(name, value)
+    from mlflow import MlflowClient
+
+    path = _sqlite_path(uri)
+    if path is not None and not path.exists():
+        # Of several processes that open an empty file all but one crash, and a kill would leave half a schema: one
+        # makes it aside, then renames it.
+        with record.exclusive(path.with_name(f".{path.name}.lock")):
+            if not path.exists():
+                aside = path.with_name(f".{path.name}.new")
+                aside.unlink(missing_ok=True)
+                MlflowClient(f"sqlite:///{aside}").search_experiments(max_results=1)
+                os.replace(aside, path)
+    return MlflowClient(uri)
+
+
+def _sqlite_path(uri: str) -> Path | None:
+    """The file of a sqlite URI, None for any other."""
+    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+
+
+def _all_runs(client: Any, experiment_id: str) -> list[Any]:
+    """All runs of an experiment that are not deleted, the oldest first."""
+    runs, token = [], None
+    while True:
+        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        runs += page
+        token = page.token
+        if not token:
+            return sorted(runs, key=lambda run: (run.info.start_time, run.info.run_id))
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:300]}"
