@@ -234,7 +234,11 @@ def test_extending_equals_a_straight_run(artifacts, tmp_path):
     straight = train(tmp_path / "straight", artifacts, stop={"steps": 10})
     extended_rows, straight_rows = rows(short), rows(straight)
     assert extended_rows[:6] == before[0]
-    extra = {*schema.EVAL_COLUMNS, "eval_flops", "total_flops"}  # step 5 was evaluated because the short run ended there
+    extra = {
+        *schema.EVAL_COLUMNS,
+        "eval_flops",
+        "total_flops",
+    }  # step 5 was evaluated because the short run ended there
     assert "test_loss" in extended_rows[5] and "test_loss" not in straight_rows[5]
     for mine, theirs in zip(extended_rows, straight_rows, strict=True):
         assert {k: v for k, v in mine.items() if k not in extra} == {k: v for k, v in theirs.items() if k not in extra}

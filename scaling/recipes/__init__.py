@@ -1,0 +1,1 @@
+"""Published recipes, one YAML file each; a study names one with `recipe:`."""
