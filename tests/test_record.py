@@ -91,8 +91,13 @@ def test_nan_is_refused():
 
 def test_a_lock_dies_with_its_holder(tmp_path):
     lock = tmp_path / "lock"
-    code = f"from scaling import record; import pathlib\nwith record.exclusive(pathlib.Path({str(lock)!r})): print('held', flush=True); input()"
-    holder = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    code = (
+        "import pathlib, sys; from scaling import record\n"
+        "with record.exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
     with record.exclusive(lock, wait=False) as mine:

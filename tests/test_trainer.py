@@ -16,7 +16,7 @@ from scaling.rollout_types import Prompt
 from scaling.tasks import load_task
 
 TINY = {
-    "model": {"size": "us", "base": {"iterations": 40, "leaping_iterations": 8, "batch_size": 16}},
+    "model": {"size": "us", "base": {"iterations": 250, "leaping_iterations": 30, "batch_size": 32}},
     "data": {"prompts_per_step": 4},
     "rollout": {"group_size": 4},
     "evaluation": {"problems": 24},
@@ -76,7 +76,7 @@ def test_counts_add_up(finished):
     last = rows(finished)[-1]
     mean_lengths = [row["response_length_mean"] for row in rows(finished)[1:]]
     assert last["tokens_generated"] == pytest.approx(16 * sum(mean_lengths))
-    assert 0 < last["update_flops"] and 0 < last["eval_flops"]
+    assert last["update_flops"] > 0 and last["eval_flops"] > 0
 
 
 def test_sampler_and_trainer_agree(finished):
@@ -151,7 +151,7 @@ def crash_at(monkeypatch, moment):
     monkeypatch.setattr(record.Attempt, "sync", dying(record.Attempt.sync))
 
 
-@pytest.mark.parametrize("moments", [range(0, 30), range(30, 60), range(60, 200)], ids=["start", "middle", "end"])
+@pytest.mark.parametrize("moments", [range(0, 30), range(30, 60, 4), range(60, 200, 3)], ids=["start", "middle", "end"])
 def test_dying_at_any_write_changes_nothing(finished, artifacts, tmp_path, monkeypatch, moments):
     died = 0
     for moment in moments:
