@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scaling.ladder import VOCABULARY, Rung
+from scaling.schema import InputError
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,13 @@ class Shape:
 
     @classmethod
     def from_transformers(cls, config: dict[str, Any]) -> Shape:
-        """From the dictionary of a transformers config (Qwen2, Llama and their like)."""
+        """From the dictionary of a transformers config (Qwen2, Llama and their like); InputError for another kind."""
+        wanted = ["hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size"]
+        if missing := [key for key in wanted if config.get(key) is None]:
+            raise InputError(
+                f"a {config.get('model_type')} config has no {', '.join(missing)}; FLOPs are counted for "
+                f"dense decoders of the Qwen2 or Llama kind; give such a model."
+            )
         heads = config["num_attention_heads"]
         return cls(
             width=config["hidden_size"],

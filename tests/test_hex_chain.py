@@ -49,6 +49,8 @@ def grade(problem: str, response: str, *, end: bool = True, task: Task = TASK):
         ("d", False, 0.0, False),
         ("d+9=6,6-1=5,5*4=4,4-7=dd", False, 3 / 5, False),
         ("d+9=6,6-1=5,5*4=4,4-7=", False, 3 / 5, False),
+        # A malformed equation is no step: what follows does not go on from it. 4 bad.
+        ("d+9=66,6-1=5,5*4=4,4-7=d", True, 0.0, False),
         (",,==+-*d=,=", False, 0.0, False),
         ("d+=6,d9=6,+9=6,d+9+=6", False, 0.0, False),
     ],
