@@ -34,6 +34,8 @@ BATCH_PARAMS = 100
 LONGEST_TEXT = 6000  # MLflow cuts longer parameters without a word
 PFLOP = 1e15  # the ticks of the chart page are plain digits: 1e17 FLOPs would be unreadable
 FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries of a store that does not answer
+# The x axis, the nested times, and what is the same in every row and shown as a parameter.
+NOT_CURVES = ("step", "timing", "eval_problems", "eval_samples", "eval_temperature")
 REPORT = "report/index.html"
 DESCRIPTION = "mlflow.note.content"
 
@@ -74,7 +76,7 @@ def row_values(row: record.Row) -> tuple[dict[str, float], int]:
 def _columns(row: record.Row) -> Iterator[tuple[str, str, Any]]:
     """(section of the chart page, name, value) of every column of a row."""
     for name, value in row.items():
-        if name not in ("step", "timing"):
+        if name not in NOT_CURVES:
             yield schema.COLUMNS[name].section if name in schema.COLUMNS else "train", name, value
     for name, value in row["timing"].items():
         if name != "time_ms":  # the timestamp of every point
@@ -281,6 +283,8 @@ class Mirror:
         """The last pass, for whoever draws the progress of a launch."""
         if not (self.study / schema.CELLS).exists():
             raise InputError(f"{study}: not a study folder, it has no {schema.CELLS}.")
+        if self.uri == default_uri(study) and "?" in self.uri:
+            raise InputError(f"{study}: MLflow cannot keep its database in a path with a question mark; rename it.")
         _check_installed(self.uri)
         # One writer: two at once would both create a run where neither finds one.
         self._lock = contextlib.ExitStack()
@@ -337,7 +341,7 @@ class Mirror:
                 wait = FIRST_WAIT
 
     def close(self, deadline: float = 30.0) -> SyncReport:
-        """Catch up for at most `deadline` seconds, then let go of the lock."""
+        """Catch up for at most `deadline` seconds and one request (10 s at worst), then let go of the lock."""
         until = time.monotonic() + deadline
         wait = FIRST_WAIT
         try:
@@ -529,12 +533,13 @@ def _check_installed(uri: str) -> None:
 
 
 def _client(uri: str) -> Any:
-    """A client that gives up quickly, sends no usage statistics and creates a new sqlite file safely."""
+    """A client that gives up quickly, is silent, sends no usage statistics and creates a new sqlite file safely."""
     for name, value in {
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by default a server that is down blocks for four minutes
         "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "MLFLOW_LOGGING_LEVEL": "WARNING",
+        "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines a run, where --json wants a document
     }.items():
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
@@ -554,7 +559,7 @@ def _client(uri: str) -> Any:
 
 def _sqlite_path(uri: str) -> Path | None:
     """The file of a sqlite URI, None for any other."""
-    return Path(uri.removeprefix("sqlite:///")) if uri.startswith("sqlite:///") else None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
 def _all_runs(client: Any, experiment_id: str) -> list[Any]:

@@ -36,7 +36,7 @@ def empty_store(tmp_path_factory):
 
 @pytest.fixture
 def study(tmp_path, empty_store):
-    folder = tmp_path / "a study's folder"  # a name with a space and a quote
+    folder = tmp_path / "a study's #1 folder, 50%"  # a name that URIs and SQL could stumble over
     folder.mkdir()
     shutil.copy(empty_store, folder / "mlflow.db")
     write_cells(folder)
@@ -143,7 +143,6 @@ def test_columns_become_keys_with_sections_and_flops_become_pflop():
         "compute/train_pflop": 25,
         "train/reward_mean": 1,
         "eval/test_loss": 1 / 11,
-        "eval/eval_problems": 512,
         "time/wall_seconds": 2.5,
         "time/mirrored_step": 10,
     }
@@ -629,6 +628,10 @@ def test_a_missing_package_is_one_line_that_says_what_to_install(study, monkeypa
 def test_a_folder_that_is_not_a_study(tmp_path):
     with pytest.raises(InputError, match=r"not a study folder, it has no cells\.json"):
         Mirror(tmp_path)
+    odd = tmp_path / "what?"
+    odd.mkdir()
+    write_cells(odd)
+    assert "question mark" in open_mirror(odd)[1]
 
 
 def test_the_uri_of_the_environment_is_respected(study, monkeypatch):
