@@ -1,0 +1,94 @@
+"""Curves to laws: load learning curves, fit scaling laws with intervals that cover, draw and report them.
+
+import analysis
+study = analysis.load("studies/quickstart")
+fit = analysis.fit(study, law="efficiency", x="train_flops", where="algorithm == grpo")
+fit.values, fit.frame(), fit.plot()
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from analysis.curves import Curves, load, make_curves
+from analysis.fit import Fit, fit_curves
+from analysis.intervals import add_intervals, paired_difference
+from scaling.schema import InputError
+
+__all__ = ["Curves", "Fit", "Fits", "fit", "load", "make_curves", "paired_difference"]
+
+
+class Fits(dict):
+    """Fits by the value of a column; `failed` holds the message for each value that could not be fitted."""
+
+    def __init__(self, column: str):
+        super().__init__()
+        self.column = column
+        self.failed: dict[Any, str] = {}
+
+    def json(self) -> dict[str, Any]:
+        """`{"by": column, "fits": [{"group": value, ...}], "failed": [{"group": value, "error": text}]}`."""
+        return {
+            "by": self.column,
+            "fits": [{"group": _plain(value), **found.json()} for value, found in self.items()],
+            "failed": [{"group": _plain(value), "error": message} for value, message in self.failed.items()],
+        }
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def fit(
+    source: str | Path | Curves,
+    law: str = "efficiency",
+    x: str = "train_flops",
+    objective: str = "log",
+    where: str | None = None,
+    by: str | None = None,
+    steps: str | None = None,
+    points: str | None = None,
+    split: str = "none",
+    size_column: str | None = None,
+    seed: int = 0,
+    bounds: str | None = None,
+    law_exact: bool = False,
+) -> Any:
+    """Fit a law to curves, with 95 % intervals at the level of runs.
+
+    Args:
+        source: Curves, or anything that `load` takes.
+        law: a name of `analysis.laws`; x: the column on the horizontal axis.
+        objective: log, binomial or linear (see `analysis.fit`).
+        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
+        by: a column; each of its values is fitted on its own.
+        steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
+        split: none, inter or intra:FRACTION; held-out points are scored and never fitted.
+        size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
+        seed: of random numbers; the laws of today draw none.
+        bounds: None, or "published" for the bounds of the law's source.
+        law_exact: narrower intervals that are right only if the sizes follow the law exactly.
+
+    Returns:
+        A Fit; with `by` a Fits, {value: Fit}.
+    """
+    curves = load(source)
+
+    def one(part: Curves, where: str | None) -> Fit:
+        found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
+        return add_intervals(found, law_exact)
+
+    if by is None:
+        return one(curves, where)
+    chosen = curves.where(where) if where else curves
+    fits = Fits(by)
+    for value, part in chosen.groups(by):
+        try:
+            fits[value] = one(part, None)
+        except InputError as error:
+            fits.failed[value] = str(error)
+    if not fits:
+        value, message = next(iter(fits.failed.items()))
+        raise InputError(f"by {by}: no value could be fitted; {by} = {value}: {message}")
+    return fits
