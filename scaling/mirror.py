@@ -178,7 +178,8 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
         return None
     science = {name: config[name] for name in SCIENCE}
     # A path is where a model lies, not what it is: it may differ between two machines that share a run.
-    science["model"] = {key: value for key, value in science["model"].items() if key != "path"} | model
+    science["model"] = {key: value for key, value in science["model"].items() if key != "path"}
+    science["model"] |= {"base_id" if key == "base" else key: value for key, value in model.items()}
     state = _state(folder)  # before the rows: where it says done, all rows are there
     steps = [
         _Step(row["step"], int(row["timing"]["time_ms"]), *row_values(row)) for row in record.read_committed(folder)

@@ -57,7 +57,7 @@ def make_run(study, run_id="aaaaaaaaaaaa", **fields):
         "run_id": run_id,
         "name": f"run {run_id}",
         "config": config.dump(config.parse_config({"model": "xs", **fields}, "test")),
-        "model": {"name": "xs", "num_params": 40_000, "num_params_non_embedding": 37_000},
+        "model": {"name": "xs", "base": "0123456789ab", "num_params": 40_000, "num_params_non_embedding": 37_000},
     }
     record.write_json(run / schema.CONFIG, info)
     return run
@@ -194,8 +194,9 @@ def test_names_parameters_tags_and_description(study):
     assert run.data.tags["cell"] == "xs-seed0, xs-short"
     assert run.data.tags["resources.threads"] == "1"
     assert run.data.tags["state"] == "finished"
-    expected = {"model.size": "xs", "model.num_params": "40000", "algorithm.type": "grpo", "seed": "0"}
+    expected = {"model.size": "xs", "model.num_params": "40000", "model.base_id": "0123456789ab", "seed": "0"}
     assert expected.items() <= run.data.params.items()
+    assert {"model.base.iterations", "algorithm.type"} <= set(run.data.params)
     assert not {"stop.steps", "model.path", "resources.threads"} & set(run.data.params)
     assert by_id["bbbbbbbbbbbb"].info.run_name == "run bbbbbbbbbbbb"  # of no cell: its own name
     history = client.get_metric_history(run.info.run_id, "eval/test_loss")
