@@ -8,6 +8,8 @@ fit.values, fit.frame(), fit.plot()
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from analysis.fit import Fit, fit_curves
 from analysis.intervals import add_intervals, paired_difference
 from scaling.schema import InputError
 
-__all__ = ["Curves", "Fit", "Fits", "fit", "load", "make_curves", "paired_difference"]
+__all__ = ["Curves", "Fit", "Fits", "fit", "load", "make_curves", "paired_difference", "save_in_study"]
 
 
 class Fits(dict):
@@ -92,3 +94,21 @@ def fit(
         value, message = next(iter(fits.failed.items()))
         raise InputError(f"by {by}: no value could be fitted; {by} = {value}: {message}")
     return fits
+
+
+def save_in_study(found: Fit | Fits, curves: Curves) -> list[Path]:
+    """Write the records under fits/ of the study that the curves came from; nothing where they came from elsewhere.
+
+    The name tells law, axis and objective; its last part is a hash of every choice, so other choices are other files.
+    """
+    if curves.folder is None:
+        return []
+    paths = []
+    for one in found.values() if isinstance(found, Fits) else [found]:
+        record = one.record
+        names = ["law", "x", "objective", "size_column", "window", "split", "bounds", "seed", "runs"]
+        chosen = {**{name: record[name] for name in names}, "misfit": record["intervals"]["misfit"]}
+        digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
+        name = f"{record['law']}-{record['x']}-{record['objective']}-{digest}.json"
+        paths.append(one.save(curves.folder / "fits" / name))
+    return paths

@@ -534,7 +534,8 @@ def _filter(table: pd.DataFrame, expression: str) -> tuple[np.ndarray, str]:
             if word is None:
                 raise fail("a comparison without a column")
             raise InputError(
-                f"where: {word!r} is not a column; there are: {', '.join(table.columns)}.{did_you_mean(word, table.columns)}"
+                f"where: {word!r} is not a column; there are: {', '.join(table.columns)}."
+                f"{did_you_mean(word, table.columns)}"
             )
         if isinstance(sign, ast.In | ast.NotIn):
             if values is None:

@@ -238,8 +238,8 @@ class Solution:
 def solve(points: Points, law: Law, objective: str = "log", published_bounds: bool = False) -> Solution:
     """Minimise the objective over the law's parameters. Deterministic: equal data give equal bytes.
 
-    The first start is the optimum of unweighted least squares on ln L; for a law of N three more begin with n0 at values
-    from a tenth of the smallest to ten times the largest size.
+    The first start is the optimum of unweighted least squares on ln L; for a law of N three more begin with n0 from
+    a tenth of the smallest to ten times the largest size.
     """
     check_name(objective, OBJECTIVES, "objective")
     response = points.ln_loss()
@@ -260,7 +260,7 @@ def solve(points: Points, law: Law, objective: str = "log", published_bounds: bo
     line, value, rounds, converged = _iterate(points, objective, law, published_bounds, best[0], TOLERANCE)
     values, starts = {}, []
     if law.shape is not None:
-        values = {law.amplitude: line.amplitude, law.scale: line.scale}
+        values = {law.amplitude: float(line.amplitude), law.scale: float(line.scale)}
         starts = [
             {
                 f"start_{law.scale}": start.scale,
@@ -591,7 +591,7 @@ def fit_curves(
         "size_convention": _convention(chosen),
         "objective": objective,
         "objective_meaning": OBJECTIVES[objective],
-        "weights": "counts" if used.trials is not None else "equal: no counts",
+        "weights": _weights(used, objective),
         "window": {
             "where": " and ".join(f"({e})" for e in chosen.filters) or None,
             "steps": steps, "points": points, "smoothing": None, "first_step": int(used.step.min()),
@@ -640,6 +640,12 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
             f"{source}: law {law.name} describes how slopes change with size and needs two sizes or more, here "
             f"{lines} of {len(points.sizes)} has a slope; use --law per_size."
         )
+
+
+def _weights(points: Points, objective: str) -> str:
+    if objective == "linear":
+        return "equal in total for each size"
+    return "counts of evaluated samples" if points.trials is not None else "equal for each point: no counts"
 
 
 def _convention(curves: Curves) -> str:
@@ -802,7 +808,7 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
         "reason": f"law {fit.law.name} has a free level per size: of an unseen size it predicts only the slope",
         "efficiency_law": float(fit.efficiency(new)) if fit.law.shape is not None else None,
         "efficiency_law_ci95": None,
-        "efficiency_own_line": float(own.slope[0]),
+        "efficiency_own_line": float(own.slope[0]) if own.information[0] > 0 else None,
         "efficiency_own_line_ci95": None,
         **found,
     }

@@ -539,9 +539,9 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
     low, high = n0["ci95"]
     opened = record["intervals"]["open"]
     if high is None and low is not None:
-        opened.append(f"N0 > {low:.3g}, no upper bound: slopes still rise in proportion to N")
+        opened.append(f"N0 > {_short(low)}, no upper bound: slopes still rise in proportion to N")
     if low is None and high is not None:
-        opened.append(f"N0 < {high:.3g}, no lower bound: slopes do not differ")
+        opened.append(f"N0 < {_short(high)}, no lower bound: slopes do not differ")
     if low is None and high is None:
         opened.append("N0 has no bound on either side: the slopes say nothing about it")
     low, high = k_max["ci95"]
@@ -553,6 +553,12 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
     p = record["intervals"]["misfit_p"] = law.misfit_p()
     if p is not None and p < LEVEL:
         warnings.append(f"sizes miss k(N) by more than seeds do (p = {p:.2g})")
+
+
+def _short(size: float) -> str:
+    """32e9, 864e6, 5,296."""
+    power = next((power for power in (12, 9, 6) if size >= 10**power), 0)
+    return f"{size / 10**power:.3g}e{power}" if power else f"{size:,.0f}"
 
 
 def _questions(lines: RunLines) -> str:

@@ -40,6 +40,411 @@ def run(
     print(out / "curve.jsonl")
 
 
+@app.command()
+def fit(
+    source: Annotated[
+        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+    ],
+    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    x: Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")] = None,
+    size_column: Annotated[
+        str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="log, binomial or linear. [default: log]")] = None,
+    where: Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")] = None,
+    by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
+    steps: Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")] = None,
+    points: Annotated[
+        str | None, typer.Option(help="A:B, a slice of each curve after step 0; :-80 drops the last 80 points.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="none, inter (hold out the largest size), intra:FRACTION. [default: none]")
+    ] = None,
+    bounds: Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")] = None,
+    law_exact: Annotated[
+        bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of random numbers.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Fit a law to curves and print it with its intervals; in a study folder the record is saved under fits/."""
+    import json
+
+    import analysis
+
+    curves = analysis.load(source)
+    given = {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "by": by,
+        "steps": steps, "points": points, "split": split,
+    }  # fmt: skip
+    # The study's own analysis section first, the line on top of it, the defaults of analysis.fit below both.
+    choices = {**curves.defaults, **{name: value for name, value in given.items() if value is not None}}
+    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed)
+    saved = analysis.save_in_study(found, curves)
+    if as_json:
+        print(json.dumps(found.json(), indent=2, allow_nan=False))
+    else:
+        _show(found)
+    for path in saved:
+        print(f"saved {path}", file=sys.stderr)
+
+
+@app.command()
+def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:
+    """List the laws that `scaling fit --law` knows."""
+    import json
+
+    from analysis.laws import get_law, law_names
+
+    known = [get_law(name) for name in law_names()]
+    if as_json:
+        document = [
+            {
+                "law": law.name,
+                "formula": law.formula,
+                "citation": law.citation,
+                "predicts_unseen_size": law.predicts_unseen,
+                "parameters": [
+                    {"name": p.name, "unit": p.unit, "meaning": p.meaning, "per_size": p.per_size}
+                    for p in law.parameters
+                ],
+            }
+            for law in known
+        ]
+        print(json.dumps({"laws": document}, indent=2))
+        return
+    rows = [
+        [law.name, law.formula, ", ".join(f"{p.name}{' per size' * p.per_size}" for p in law.parameters), law.citation]
+        for law in known
+    ]
+    _table(_console(), "", ["law", "formula", "parameters", "source"], rows)
+
+
+# ---------------------------------------------------------------- many runs
+
+sweep = typer.Typer(help="Plan, launch and watch a study: a grid of runs.", no_args_is_help=True)
+app.add_typer(sweep, name="sweep")
+
+StudyArgument = Annotated[
+    str, typer.Argument(metavar="STUDY", help="A study file, the name of a shipped study, or a study folder.")
+]
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="The study folder. Default: studies/<name>.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+@sweep.command()
+def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Print the runs of a study: what exists, what is missing, what it will cost. Writes nothing."""
+    from scaling.schema import RUNS
+    from sweeps.plan import Estimator, counts, covarying, run_state
+
+    planned, folder = _planned(study, out)
+    estimator = Estimator(planned, folder)
+    rows = []
+    for item in planned.runs:
+        state = run_state(folder / RUNS / item.run_id, item.config.stop)
+        estimate, config = estimator.estimate(item.config), item.config
+        unique = config.data.prompts_unique or estimate.prompts
+        rows.append(
+            {
+                "run": item.name,
+                "state": state,
+                "run_id": item.run_id,
+                "model": config.model.size or config.model.path,
+                "group_size": config.rollout.group_size,
+                "prompts_unique": unique,
+                "reuse_factor": estimate.prompts / unique if estimate.prompts and unique else None,
+                "cells": [cell.name for cell in item.cells],
+                **vars(estimate),
+            }
+        )
+    missing = [row for row in rows if row["state"] != "done"]
+    hours = sum(row["hours"] or 0 for row in missing)
+    saved = len(planned.cells) - len(planned.runs)
+    if as_json:
+        import json
+
+        document = {"study": planned.study.name, "folder": str(folder), "runs": rows, "basis": estimator.basis()}
+        document |= {"covarying": covarying(planned), "dropped": planned.dropped, "cells_saved_by_sharing": saved}
+        print(json.dumps(document, indent=2))
+        return
+    console = _console()
+    columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU h", "GB"]
+    from scaling.compute import Shape
+    from scaling.ladder import LADDER
+
+    def show(row: dict) -> list[str]:
+        params = Shape.from_rung(LADDER[row["model"]]).num_params_non_embedding if row["model"] in LADDER else None
+        numbers = [params, row["prompts"], row["prompts_unique"], row["reuse_factor"], row["train_flops"]]
+        numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"], row["hours"]]
+        return [row["run"], row["state"], *("-" if n is None else f"{n:.3g}" for n in [*numbers, row["memory_gb"]])]
+
+    most = 40
+    _table(console, f"study {planned.study.name}", columns, [show(row) for row in rows[:most]])
+    if len(rows) > most:
+        console.print(f"... and {len(rows) - most} more runs (--json has them all)")
+    console.print(f"{len(planned.cells)} cells, {len(rows)} runs: {counts([row['state'] for row in rows])}.")
+    if saved:
+        console.print(f"{saved} cells are read off longer runs that they share a start with.")
+    for line in covarying(planned):
+        console.print(f"{line}: the two cannot be told apart.")
+    for line in planned.dropped:
+        console.print(f"left out by where: {line}")
+    console.print(f"Missing: about {hours:.2g} CPU hours without the base models. {estimator.basis()}")
+
+
+@sweep.command()
+def launch(
+    study: StudyArgument,
+    out: OutOption = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Local processes at a time. Default: the cores.")] = None,
+    executor: Annotated[str, typer.Option(help="Where the runs go: local.")] = "local",
+) -> None:
+    """Run what is missing and wait for it; Ctrl-C leaves everything resumable."""
+    from scaling.schema import check_name
+
+    check_name(executor, ["local"], "executor")
+    status = _launch(*_planned(study, out), workers)
+    if status:
+        raise typer.Exit(status)
+
+
+@sweep.command()
+def status(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Where every run stands."""
+    from sweeps.plan import counts
+    from sweeps.status import run_status
+
+    planned, folder = _planned(study, out)
+    found = [run_status(item, folder) for item in planned.runs]
+    if as_json:
+        import json
+
+        print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in found]}, indent=2))
+        return
+    console = _console()
+    columns = ["run", "state", "step", "test loss", "CPU s", "attempts", "steps redone", "why"]
+    rows = []
+    for run in found:
+        loss = "-" if run.test_loss is None else f"{run.test_loss:.3f}"
+        step = "-" if run.step is None else f"{run.step} of {run.stop.get('steps', '?')}"
+        numbers = [f"{run.cpu_seconds:.0f}", str(run.attempts), str(run.redone_steps)]
+        rows.append([run.name, run.state, step, loss, *numbers, run.failure or ""])
+    _table(console, f"study {planned.study.name}", columns, rows)
+    console.print(counts([run.state for run in found]))
+
+
+@sweep.command()
+def logs(
+    study: StudyArgument, run: Annotated[str, typer.Argument(help="Name of a run.")], out: OutOption = None
+) -> None:
+    """Print the log of one run."""
+    from scaling.schema import LOG, RUNS, InputError, check_name
+
+    planned, folder = _planned(study, out)
+    names = {item.name: item.run_id for item in planned.runs}
+    log = folder / RUNS / names[check_name(run, names, "run of this study")] / LOG
+    if not log.exists():
+        raise InputError(f"{run} has no log yet: it has not been started ({log}).")
+    print(log.read_text(errors="replace"), end="")
+
+
+@sweep.command()
+def retry(study: StudyArgument, out: OutOption = None) -> None:
+    """Let the next launch try failed runs again."""
+    from sweeps.launch import retry
+
+    planned, folder = _planned(study, out)
+    names = retry(planned, folder)
+    print(f"{len(names)} failed runs will be tried again at the next launch{': ' + ', '.join(names) if names else ''}.")
+
+
+@sweep.command()
+def mlflow(
+    study: StudyArgument,
+    out: OutOption = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the study's MLflow runs anew.")] = False,
+) -> None:
+    """Bring MLflow up to date with the run folders."""
+    from scaling.mirror import Mirror
+
+    _, folder = _planned(study, out)
+    mirror = Mirror(folder)
+    report = mirror.rebuild() if rebuild else mirror.sync()
+    mirror.close()
+    print(report)
+    if report.error:
+        raise typer.Exit(1)
+
+
+def _planned(study: str, out: Path | None):
+    """The plan of a study and its folder: --out, the folder that was named, or studies/<name>."""
+    from sweeps.plan import make_plan
+    from sweeps.study import load_study
+
+    loaded = load_study(study)
+    folder = out or (Path(study) if Path(study).is_dir() else Path("studies") / loaded.name)
+    return make_plan(loaded), folder
+
+
+def _launch(planned, folder: Path, workers: int | None) -> int:
+    """Launch with the MLflow mirror following; tracking never stops or delays a run."""
+    import os
+    import threading
+
+    from rich.console import Console
+
+    from scaling.mirror import open_mirror
+    from sweeps import launch as launcher
+
+    console = Console(stderr=True)
+    launcher.prepare(planned, folder)
+    tracked = any(item.config.tracking.mlflow for item in planned.runs)
+    mirror, reason = open_mirror(folder) if tracked else (None, "")
+    stop = threading.Event()
+    watcher = threading.Thread(target=mirror.watch, args=(stop,), daemon=True) if mirror else None
+    if watcher:
+        watcher.start()
+    elif reason:
+        console.print(f"MLflow does not follow this launch: {reason}", markup=False, highlight=False)
+    try:
+        return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console)
+    finally:
+        stop.set()
+        if mirror and watcher:
+            watcher.join(30)
+            report = mirror.close()
+            if report.error:
+                console.print(f"MLflow is behind: {report.error}; `scaling sweep mlflow {folder}` catches up.")
+
+
+def _console():
+    """A console on stdout; brackets are text, and a pipe is wide enough for our tables."""
+    from rich.console import Console
+
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120, emoji=False)
+
+
+def _table(console, title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i == 0 or title == "" else "right")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _number(value: float | None, unit: str = "1") -> str:
+    """A value with four digits; parameters as 5,296 or 13.1e9; a missing one as a dash."""
+    if value is None:
+        return "-"
+    if unit != "parameters":
+        return f"{value:.4g}" if abs(value) > 1e-12 else "0"
+    for power in (12, 9, 6):
+        if abs(value) >= 10**power:
+            return f"{value / 10**power:.4g}e{power}"
+    return f"{value:,.0f}"
+
+
+def _interval(ends: list[float | None] | None, unit: str = "1") -> str:
+    if ends is None:
+        return "no interval"
+    low, high = ("open" if end is None else _number(end, unit) for end in ends)
+    return f"[{low}, {high}]"
+
+
+def _show(found) -> None:
+    """A fit, or the fits of `--by`, for people: never a value without its interval or a pooled R2 without its floor."""
+    from analysis import Fits
+
+    if not isinstance(found, Fits):
+        _show_fit(found.json())
+        return
+    for value, one in found.items():
+        _console().rule(f"{found.column} = {value}", align="left")
+        _show_fit(one.json())
+    for value, message in found.failed.items():
+        _console().print(f"{found.column} = {value} could not be fitted: {message}")
+
+
+def _show_fit(record: dict) -> None:
+    console = _console()
+    window = record["window"]
+    chosen = [f"{name} {window[name]}" for name in ("where", "steps", "points") if window[name]]
+    console.print(f"{record['formula']}   ({record['citation']})")
+    console.print(
+        f"source      {record['source']}, data {record['data_hash']}\n"
+        f"axes        X = {record['x']} ({record['x_unit'] or 'unit not stated'}), N = {record['size_column']} "
+        f"({record['size_convention']})\n"
+        f"objective   {record['objective']}: {record['objective_meaning']}; weights: {record['weights']}\n"
+        f"window      {', '.join(chosen) or 'everything after step 0'}: steps {window['first_step']} to "
+        f"{window['last_step']}\n"
+        f"used        {record['n_points']} points of {record['n_runs']} runs of {record['n_sizes']} sizes: "
+        f"{_names(record['runs'])}"
+    )
+    reasons: dict[str, list[str]] = {}
+    for item in record["left_out"]:
+        reasons.setdefault(item["reason"], []).append(item["run"])
+    for reason, runs in reasons.items():
+        console.print(f"left out    {reason}: {_names(runs)}")
+    for note in record["notes"]:
+        console.print(f"note        {note}")
+    if record["values"]:
+        rows = []
+        for name, entry in record["values"].items():
+            unit, value = entry["unit"], _number(entry["value"], entry["unit"])
+            shown = value if entry["identified"] else f"not identified (optimum {value})"
+            bound = " at a bound" if entry["at_bound"] else ""
+            error = _number(entry["stderr"], unit)
+            rows.append([name, shown + bound, _interval(entry["ci95"], unit), error, unit])
+        _table(console, "values", ["", "value", "95 % interval", "standard error", "unit"], rows)
+    rows = [
+        [
+            _number(row["num_params"], "parameters"), str(row["n_runs"]), str(row["n_points"]),
+            _number(row["efficiency"]), _interval(row["efficiency_ci95"]), _number(row["intercept"]),
+            _number(row["efficiency_law"]), _number(row["r2"]), _number(row["r2_law"]),
+        ]
+        for row in record["per_size"]
+    ]  # fmt: skip
+    names = ["N", "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
+    _table(console, "per size", names, rows)
+    good = record["goodness"]
+    console.print(
+        f"goodness    on L: pooled R2 {_number(good['r2_pooled'])}, where k = 0 with a level per size has "
+        f"{_number(good['r2_pooled_constant'])}; within sizes {_number(good['r2_within'])}; "
+        f"rmse of ln L {_number(good['rmse_ln_loss'])}"
+    )
+    console.print(f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}")
+    _show_held_out(console, record["held_out"])
+    for warning in record["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+def _show_held_out(console, held: dict | None) -> None:
+    if held is None:
+        return
+    errors = ", ".join(f"{name} {_number(value)}" for name, value in held["rmse_ln_loss"].items() if value is not None)
+    console.print(
+        f"held out    {held['split']}: {held['n_points']} points, X up to {_number(held['x_factor'])} times that of the "
+        f"fit; rmse of ln L: {errors}; tuned on them: {held['tuned_on_held_out']}"
+    )
+    if "reason" in held:
+        console.print(
+            f"            N = {_number(held['num_params'], 'parameters')}: {held['reason']}; k by the law "
+            f"{_number(held['efficiency_law'])} {_interval(held['efficiency_law_ci95'])}, by its own line "
+            f"{_number(held['efficiency_own_line'])}"
+        )
+
+
+def _names(runs: list[str], most: int = 24) -> str:
+    return ", ".join(runs[:most]) + (f" and {len(runs) - most} more" if len(runs) > most else "")
+
+
 def main() -> None:
     """Run the app; turn every foreseen error into one line and an exit status."""
     from scaling.schema import InputError, did_you_mean
