@@ -226,6 +226,20 @@ def read_live(run: Path) -> list[Row]:
     return read_record(run, newest=newest_attempt(run))
 
 
+def last_row(run: Path) -> Row | None:
+    """The newest whole row of the newest attempt that has one; cheap enough to ask every second."""
+    for number in reversed(attempt_numbers(run)):
+        try:
+            with open(attempt_folder(run, number) / schema.CURVE, "rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - (1 << 14)))
+                lines = file.read().split(b"\n")[:-1]
+        except FileNotFoundError:
+            continue
+        if lines:
+            return json.loads(lines[-1])
+    return None
+
+
 def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
     """(step, folder) of one attempt's complete checkpoints, newest first."""
     found = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]

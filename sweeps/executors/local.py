@@ -1,0 +1,136 @@
+"""Local processes: a pool of slots, one thread and one log each.
+
+Workers are forked from one server process that has torch and the trainer imported and has started no thread, so that a
+run does not pay for the imports; each run gets a fresh child. Children die with their launcher, however it dies, and
+leave INT to it: it sends TERM, and they checkpoint.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+from typing import Any
+
+PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
+PR_SET_PDEATHSIG = 1
+INTERRUPTED = 130
+
+
+def run_cell(config: dict[str, Any], run: str, artifacts: str) -> None:
+    """Train one run: the payload of every executor. Light until it is called."""
+    from scaling.config import RunConfig
+    from scaling.trainer import train_run
+
+    train_run(RunConfig.model_validate(config), Path(run), Path(artifacts))
+
+
+def make_base(config: dict[str, Any], artifacts: str) -> None:
+    """Make one base model, unless it is there."""
+    from scaling.base_models import ensure_base
+    from scaling.config import RunConfig
+
+    ensure_base(RunConfig.model_validate(config), Path(artifacts))
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something for one child to do: `payload(*arguments)`, its output appended to `log`."""
+
+    key: str
+    payload: Any  # a module-level function
+    arguments: tuple[Any, ...]
+    log: Path
+
+
+class LocalPool:
+    """At most `slots` jobs at a time."""
+
+    def __init__(self, slots: int, preload: list[str] | None = None):
+        os.environ.update(OMP_NUM_THREADS="1", PYTHONSAFEPATH="1", HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        self.slots = slots
+        self.running: dict[str, ForkServerProcess] = {}
+        self.context = multiprocessing.get_context("forkserver")
+        self.context.set_forkserver_preload(PRELOAD if preload is None else preload)
+
+    @property
+    def free(self) -> int:
+        return self.slots - len(self.running)
+
+    def submit(self, job: Job) -> None:
+        """Start a job at once; ask for a free slot first."""
+        assert self.free > 0, "no free slot"
+        job.log.parent.mkdir(parents=True, exist_ok=True)
+        process = self.context.Process(target=_child, args=(job,), name=job.key)
+        process.start()
+        self.running[job.key] = process
+
+    def wait(self, timeout: float) -> list[tuple[str, int]]:
+        """(key, exit status) of the jobs that have ended, after `timeout` seconds at most; negative: the signal."""
+        multiprocessing.connection.wait([p.sentinel for p in self.running.values()], timeout)
+        ended = []
+        for key, process in list(self.running.items()):
+            if process.exitcode is not None:
+                process.join()
+                del self.running[key]
+                ended.append((key, process.exitcode))
+        return ended
+
+    def stop(self, patience: float) -> None:
+        """Ask every job to stop, wait for their checkpoints, then kill what is left after `patience` seconds."""
+        for process in self.running.values():
+            process.terminate()
+        deadline = time.monotonic() + patience
+        while self.running and time.monotonic() < deadline:
+            self.wait(0.2)
+        for process in self.running.values():
+            process.kill()
+        while self.running:
+            self.wait(1.0)
+
+
+def tail(log: Path, lines: int = 5) -> list[str]:
+    """The last lines of a log that hold anything."""
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return []
+    return [line for line in text.splitlines() if line.strip()][-lines:]
+
+
+def _child(job: Job) -> None:
+    """Runs in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The server ends when its launcher does, and the child with the server.
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it died before the line above
+        os._exit(1)
+    descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {job.key} pid {os.getpid()}", flush=True)
+    from scaling.schema import InputError
+
+    status = 0
+    try:
+        job.payload(*job.arguments)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # nothing is left to do; interpreter shutdown would cost half a second a run

@@ -1,0 +1,291 @@
+"""From a study to runs: cells that share a run, what exists already, and what the rest will cost.
+
+Cells that differ only in where they stop are points on one curve: the longest is run, the shorter ones are read off it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling import compute, record, schema
+from scaling import config as configs
+from scaling.compute import Shape
+from scaling.config import RunConfig, RunStop, StopConfig
+from scaling.ladder import LADDER
+from scaling.schema import InputError
+from sweeps.study import Cell, Study, flatten
+
+LIMITS = list(StopConfig.model_fields)
+# Until runs of the study have finished: tokens of a hex chain rollout (prompt, response) and FLOPs per CPU second.
+ASSUMED_TOKENS = (9.0, 21.0)
+ASSUMED_SPEED = 2.5e9
+BYTES_PER_PARAMETER = 16  # float32 weights, gradients and two AdamW moments
+DONE, FAILED, RUNNING, STOPPED, WAITING = "done", "failed", "running", "stopped", "waiting"
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    name: str
+    block: str
+    axes: dict[str, Any]
+    stop: StopConfig
+    run_id: str
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    run_id: str
+    name: str
+    config: RunConfig  # its stop is the longest of its cells', the others are in also_evaluate
+    cells: list[PlannedCell]
+
+    @property
+    def base_id(self) -> str | None:
+        return configs.base_id(self.config) if self.config.model.size else None
+
+
+@dataclass(frozen=True)
+class Plan:
+    study: Study
+    cells: list[PlannedCell]
+    runs: list[PlannedRun]
+    dropped: list[str] = field(default_factory=list)  # combinations that a `where` left out
+
+    def bases(self) -> dict[str, RunConfig]:
+        """Base models that the runs start from: id -> a config that makes it."""
+        return {run.base_id: run.config for run in self.runs if run.base_id}
+
+
+def make_plan(study: Study) -> Plan:
+    """Merge equal cells, let cells share runs, and name everything. Raises InputError."""
+    cells = study.cells()
+    names = _names(cells)
+    by_run: dict[str, list[PlannedCell]] = {}
+    configs_of: dict[str, list[RunConfig]] = {}
+    run_names: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
+    for cell, (run_name, name) in zip(cells, names, strict=True):
+        run_id = configs.run_id(cell.config)
+        stop = StopConfig(**{limit: getattr(cell.config.stop, limit) for limit in LIMITS})
+        key = (run_id, stop.model_dump_json())
+        if key in seen:
+            continue  # the same cell in another block
+        seen.add(key)
+        by_run.setdefault(run_id, []).append(PlannedCell(name, cell.block, cell.axes, stop, run_id))
+        configs_of.setdefault(run_id, []).append(cell.config)
+        run_names.setdefault(run_id, run_name)
+    runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
+    return Plan(study, [cell for group in by_run.values() for cell in group], runs, study.dropped())
+
+
+def _run(run_id: str, name: str, cells: list[PlannedCell], cell_configs: list[RunConfig]) -> PlannedRun:
+    """The run behind some cells: the one whose stop lies at or beyond every other's."""
+    for cell, config in zip(cells, cell_configs, strict=True):
+        if all(_reaches(cell.stop, other.stop) for other in cells):
+            others = [other.stop for other in cells if other is not cell]
+            also = tuple(dict.fromkeys([*config.stop.also_evaluate, *others]))
+            stop = RunStop(**cell.stop.model_dump(), also_evaluate=also)
+            return PlannedRun(run_id, name, config.model_copy(update={"stop": stop, "name": name}), cells)
+    raise InputError(
+        f"cells {' and '.join(cell.name for cell in cells[:2])} are one run that stops in two units "
+        f"({'; '.join(_stop_text(cell.stop) for cell in cells[:2])}), so neither is known to be longer; use one unit."
+    )
+
+
+def _reaches(far: StopConfig, near: StopConfig) -> bool:
+    limits = [(getattr(far, limit), getattr(near, limit)) for limit in LIMITS]
+    return all(f is None or (n is not None and f >= n) for f, n in limits)
+
+
+def _stop_text(stop: StopConfig) -> str:
+    return ", ".join(f"{limit} {getattr(stop, limit):g}" for limit in LIMITS if getattr(stop, limit) is not None)
+
+
+# ---------------------------------------------------------------- names
+
+
+def _names(cells: list[Cell]) -> list[tuple[str, str]]:
+    """(name of the run, name of the cell) that people can read: what varies, e.g. `xs-tau32-seed0`, `s-papo-seed1`."""
+    values = [_named_values(cell) for cell in cells]
+    varying = [key for key in dict.fromkeys(k for v in values for k in v) if len({str(v.get(key)) for v in values}) > 1]
+    names = []
+    for value in values:
+        words = [value["model"]]
+        for key in varying:
+            shown = value.get(key)
+            if key in ("model", "seed", "stop") or shown is None or (key == "algorithm" and shown == "grpo"):
+                continue
+            words.append({"tau": f"tau{shown}", "algorithm": shown}.get(key, f"{key.split('.')[-1]}{shown}"))
+        names.append("-".join(map(str, [*words, f"seed{value['seed']}"])))
+    # Cells that differ only in where they stop say so.
+    stops: dict[str, set[str]] = {}
+    for name, value in zip(names, values, strict=True):
+        stops.setdefault(name, set()).add(value["stop"])
+    return [(n, f"{n}-{v['stop']}" if len(stops[n]) > 1 else n) for n, v in zip(names, values, strict=True)]
+
+
+def _named_values(cell: Cell) -> dict[str, Any]:
+    config, tau = cell.config, None
+    prompts = configs.planned_prompts(config)
+    if config.data.prompts_unique:
+        tau = f"{prompts / config.data.prompts_unique:g}" if prompts else f"U{config.data.prompts_unique}"
+    others = {
+        key: str(value).replace("/", "_")
+        for key, value in flatten(cell.axes).items()
+        if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
+        and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique"))
+    }
+    if config.task.modulus != 16:
+        others["task.modulus"] = str(config.task.modulus)
+    return {
+        "model": config.model.size or Path(config.model.path or "").name,
+        "algorithm": config.algorithm.type,
+        "tau": tau,
+        **others,
+        "seed": config.seed,
+        "stop": _stop_text(config.stop).replace(" ", "").replace(",", "-"),
+    }
+
+
+# ---------------------------------------------------------------- what is there
+
+
+def run_state(folder: Path, stop: StopConfig) -> str:
+    """done / failed / running / stopped / waiting: a pure function of the run folder."""
+    if configs.is_done(folder, stop):
+        return DONE
+    if (folder / "lock").exists():
+        with record.exclusive(folder / "lock", wait=False) as free:
+            if not free:
+                return RUNNING
+    if (folder / schema.FAILED).exists():
+        return FAILED
+    return STOPPED if record.newest_attempt(folder) else WAITING
+
+
+def cells_document(plan: Plan) -> dict[str, Any]:
+    """cells.json: what the analysis loads."""
+    return {
+        "schema_version": schema.SCHEMA_VERSION,
+        "study": plan.study.name,
+        "analysis": plan.study.analysis,
+        "cells": [
+            {
+                "cell": cell.name,
+                "block": cell.block,
+                "axes": cell.axes,
+                "stop": cell.stop.model_dump(mode="json", exclude_none=True),
+                "run_id": cell.run_id,
+            }
+            for cell in plan.cells
+        ],
+        "runs": {run.run_id: run.name for run in plan.runs},
+    }
+
+
+# ---------------------------------------------------------------- what it will cost
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Cost of one run to its stop. Lengths and speed are `basis`: measured on finished runs, or assumed."""
+
+    memory_gb: float | None
+    basis: str
+    steps: float | None = None
+    prompts: float | None = None
+    tokens: float | None = None
+    train_flops: float | None = None
+    rollout_flops: float | None = None
+    update_flops: float | None = None
+    hours: float | None = None
+
+
+class Estimator:
+    """Costs, from the finished runs of a study folder where there are any, else from stated assumptions."""
+
+    def __init__(self, plan: Plan, out: Path | None = None):
+        self.tokens: dict[str, tuple[float, float]] = {}
+        speeds: dict[str, list[float]] = {}
+        for run in plan.runs if out is not None else []:
+            rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
+            if len(rows) < 2:
+                continue
+            last, size = rows[-1], run.config.model.size or ""
+            seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
+            self.tokens[size] = (
+                last["tokens_prompt"] / last["rollouts_seen"],
+                last["tokens_generated"] / last["rollouts_seen"],
+            )
+            speeds.setdefault(size, []).append(last["total_flops"] / max(seconds, 1e-9))
+        self.speeds = {size: float(np.median(values)) for size, values in speeds.items()}
+
+    def basis(self) -> str:
+        """One sentence that says what the estimates rest on."""
+        if not self.speeds:
+            prompt, response = ASSUMED_TOKENS
+            return (
+                f"Assumed, nothing has run yet: {prompt:g} prompt and {response:g} response tokens a rollout, "
+                f"{ASSUMED_SPEED:.2g} FLOPs a second on one core."
+            )
+        shown = ", ".join(f"{size} {speed:.2g}" for size, speed in self.speeds.items())
+        return (
+            f"Measured on runs of this study: lengths, and FLOPs a second on one core ({shown}); other sizes assumed."
+        )
+
+    def estimate(self, config: RunConfig) -> Estimate:
+        size = config.model.size
+        if size is None:
+            return Estimate(None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config))
+        shape, group = Shape.from_rung(LADDER[size]), config.rollout.group_size
+        prompt, response = self.tokens.get(size, ASSUMED_TOKENS)
+        per_prompt = group * (prompt + response)
+        limits = [float(limit) for limit in (configs.planned_prompts(config),) if limit]
+        if config.stop.train_flops:
+            limits.append(config.stop.train_flops / (6 * shape.num_params_non_embedding * per_prompt))
+        memory = BYTES_PER_PARAMETER * shape.num_params / 1e9
+        basis = "measured" if size in self.speeds else "assumed"
+        if not limits:
+            return Estimate(memory, basis)
+        prompts = min(limits)
+        lengths_PG = np.full((1, group), response)
+        rollout = prompts * compute.rollout_flops(shape, np.array([prompt]), lengths_PG)
+        update = prompts * compute.update_flops(shape, np.array([prompt]), lengths_PG)
+        tokens = prompts * per_prompt
+        return Estimate(
+            steps=prompts / config.data.prompts_per_step,
+            prompts=prompts,
+            tokens=tokens,
+            train_flops=compute.train_flops(shape.num_params_non_embedding, tokens),
+            rollout_flops=rollout,
+            update_flops=update,
+            hours=(rollout + update) / self.speeds.get(size, ASSUMED_SPEED) / 3600,
+            memory_gb=memory,
+            basis=basis,
+        )
+
+
+def covarying(plan: Plan) -> list[str]:
+    """Fields that move together with an axis in every run, e.g. `stop.steps moves with model.size`."""
+    flat = [flatten(configs.dump(run.config)) for run in plan.runs]
+    ignored = ("name", "resources.", "tracking.", "stop.also_evaluate")
+    keys = [k for k in dict.fromkeys(k for f in flat for k in f) if not k.startswith(ignored)]
+    columns = {key: [str(f.get(key)) for f in flat] for key in keys}
+    varying = {key: values for key, values in columns.items() if len(set(values)) > 1}
+    found = []
+    for key, values in varying.items():
+        for other, theirs in varying.items():
+            # `key` is a function of `other`, but says less than it: it moves with it.
+            if key != other and len(set(zip(theirs, values, strict=True))) == len(set(theirs)) > len(set(values)):
+                found.append(f"{key} moves with {other}")
+    return found
+
+
+def counts(states: list[str]) -> str:
+    """`9 done, 1 failed, 2 waiting`."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
