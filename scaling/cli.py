@@ -430,8 +430,8 @@ def _show_held_out(console, held: dict | None) -> None:
         return
     errors = ", ".join(f"{name} {_number(value)}" for name, value in held["rmse_ln_loss"].items() if value is not None)
     console.print(
-        f"held out    {held['split']}: {held['n_points']} points, X up to {_number(held['x_factor'])} times that of the "
-        f"fit; rmse of ln L: {errors}; tuned on them: {held['tuned_on_held_out']}"
+        f"held out    {held['split']}: {held['n_points']} points, X up to {_number(held['x_factor'])} times that of "
+        f"the fit; rmse of ln L: {errors}; tuned on them: {held['tuned_on_held_out']}"
     )
     if "reason" in held:
         console.print(

@@ -77,23 +77,27 @@ def retry(plan: Plan, out: Path) -> list[str]:
 def launch(plan: Plan, out: Path, workers: int, console: Console, pool: LocalPool | None = None) -> int:
     """Run what is missing with `workers` local processes; returns the exit status: 0, 1 (some failed), 130."""
     prepare(plan, out)
+    states = {run.run_id: _state(run, out) for run in plan.runs}
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    say(f"study {plan.study.name}: {len(plan.runs)} runs, {counts(list(states.values()))}; folder {out}")
     left_over = obsolete(plan, out)
     if left_over:
-        console.print(f"{len(left_over)} runs in {out} are no longer in the study: kept, not analysed.")
-    states = {run.run_id: _state(run, out) for run in plan.runs}
-    console.print(f"study {plan.study.name}: {len(plan.runs)} runs, {counts(list(states.values()))}; folder {out}")
+        say(f"{len(left_over)} runs in the folder are no longer in the study: kept, not analysed.")
     for run in plan.runs:
         if states[run.run_id] == FAILED:
-            console.print(f"{run.name} failed before and is left alone; `scaling sweep retry` tries it again.")
+            say(f"{run.name} failed before and is left alone; `scaling sweep retry` tries it again.")
     todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
     status = 0
     if todo:
         status = _Launch(plan, out, todo, pool or LocalPool(min(workers, len(todo))), console).work()
     final = [_state(run, out) for run in plan.runs]
-    console.print(f"study {plan.study.name}: {counts(final)}")
+    say(f"study {plan.study.name}: {counts(final)}")
     for run, state in zip(plan.runs, final, strict=True):
         if state != DONE:
-            console.print(f"  {run.name}: {state}, log {out / schema.RUNS / run.run_id / schema.LOG}")
+            say(f"  {run.name}: {state}, log {out / schema.RUNS / run.run_id / schema.LOG}")
     return status or int(any(state != DONE for state in final))
 
 
@@ -145,13 +149,13 @@ class _Launch:
                         self._ended(self.running.pop(key), status)
                     show()
             if self.interrupted:
-                self.console.print("stopping: waiting for checkpoints ...")
+                self.say("stopping: waiting for checkpoints ...")
         finally:
             self.pool.stop(PATIENCE)
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         if self.interrupted:
-            self.console.print("stopped; everything is resumable: launch again to go on.")
+            self.say("stopped; everything is resumable: launch again to go on.")
             return INTERRUPTED
         return int(self.failed > 0)
 
@@ -231,7 +235,9 @@ class _Launch:
         return f"done: step {rows[-1]['step']}, test loss {rows[-1]['test_loss']:.3f}, {seconds:.0f} CPU s"
 
     def say(self, text: str) -> None:
-        self.console.print(f"[{_clock(time.monotonic() - self.started)}] {text}", markup=False, highlight=False)
+        self.console.print(
+            f"[{_clock(time.monotonic() - self.started)}] {text}", markup=False, highlight=False, soft_wrap=True
+        )
 
     def progress(self) -> list[tuple[str, str, str, str]]:
         """(name, step, test loss, bar) of what is running."""
