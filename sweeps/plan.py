@@ -210,20 +210,17 @@ class Estimator:
     """Costs, from the finished runs of a study folder where there are any, else from stated assumptions."""
 
     def __init__(self, plan: Plan, out: Path | None = None):
-        self.tokens: dict[str, tuple[float, float]] = {}
-        speeds: dict[str, list[float]] = {}
-        for run in plan.runs if out is not None else []:
+        measured: dict[str, list[tuple[float, float, float]]] = {}
+        for run in plan.runs if out else []:
             rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
-            if len(rows) < 2:
-                continue
-            last, size = rows[-1], run.config.model.size or ""
-            seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
-            self.tokens[size] = (
-                last["tokens_prompt"] / last["rollouts_seen"],
-                last["tokens_generated"] / last["rollouts_seen"],
-            )
-            speeds.setdefault(size, []).append(last["total_flops"] / max(seconds, 1e-9))
-        self.speeds = {size: float(np.median(values)) for size, values in speeds.items()}
+            if len(rows) > 1:
+                last = rows[-1]
+                seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
+                lengths = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
+                measured.setdefault(run.config.model.size or "", []).append((*lengths, last["total_flops"] / seconds))
+        means = {size: np.mean(values, axis=0) for size, values in measured.items()}
+        self.tokens = {size: (float(mean[0]), float(mean[1])) for size, mean in means.items()}
+        self.speeds = {size: float(mean[2]) for size, mean in means.items()}
 
     def basis(self) -> str:
         """One sentence that says what the estimates rest on."""
