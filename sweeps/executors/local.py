@@ -7,12 +7,12 @@ leave INT to it: it sends TERM, and they checkpoint.
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
-PR_SET_PDEATHSIG = 1
 INTERRUPTED = 130
 
 
@@ -106,14 +105,18 @@ def tail(log: Path, lines: int = 5) -> list[str]:
     return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
+def _die_with_launcher() -> None:
+    """PR_SET_PDEATHSIG would bind the child to the server, which its children keep alive; so wait for the launcher."""
+    launcher = multiprocessing.parent_process()
+    if launcher is not None:
+        multiprocessing.connection.wait([launcher.sentinel])
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _child(job: Job) -> None:
     """Runs in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # The server ends when its launcher does, and the child with the server.
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-    if parent is None or not parent.is_alive():  # it died before the line above
-        os._exit(1)
+    threading.Thread(target=_die_with_launcher, daemon=True).start()
     descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
