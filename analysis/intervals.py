@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,7 @@ MISFIT = {0.0: 0.7, 4.0: 0.12, 16.0: 0.12, 64.0: 0.06}  # variance of sizes abou
 EXACT = {0.0: 1.0}
 # Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
 BORROWED = (0.0025, 0.004)
+NOTHING = 1e-12  # least weighted sum of squares: data without any noise still have a scale
 QUESTIONS = (0.035, 0.05)  # relative sd of k_max and n0 from the choice of 500 questions
 
 
@@ -130,13 +131,15 @@ def run_lines(points: Points) -> RunLines:
     scatter, df = total(weight * residual**2), count - 2
     pooled = scatter.sum() / df.sum() if df.sum() > 0 else 1.0
     dispersion = (scatter + 10 * pooled) / (df + 10)  # shrunk to the mean with 10 degrees of freedom
-    inflation = _inflation(np.sqrt(weight) * residual, run, count)
+    scale = dispersion * _inflation(np.sqrt(weight) * residual, run, count)
+    # Points without any noise have variance 0 up to rounding; no slope is known to better than a millionth.
+    scale = np.maximum(scale, (1e-6 * np.abs(slope).max()) ** 2 * square)
     return RunLines(
         points.runs, points.sizes, points.run_sizes(), slope, level, centre,
-        slope_variance=dispersion * inflation / square, level_variance=dispersion * inflation / all_,
+        slope_variance=scale / square, level_variance=scale / all_,
         points=count.astype(int), dispersion=dispersion, extra=extra,
         trials=np.full(n_runs, np.nan) if points.trials is None else total(points.trials) / count,
-        curvature=_curvature(x - centre[run], residual, weight, total, run, count, dispersion * inflation),
+        curvature=_curvature(x - centre[run], residual, weight, total, run, count, scale),
     )  # fmt: skip
 
 
@@ -194,7 +197,14 @@ class LawTest:
         variance: (cells, runs); size_variance: (cells, sizes); scale: (cells,) q. trend: (sizes,) u.
     """
 
-    def __init__(self, slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray, misfit=None):
+    def __init__(
+        self,
+        slope: np.ndarray,
+        variance: np.ndarray,
+        num_params: np.ndarray,
+        misfit: dict[float, float] | None = None,
+        ln_n0: np.ndarray | None = None,
+    ):
         sizes, index = np.unique(num_params, return_inverse=True)
         belongs = (index == np.arange(len(sizes))[:, None]) * 1.0
         self.sizes, self.runs_per_size, self.df = sizes, belongs.sum(1), len(slope) - 2
@@ -202,7 +212,8 @@ class LawTest:
         if self.runs_per_size.max() == 1:
             prior = EXACT  # without repeats misfit cannot be told from seeds: the scatter about the law has both
         low, high = np.log(sizes[[0, -1]])
-        self.ln_n0 = np.linspace(low - 5, high + 6, int((high - low + 11) / 0.05) + 2)
+        wide = np.linspace(low - 5, high + 6, int((high - low + 11) / 0.05) + 2)
+        self.ln_n0 = wide if ln_n0 is None else ln_n0
         f = shape(sizes, np.exp(self.ln_n0)[:, None])
         self.median = float(np.median([np.median(variance[index == i]) for i in range(len(sizes))]))
         cells, centre = [(0.0, 1.0, 0.0)], (low + high) / 2
@@ -221,7 +232,7 @@ class LawTest:
             self._a, self._b = precision @ (f**2).T, (precision * mean) @ f.T
             self._k = np.maximum(self._b / self._a, 0)
             square = (precision * mean**2).sum(1)[:, None] - 2 * self._k * self._b + self._k**2 * self._a
-            self._square, self.least = square, np.maximum(_grid_min(square), 1e-300)
+            self._square, self.least = square, np.maximum(_grid_min(square), NOTHING)
             h = f0 * (1 - f0)  # the Jeffreys-like volume of (k_max, ln n0)
             volume = (precision @ f0**2) * (precision @ h**2) - (precision @ (f0 * h)) ** 2
             log_weight = [math.log(POWER[g] * prior[x]) for g, _, x in cells] - 0.5 * (
@@ -246,6 +257,8 @@ class LawTest:
     def n0_interval(self) -> tuple[float | None, float | None]:
         """All n0 with p > .05; None at an end where the grid ends before p falls below."""
         inside = np.flatnonzero(self.p_n0 > LEVEL)
+        if len(inside) == 0:  # data without any noise
+            return math.exp(self.centre), math.exp(self.centre)
         low, high = inside[0], inside[-1]
 
         def crossing(i: int, j: int) -> float:
@@ -261,12 +274,18 @@ class LawTest:
         if largest <= 0:
             return None, None
         grid = np.geomspace(0.1 if num_params is None else 1e-3, 60, 64 if num_params is None else 110) * largest
+        # The optimum stands on the grid, or a narrow interval would fall between two of its values.
+        best = self._square.argmin(1)[:, None]
+        slope = np.take_along_axis(self._k, best, 1)[:, 0]
+        if num_params is not None:
+            slope = slope * shape(num_params, np.exp(self.ln_n0[best[:, 0]]))
+        optimum = float(self.weight @ slope)
+        if optimum > 0:
+            grid = np.unique(np.append(grid, optimum))
         p = np.array([self.p_efficiency(value, num_params) for value in grid])
         inside = np.flatnonzero(p > LEVEL)
-        if len(inside) == 0:  # a very narrow interval between two grid points
-            i = int(p.argmax())
-            best, inside = float(grid[i]), np.array([i])
-            return best, best
+        if len(inside) == 0:  # data without any noise
+            return optimum, optimum
 
         def crossing(i: int, j: int) -> float:
             excess = lambda ln_value: self.p_efficiency(math.exp(ln_value), num_params) - LEVEL  # noqa: E731
@@ -299,6 +318,17 @@ class LawTest:
                 return None
             found += weight * scale * np.linalg.inv(information)
         return found
+
+
+def law_test(
+    slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray, misfit: dict[float, float] | None = None
+) -> LawTest:
+    """The test of the law on the slopes of runs; where n0 is known very well, on a finer grid around it."""
+    found = LawTest(slope, variance, num_params, misfit)
+    while (found.p_n0 > LEVEL).sum() < 8 and found.ln_n0[1] - found.ln_n0[0] > 1e-7:
+        reach = 8 * (found.ln_n0[1] - found.ln_n0[0])
+        found = LawTest(slope, variance, num_params, misfit, found.centre + np.linspace(-reach, reach, 321))
+    return found
 
 
 def trend_variance(powers: Sequence[float], trend: np.ndarray, index: np.ndarray) -> np.ndarray:
@@ -334,7 +364,7 @@ class SizeTest:
         summed = np.maximum(weight @ belongs.T, 1e-300)
         self.mean = (weight * h) @ belongs.T / summed
         squares = (weight * (h - self.mean[:, size]) ** 2) @ belongs.T
-        within = np.maximum(squares.sum(1), 1e-300)
+        within = np.maximum(squares.sum(1), NOTHING)
         log_weight = [math.log(POWER[g]) for g, _ in cells] - 0.5 * (
             np.log(runs).sum(1) + np.log(summed).sum(1) + self.df * np.log(within)
         )
@@ -401,7 +431,7 @@ def run_test(points: Points, law_exact: bool = False) -> RunTest:
     lines = run_lines(points)
     law = None
     if len(lines.runs) > 2 and len(np.unique(lines.size)) > 1:
-        law = LawTest(lines.slope, lines.slope_variance, lines.num_params, EXACT if law_exact else None)
+        law = law_test(lines.slope, lines.slope_variance, lines.num_params, EXACT if law_exact else None)
     repeats = np.bincount(lines.size, minlength=len(lines.sizes))
     spread = int(np.maximum(repeats - 1, 0).sum())
     if spread > 0:
@@ -585,3 +615,89 @@ def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> d
         return {"mean": mean, "ci95": None, "n": 1}
     half = float(student.isf(LEVEL / 2, n - 1) * difference.std(ddof=1) / math.sqrt(n))
     return {"mean": mean, "ci95": [mean - half, mean + half], "n": n}
+
+
+# ---------------------------------------------------------------- self-test
+
+
+def coverage(fit: Fit, studies: int = 200, seed: int = 0) -> dict[str, Any]:
+    """Share of simulated studies of the same shape whose interval holds the fit's own k_max and n0.
+
+    Each study draws a shape of the seed variance from its posterior, then slopes and levels of runs, noise and counts
+    of errors; the same code makes the intervals. It cannot see what the simulation lacks: a plateau, a floor of the
+    loss, other questions. Reads up to 5 points low on small or noisy studies.
+
+    Returns `{"nominal", "k_max", "n0", "studies", "text"}`, shares in [0, 1]. Raises InputError without a law test.
+    """
+    test, points = _tested(fit), fit.points
+    law, lines = test.law, test.lines
+    if law is None or points is None or fit.law.shape is None or fit.values["k_max"]["value"] <= 0:
+        raise InputError(
+            "a coverage self-test needs a law of N with k_max above 0 and three runs at two sizes or more."
+        )
+    k_max, n0 = fit.values["k_max"]["value"], fit.values["n0"]["value"]
+    points = points.take(np.isin(points.run, [points.runs.index(name) for name in lines.runs]))
+    index = np.searchsorted(law.sizes, lines.num_params)  # sizes with a line; a size may have none
+    repeats = law.runs_per_size
+    level = np.bincount(index, lines.level) / repeats
+    # Spread of levels between runs of one size, by moments: what is left of it after the noise within runs.
+    spread, df = float(np.sum((lines.level - level[index]) ** 2)), float(np.sum(repeats - 1))
+    level_sd = math.sqrt(max(spread / df - float(lines.level_variance.mean()), 0.0)) if df > 0 else 0.0
+    persistence = _persistence(points, lines)
+    hits = {"k_max": 0, "n0": 0}
+    for study in range(studies):
+        rng = np.random.default_rng([seed, study])
+        cell = rng.choice(len(law.weight), p=law.weight)
+        scale = law.scale[cell] * law.df / rng.chisquare(law.df)
+        between = np.maximum(law.variance[cell] * scale - lines.slope_variance, 0)
+        summed = np.bincount(index, 1 / law.variance[cell])
+        missed = np.maximum(law.size_variance[cell] - 1 / summed, 0) * scale
+        slope = k_max * shape(law.sizes, n0) + rng.standard_normal(len(law.sizes)) * np.sqrt(missed)
+        slope = slope[index] + rng.standard_normal(len(index)) * np.sqrt(between)
+        height = level[index] + rng.standard_normal(len(index)) * level_sd
+        loss = _draw(rng, points, lines, slope, height, persistence)
+        drawn = run_lines(replace(points, loss=loss))
+        misfit = EXACT if test.law_exact else None
+        again = LawTest(drawn.slope, drawn.slope_variance, drawn.num_params, misfit)
+        hits["n0"] += float(np.interp(math.log(n0), again.ln_n0, again.p_n0)) > LEVEL
+        hits["k_max"] += again.p_efficiency(k_max) > LEVEL
+    share = {name: count / studies for name, count in hits.items()}
+    least = min(share.values())
+    error = 100 * math.sqrt(max(least * (1 - least), 0.01) / studies)
+    text = (
+        f"nominal 95 %, measured Kmax {100 * share['k_max']:.0f}, N0 {100 * share['n0']:.0f} ± {error:.2g} "
+        "(simulated from this fit: blind to plateau, floor, questions)"
+    )
+    return {"nominal": 1 - LEVEL, **share, "studies": studies, "text": text}
+
+
+def _persistence(points: Points, lines: RunLines) -> float:
+    """Correlation from point to point of the extra noise: that of all noise, divided by the extra part's share."""
+    eta = lines.level[points.run] - lines.slope[points.run] * (points.x - lines.centre[points.run])
+    residual = points.loss / np.exp(eta) - 1
+    same = points.run[1:] == points.run[:-1]
+    power = float(residual @ residual)
+    if power == 0:
+        return 0.0
+    rho = float(np.sum(residual[1:][same] * residual[:-1][same])) / power
+    share = lines.extra * len(residual) / power
+    return float(np.clip(rho / min(max(share, 0.05), 1.0), 0, 0.95))
+
+
+def _draw(
+    rng: np.random.Generator, points: Points, lines: RunLines, slope: np.ndarray, level: np.ndarray, persistence: float
+) -> np.ndarray:
+    """Test losses of one simulated study: lines of runs, AR(1) extra noise, and counts of errors where they are known."""
+    run = points.run
+    shock = rng.standard_normal(len(run))
+    for i in range(1, len(run)):
+        if run[i] == run[i - 1]:
+            shock[i] = persistence * shock[i - 1] + math.sqrt(1 - persistence**2) * shock[i]
+    extra = lines.extra if points.trials is not None else lines.extra * lines.dispersion[run]
+    eta = level[run] - slope[run] * (points.x - lines.centre[run]) + shock * np.sqrt(extra)
+    mu = np.minimum(np.exp(eta), 1.0)
+    if points.trials is None:
+        return mu
+    # Noise of phi times the binomial variance: as many evaluations as Q / phi independent ones.
+    trials = np.maximum(np.round(points.trials / lines.dispersion[run]), 1).astype(int)
+    return rng.binomial(trials, mu) / trials

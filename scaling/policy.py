@@ -96,8 +96,26 @@ def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
 
 def allowed_log_softmax(logits_NV: torch.Tensor, allowed_ids_A: torch.Tensor, temperature: float) -> torch.Tensor:
     """float32 log-probs (N, A) over the allowed ids alone; the other ids cannot be sampled."""
-    logits_NA = logits_NV.index_select(-1, allowed_ids_A) if len(allowed_ids_A) < logits_NV.shape[-1] else logits_NV
+    some = len(allowed_ids_A) < logits_NV.shape[-1]  # else all of them, or these logits are of the allowed ids alone
+    logits_NA = logits_NV.index_select(-1, allowed_ids_A) if some else logits_NV
     return torch.log_softmax(logits_NA.float() / temperature, dim=-1)
+
+
+def check_dense_qwen2(model: PreTrainedModel) -> None:
+    """Raise InputError unless the hand-written forward passes compute this model: dense Qwen2, full attention."""
+    config = model.config
+    if config.model_type != "qwen2":
+        reason = f"model_type {config.model_type!r}"
+    elif any(kind != "full_attention" for kind in config.layer_types):
+        reason = "sliding attention"
+    elif config.rope_parameters["rope_type"] != "default" or config.hidden_act != "silu":
+        reason = f"rope_type {config.rope_parameters['rope_type']!r} and hidden_act {config.hidden_act!r}"
+    else:
+        return
+    raise InputError(
+        f"the model has {reason}, but engine native and forward shared_prefix compute qwen2 with full attention, "
+        f"rope_type 'default' and hidden_act 'silu' only; set resources.engine: hf and resources.forward: plain."
+    )
 
 
 def draw_columns(logprobs_BA: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:
@@ -106,8 +124,8 @@ def draw_columns(logprobs_BA: torch.Tensor, uniforms_B: torch.Tensor) -> torch.T
     The uniform is scaled by the total, which rounding leaves near 1: a column past the end, or one of zero
     probability, can then not be drawn.
     """
-    cumulative_BA = logprobs_BA.double().exp_().cumsum_(-1)
-    return (cumulative_BA <= (uniforms_B * cumulative_BA[:, -1])[:, None]).sum(-1)
+    cumulative_BA = logprobs_BA.exp().cumsum(-1, dtype=torch.float64)
+    return torch.searchsorted(cumulative_BA, (uniforms_B * cumulative_BA[:, -1])[:, None], right=True)[:, 0]
 
 
 def left_pad(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:

@@ -44,7 +44,7 @@ def check_name(given: str, legal: Iterable[str], what: str) -> str:
     legal = list(legal)
     if given in legal:
         return given
-    raise InputError(f"{given!r} is not a {what}; there are: {', '.join(legal)}.{did_you_mean(given, legal)}")
+    raise InputError(f"{given!r} is not a known {what}; there are: {', '.join(legal)}.{did_you_mean(given, legal)}")
 
 
 @dataclass(frozen=True)
