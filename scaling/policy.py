@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.logging import disable_progress_bar
 
 from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
@@ -213,4 +215,76 @@ def _plain_logits(
     return logits_BTV.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)]
 
 
-FORWARDS = {"plain": _plain_logits}
+def _shared_prefix_logits(
+    model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray
+) -> torch.Tensor:
+    """Logits (N, V) of the real response tokens, each distinct prompt run once: dense Qwen2 only.
+
+    Everything but attention sees packed tokens, those of the prompts first and then those of the responses, so that no
+    padding is computed. A response attends to its prompt's keys and to its own. _M packed tokens, _P distinct prompts.
+    """
+    check_dense_qwen2(model)
+    inner: Any = model.model
+    device, heads, kv_heads = model.device, model.config.num_attention_heads, model.config.num_key_value_heads
+    head_dim = inner.layers[0].self_attn.head_dim
+    prompts_P = list(dict.fromkeys(prompts_B))
+    place = {prompt: p for p, prompt in enumerate(prompts_P)}
+    group_B = np.array([place[prompt] for prompt in prompts_B])
+    prompt_tokens_PT, pad_P = left_pad(prompts_P)
+    prompts, width = prompt_tokens_PT.shape
+    length_P = width - pad_P
+    # Nothing follows the last token of a response, so it is no input.
+    batch, longest = len(tokens_BT), max(1, tokens_BT.shape[1] - 1)
+    held_PT = np.arange(width) >= pad_P[:, None]
+    held_BT = np.arange(longest) < lengths_B[:, None] - 1
+    positions_PT = np.arange(width) - pad_P[:, None]
+    positions_BT = length_P[group_B][:, None] + np.arange(longest)
+    tokens_M = np.concatenate([prompt_tokens_PT[held_PT], tokens_BT[:, :longest][held_BT]])
+    positions_M = np.concatenate([positions_PT[held_PT], positions_BT[held_BT]])
+    count = int(held_PT.sum())  # packed tokens of prompts
+    # Token n of the output is predicted at the end of the prompt, or at the response token before it.
+    ends_P = np.cumsum(length_P) - 1
+    before_BT = np.concatenate([ends_P[group_B][:, None], count - 1 + np.cumsum(held_BT).reshape(held_BT.shape)], axis=1)
+    real_BT = np.arange(before_BT.shape[1]) < lengths_B[:, None]
+    causal_T = np.arange(longest)[:, None] >= np.arange(longest)
+    seen_PTT = held_PT[:, None] & (np.arange(width)[:, None] >= np.arange(width)) | np.eye(width, dtype=bool)
+    seen_BTT = np.concatenate(
+        [np.repeat(held_PT[group_B][:, None], longest, 1), np.broadcast_to(causal_T, (batch, longest, longest))], axis=2
+    )
+
+    def on_device(array: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+    flat_P, flat_B, group_B = (on_device(a) for a in (np.flatnonzero(held_PT), np.flatnonzero(held_BT), group_B))
+    seen_PTT, seen_BTT = on_device(seen_PTT)[:, None], on_device(seen_BTT)[:, None]
+
+    def padded(values_MHE: torch.Tensor, flat: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+        """Packed to (rows, heads, columns, head_dim), zero where there is no token."""
+        wide = values_MHE.new_zeros(rows * columns, *values_MHE.shape[1:]).index_copy(0, flat, values_MHE)
+        return wide.unflatten(0, (rows, columns)).transpose(1, 2)
+
+    def attend(q_MHE: torch.Tensor, k_MKE: torch.Tensor, v_MKE: torch.Tensor) -> torch.Tensor:
+        q_P, k_P, v_P = (padded(x[:count], flat_P, prompts, width) for x in (q_MHE, k_MKE, v_MKE))
+        q_B, k_B, v_B = (padded(x[count:], flat_B, batch, longest) for x in (q_MHE, k_MKE, v_MKE))
+        grouped = heads != kv_heads
+        out_P = F.scaled_dot_product_attention(q_P, k_P, v_P, seen_PTT, enable_gqa=grouped)
+        k_B = torch.cat([k_P.index_select(0, group_B), k_B], dim=2)
+        v_B = torch.cat([v_P.index_select(0, group_B), v_B], dim=2)
+        out_B = F.scaled_dot_product_attention(q_B, k_B, v_B, seen_BTT, enable_gqa=grouped)
+        packed = [out.transpose(1, 2).flatten(0, 1).index_select(0, i) for out, i in ((out_P, flat_P), (out_B, flat_B))]
+        return torch.cat(packed).flatten(1)
+
+    x_MD = inner.embed_tokens(on_device(tokens_M))
+    cos_ME, sin_ME = (turn[0] for turn in inner.rotary_emb(x_MD, on_device(positions_M)[None]))
+    for layer in inner.layers:
+        attention, normal_MD = layer.self_attn, layer.input_layernorm(x_MD)
+        projections = (attention.q_proj, attention.k_proj, attention.v_proj)
+        q_MHE, k_MKE, v_MKE = (projection(normal_MD).unflatten(1, (-1, head_dim)) for projection in projections)
+        q_MHE, k_MKE = apply_rotary_pos_emb(q_MHE, k_MKE, cos_ME, sin_ME, unsqueeze_dim=1)
+        x_MD = x_MD + attention.o_proj(attend(q_MHE, k_MKE, v_MKE))
+        x_MD = x_MD + layer.mlp(layer.post_attention_layernorm(x_MD))
+    x_ND = x_MD.index_select(0, on_device(before_BT[:, : real_BT.shape[1]][real_BT]))
+    return model.lm_head(inner.norm(x_ND))
+
+
+FORWARDS = {"plain": _plain_logits, "shared_prefix": _shared_prefix_logits}
