@@ -244,7 +244,9 @@ def _shared_prefix_logits(
     count = int(held_PT.sum())  # packed tokens of prompts
     # Token n of the output is predicted at the end of the prompt, or at the response token before it.
     ends_P = np.cumsum(length_P) - 1
-    before_BT = np.concatenate([ends_P[group_B][:, None], count - 1 + np.cumsum(held_BT).reshape(held_BT.shape)], axis=1)
+    before_BT = np.concatenate(
+        [ends_P[group_B][:, None], count - 1 + np.cumsum(held_BT).reshape(held_BT.shape)], axis=1
+    )
     real_BT = np.arange(before_BT.shape[1]) < lengths_B[:, None]
     causal_T = np.arange(longest)[:, None] >= np.arange(longest)
     seen_PTT = held_PT[:, None] & (np.arange(width)[:, None] >= np.arange(width)) | np.eye(width, dtype=bool)

@@ -224,7 +224,7 @@ def test_intervals_cover_in_simulated_studies():
     hits = {"k_max": 0, "n0": 0, "size": 0}
     sizes, studies = SIZES[1::2], 120
     for seed in range(studies):
-        table = synthetic(sizes=sizes + [72e9], runs=3, steps=25, noise=1, seed_sd=0.06, seed=seed)
+        table = synthetic(sizes=[*sizes, 72e9], runs=3, steps=25, noise=1, seed_sd=0.06, seed=seed)
         fit = analysis.fit(make_curves(table), x="prompts_seen")
         for name, truth in (("k_max", 0.13), ("n0", 12e9)):
             low, high = fit.values[name]["ci95"]

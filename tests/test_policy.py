@@ -1,0 +1,112 @@
+"""The policy: its sizes, the shared-prefix forward against the plain one, and export to transformers."""
+
+import numpy as np
+import pytest
+import torch
+from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
+from transformers import AutoModelForCausalLM
+
+from scaling.ladder import LADDER
+from scaling.policy import build_policy, count_parameters, draw_columns, load_policy, save_policy, token_logprobs
+from scaling.schema import InputError
+
+SIZES = {"us": 5_296, "xs": 20_832, "s": 55_824, "m": 151_552, "l": 333_312, "xl": 805_504}
+
+
+@pytest.mark.parametrize("rung", SIZES)
+def test_non_embedding_parameters_are_the_ladders(rung):
+    model = build_policy(LADDER[rung], 0, pad_id=TASK.pad_id, end_id=TASK.end_id)
+    assert count_parameters(model) == (SIZES[rung] + 32 * LADDER[rung].width, SIZES[rung])
+
+
+def scores(model, groups, forward, rows=None):
+    """(log-probs, entropies, gradients) of a loss that weighs every token differently."""
+    model.zero_grad()
+    found = token_logprobs(model, groups, rows, allowed_V=TASK.allowed_V, temperature=0.9, forward=forward)
+    weight_BT = torch.linspace(-1, 1, found.logprobs_BT.numel()).view(found.logprobs_BT.shape)
+    (found.logprobs_BT * weight_BT).sum().backward()
+    return found.logprobs_BT.detach(), found.entropy_BT, {n: p.grad.clone() for n, p in model.named_parameters()}
+
+
+@pytest.mark.parametrize("rung", LADDER)
+@pytest.mark.parametrize("rows", [None, [4, 5, 6, 7, 16, 17, 18, 19], [3, 0, 9]], ids=["all", "groups", "any"])
+def test_the_shared_prefix_forward_equals_the_plain_one(rung, rows):
+    model = policy_of(rung)
+    groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
+    assert len(set(groups.lengths_B)) > 2
+    plain, shared = (scores(model, groups, forward, rows) for forward in ("plain", "shared_prefix"))
+    assert (plain[0] - shared[0]).abs().max() < 1e-5
+    assert (plain[1] - shared[1]).abs().max() < 1e-5
+    for name, gradient in plain[2].items():
+        assert (gradient - shared[2][name]).norm() < 1e-5 * gradient.norm(), name
+
+
+@pytest.mark.parametrize("forward", ["plain", "shared_prefix"])
+def test_log_probs_are_those_of_each_sequence_alone(forward):
+    model = policy_of("s")
+    groups = engine_with("native", model).generate(prompts(), 3, SAMPLING)
+    found = token_logprobs(model, groups, allowed_V=TASK.allowed_V, temperature=1.0, forward=forward)
+    allowed = np.flatnonzero(TASK.allowed_V)
+    for b, response in enumerate(groups.responses):
+        prompt = groups.prompts[b // 3].tokens
+        with torch.no_grad():
+            logits_TV = model(input_ids=torch.tensor([prompt + response])).logits[0, len(prompt) - 1 : -1]
+        logprobs_TA = torch.log_softmax(logits_TV[:, allowed], -1)
+        column = np.searchsorted(allowed, response)
+        expected_T = logprobs_TA[torch.arange(len(response)), column]
+        assert (found.logprobs_BT[b, : len(response)] - expected_T).abs().max() < 1e-5
+        assert (found.logprobs_BT[b, len(response) :] == 0).all()
+        entropy_T = torch.distributions.Categorical(logits=logprobs_TA).entropy()
+        assert (found.entropy_BT[b, : len(response)] - entropy_T).abs().max() < 1e-5
+
+
+def test_a_response_of_one_token():
+    model = policy_of("us")
+    groups = engine_with("native", model).generate(prompts(2), 2, SAMPLING)
+    groups.tokens_BT[:], groups.lengths_B[:] = 0, 1
+    groups.tokens_BT[:, 0] = TASK.end_id
+    plain, shared = (scores(model, groups, forward) for forward in ("plain", "shared_prefix"))
+    assert (plain[0] - shared[0]).abs().max() < 1e-5
+
+
+def test_forbidden_ids_and_unknown_forwards_are_refused():
+    model = policy_of("us")
+    groups = engine_with("native", model).generate(prompts(2), 2, SAMPLING)
+    with pytest.raises(InputError, match="'shared' is not a known forward"):
+        token_logprobs(model, groups, allowed_V=TASK.allowed_V, temperature=1.0, forward="shared")
+    groups.tokens_BT[0, 0] = TASK.pad_id
+    with pytest.raises(InputError, match=rf"hold the ids \[{TASK.pad_id}\]"):
+        token_logprobs(model, groups, allowed_V=TASK.allowed_V, temperature=1.0)
+
+
+@pytest.mark.parametrize("rung", ["us", "m"])
+def test_a_saved_policy_reloads_in_transformers_with_equal_logits(rung, tmp_path):
+    model = policy_of(rung)
+    save_policy(model, tmp_path)
+    tokens = torch.tensor([prompts(1)[0].tokens])
+    expected = model(input_ids=tokens).logits
+    assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(input_ids=tokens).logits, expected)
+    assert torch.equal(load_policy(tmp_path)(input_ids=tokens).logits, expected)
+    assert load_policy(tmp_path).config.rope_parameters["rope_theta"] == 100
+
+
+def test_the_row_of_the_padding_symbol_keeps_its_gradient(tmp_path):
+    """nn.Embedding(padding_idx=...) drops it, and the table is tied to the head."""
+    save_policy(policy_of("us"), tmp_path)
+    model = load_policy(tmp_path)
+    model(input_ids=torch.tensor([[TASK.pad_id, 1, 2]])).logits.square().sum().backward()
+    assert model.get_input_embeddings().weight.grad[TASK.pad_id].abs().sum() > 0
+
+
+def test_folders_without_a_model_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"no config\.json"):
+        load_policy(tmp_path)
+    (tmp_path / "config.json").write_text('{"model_type": "nothing"}')
+    with pytest.raises(InputError, match="no causal language model"):
+        load_policy(tmp_path)
+
+
+def test_drawing_inverts_the_cumulative_distribution():
+    logprobs = torch.log(torch.tensor([[0.25, 0.0, 0.5, 0.25]])).expand(7, 4)
+    uniforms = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999, 1 - 2**-53], dtype=torch.float64)
+    assert draw_columns(logprobs, uniforms).tolist() == [0, 0, 2, 2, 3, 3, 3]
