@@ -8,7 +8,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test lint mlflow wheel clean
+.PHONY: setup quickstart test lint mlflow clean
 
 setup: $(VENV)/.ready
 
@@ -27,3 +27,14 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+
+# The charts of a study: the full MLflow is five times the size of what the mirror needs, so it is installed here only.
+mlflow: $(VENV)/.ui
+	$(BIN)/scaling sweep mlflow $(STUDY) --serve
+
+$(VENV)/.ui: $(VENV)/.ready
+	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[ui]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -59,6 +59,7 @@ class Curves:
         defaults: the `analysis:` section of a study.
         folder: the study folder, else None.
         filters: the expressions given to `where`, in order.
+        names: {run_id: name that people read}, where the source has names.
     """
 
     source: str
@@ -70,6 +71,7 @@ class Curves:
     defaults: dict[str, Any] = field(default_factory=dict)
     folder: Path | None = None
     filters: tuple[str, ...] = ()
+    names: dict[str, str] = field(default_factory=dict)
 
     def frame(self) -> pd.DataFrame:
         """A copy of the frame."""
@@ -177,7 +179,7 @@ def _load_study(folder: Path) -> Curves:
     stops: dict[str, list[dict]] = {}
     for cell in cells["cells"]:
         stops.setdefault(cell["run_id"], []).append(cell.get("stop") or {})
-    frames, configs, left_out, notes = [], {}, [], []
+    frames, configs, names, left_out, notes = [], {}, {}, [], []
     for run_id, run_stops in stops.items():
         run = folder / schema.RUNS / run_id
         config = record.read_json(run / schema.CONFIG)
@@ -185,7 +187,7 @@ def _load_study(folder: Path) -> Curves:
         rows = [_flat(row) for row in record.read_record(run)] if config is not None and reason is None else []
         needed = [_rows_to(rows, stop) for stop in run_stops]
         reached = [count for count in needed if count]
-        name = _run_name(config, run_id)
+        name = run_label(run_id, (config or {}).get("name"))
         if config is None or not reached:
             left_out.append({"run": name, "reason": reason or "incomplete: it has not reached the stop of its cells"})
             continue
@@ -193,7 +195,7 @@ def _load_study(folder: Path) -> Curves:
             notes.append(f"{name}: {len(needed) - len(reached)} of its {len(needed)} cells are not reached yet.")
         if max(reached) < len(rows):
             notes.append(f"{name}: {len(rows) - max(reached)} rows after the last stop of its cells are not used.")
-        configs[run_id] = config["config"]
+        configs[run_id], names[run_id] = config["config"], config.get("name") or run_id
         frames.append(pd.DataFrame(rows[: max(reached)]).assign(**_run_columns(config, run_id)))
     runs = folder / schema.RUNS
     others = sorted(p.name for p in runs.iterdir() if p.is_dir() and p.name not in stops) if runs.is_dir() else []
@@ -206,8 +208,8 @@ def _load_study(folder: Path) -> Curves:
     for name, values in settings.items():
         table[name] = table["run_id"].map(values)
     curves = make_curves(table, str(folder), settings=list(settings))
-    defaults = cells.get("analysis") or {}
-    return replace(curves, left_out=left_out, notes=[*notes, *curves.notes], defaults=defaults, folder=folder)
+    defaults, notes = cells.get("analysis") or {}, [*notes, *curves.notes]
+    return replace(curves, left_out=left_out, notes=notes, defaults=defaults, folder=folder, names=names)
 
 
 def _not_done(run: Path) -> str | None:
@@ -236,8 +238,8 @@ def _rows_to(rows: list[dict[str, Any]], stop: dict[str, Any]) -> int:
     return len(rows) if not limits or stop.get("wall_seconds") is not None else 0
 
 
-def _run_name(config: dict[str, Any] | None, run_id: str) -> str:
-    name = (config or {}).get("name")
+def run_label(run_id: str, name: str | None) -> str:
+    """`us-seed0 (5d3cb9ce15b4)`, or the id alone."""
     return f"{name} ({run_id})" if name and name != run_id else run_id
 
 

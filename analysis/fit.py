@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from analysis.curves import CONVENTION, Curves
+from analysis.curves import CONVENTION, Curves, run_label
 from analysis.laws import Law, get_law
 from analysis.splits import Split, held_out, parse_split, rmse, score
 from scaling import record, schema
@@ -604,6 +604,7 @@ def fit_curves(
         "n_runs": len(used.runs),
         "n_sizes": len(used.sizes),
         "runs": used.runs,
+        "run_names": [curves.names.get(run, run) for run in used.runs],
         "left_out": [*curves.left_out, *_not_used(curves, chosen, every)],
         "status": "ok" if solution.converged else "not converged",
         "warnings": _warnings(chosen, used, solution, formula),
@@ -660,7 +661,11 @@ def _not_used(curves: Curves, chosen: Curves, used: Points) -> list[dict[str, st
     reasons = {
         run: "not selected by where" if run not in kept else "no evaluated point in the window" for run in loaded
     }
-    return [{"run": str(run), "reason": reason} for run, reason in reasons.items() if str(run) not in runs]
+    return [
+        {"run": run_label(str(run), curves.names.get(run)), "reason": reason}
+        for run, reason in reasons.items()
+        if str(run) not in runs
+    ]
 
 
 def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> list[str]:

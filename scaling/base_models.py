@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -29,6 +30,7 @@ from scaling.tasks import load_task
 BASE = "base.json"
 WEIGHTS = "model.safetensors"
 GRADIENT_CLIP = 1.0
+SAID_EVERY = 50  # iterations
 
 
 def ensure_base(config: RunConfig, artifacts: Path) -> Path:
@@ -109,6 +111,8 @@ def train_on_demonstrations(model: PreTrainedModel, task: Task, config: RunConfi
         torch.nn.utils.clip_grad_norm_(model.parameters(), GRADIENT_CLIP)
         optimizer.step(iteration)
         losses.append(loss.item())
+        if (iteration + 1) % SAID_EVERY == 0:
+            print(f"iteration {iteration + 1} of {iterations}, loss {losses[-1]:.3f}", file=sys.stderr, flush=True)
     model.eval()
     return losses
 

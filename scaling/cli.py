@@ -26,6 +26,30 @@ def options(debug: Annotated[bool, typer.Option("--debug", help="Show the traceb
 
 
 @app.command()
+def quickstart(
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="The study folder. [default: studies/quickstart]")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Local processes at a time. [default: the number of cores]")
+    ] = None,
+) -> None:
+    """The whole path on this machine: base models, twelve real runs, laws with intervals, figures, the report."""
+    from analysis.report import report as write_report
+
+    planned, folder = _planned("quickstart", out)
+    status = _launch(planned, folder, workers)
+    if status == 130:
+        raise typer.Exit(status)
+    page = write_report(folder)
+    _show_findings(folder)
+    print(f"report: {page}")
+    print(f"curves: make mlflow STUDY={folder}", file=sys.stderr)
+    if status:
+        raise typer.Exit(status)
+
+
+@app.command()
 def run(
     config: Annotated[Path, typer.Argument(help="A run file: a RunConfig in YAML.")],
     out: Annotated[Path, typer.Option(help="The run folder; the base model goes to DIR/artifacts.", metavar="DIR")],
@@ -87,6 +111,22 @@ def fit(
         _show(found)
     for path in saved:
         print(f"saved {path}", file=sys.stderr)
+
+
+@app.command()
+def report(
+    source: Annotated[
+        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where report/, figures/ and fits/ go. [default: the study, report-NAME]"),
+    ] = None,
+) -> None:
+    """Write the report: one page with figures, tables and what is not identified; prints its path."""
+    from analysis.report import report as write_report
+
+    print(write_report(source, out))
 
 
 @app.command()
@@ -266,17 +306,22 @@ def mlflow(
     study: StudyArgument,
     out: OutOption = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the study's MLflow runs anew.")] = False,
+    serve: Annotated[bool, typer.Option("--serve", help="Then serve the charts on this machine until Ctrl-C.")] = False,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port for --serve.")] = 5000,
 ) -> None:
-    """Bring MLflow up to date with the run folders."""
+    """Bring MLflow up to date with the run folders; with --serve show them."""
     from scaling.mirror import Mirror
+    from scaling.mirror import serve as serve_charts
 
     _, folder = _planned(study, out)
     mirror = Mirror(folder)
-    report = mirror.rebuild() if rebuild else mirror.sync()
+    updated = mirror.rebuild() if rebuild else mirror.sync()
     mirror.close()
-    print(report)
-    if report.error:
+    print(updated)
+    if updated.error:
         raise typer.Exit(1)
+    if serve:
+        raise typer.Exit(serve_charts(mirror.uri, mirror.experiment_id, port))
 
 
 def _planned(study: str, out: Path | None):
@@ -385,7 +430,7 @@ def _show_fit(record: dict) -> None:
         f"window      {', '.join(chosen) or 'everything after step 0'}: steps {window['first_step']} to "
         f"{window['last_step']}\n"
         f"used        {record['n_points']} points of {record['n_runs']} runs of {record['n_sizes']} sizes: "
-        f"{_names(record['runs'])}"
+        f"{_names(record['run_names'])}"
     )
     reasons: dict[str, list[str]] = {}
     for item in record["left_out"]:
@@ -423,6 +468,22 @@ def _show_fit(record: dict) -> None:
     _show_held_out(console, record["held_out"])
     for warning in record["warnings"]:
         console.print(f"warning     {warning}")
+
+
+def _show_findings(study: Path) -> None:
+    """What the study's own fit says, in a few lines: k of each size, and which parameters are identified."""
+    import analysis
+
+    curves = analysis.load(study)
+    found = analysis.fit(curves, **curves.defaults).json()
+    console = _console()
+    for row in found["per_size"]:
+        k, ends = _number(row["efficiency"]), _interval(row["efficiency_ci95"])
+        console.print(f"k({_number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")
+    for name, entry in found["values"].items():
+        value = _number(entry["value"], entry["unit"])
+        known = f"= {value}" if entry["identified"] else "not identified"
+        console.print(f"{name:<10} {known} {_interval(entry['ci95'], entry['unit'])}")
 
 
 def _show_held_out(console, held: dict | None) -> None:

@@ -23,6 +23,7 @@ from scaling.config import read_yaml
 from scaling.schema import InputError
 from sweeps.executors.local import INTERRUPTED, Job, LocalPool, make_base, run_cell, tail
 from sweeps.plan import DONE, FAILED, RUNNING, Estimator, Plan, PlannedRun, cells_document, counts, run_state
+from sweeps.status import cpu_seconds
 
 STARTS_WITHOUT_PROGRESS = 3
 PATIENCE = 60.0  # seconds for checkpoints after Ctrl-C
@@ -94,7 +95,7 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, pool: LocalPoo
     if todo:
         status = _Launch(plan, out, todo, pool or LocalPool(min(workers, len(todo))), console).work()
     final = [_state(run, out) for run in plan.runs]
-    say(f"study {plan.study.name}: {counts(final)}")
+    say(f"study {plan.study.name}: {counts(final)}; {cpu_seconds(plan, out)}")
     for run, state in zip(plan.runs, final, strict=True):
         if state != DONE:
             say(f"  {run.name}: {state}, log {out / schema.RUNS / run.run_id / schema.LOG}")
@@ -246,7 +247,9 @@ class _Launch:
             row = record.last_row(task.folder) if task.run else None
             stop = task.run.config.stop.steps if task.run else None
             if row is None:
-                lines.append((task.name, "", "", "making the base model" if task.run is None else "starting"))
+                doing = "making the base model" if task.run is None else "starting"
+                said = tail(task.job.log, 1) if task.run is None else []
+                lines.append((task.name, "", "", said[0] if said and said[0].startswith("iteration") else doing))
                 continue
             share = min(1.0, row["step"] / stop) if stop else 0.0
             loss = next((r["test_loss"] for r in [row] if r.get("test_loss") is not None), None)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling import record, schema
-from sweeps.plan import FAILED, PlannedRun, run_state
+from sweeps.plan import FAILED, Plan, PlannedRun, run_state
 
 
 @dataclass(frozen=True)
@@ -48,3 +48,11 @@ def run_status(run: PlannedRun, study: Path) -> RunStatus:
         failure=f"{failed['class']}: {failed['message']}" if failed else None,
         log=str(folder / schema.LOG),
     )
+
+
+def cpu_seconds(plan: Plan, study: Path) -> str:
+    """What the study has cost so far, in words: CPU seconds of runs and bases, those of start-up apart."""
+    runs = sum(run_status(run, study).cpu_seconds for run in plan.runs)
+    bases = [record.read_json(study / schema.ARTIFACTS / base / "base.json") for base in plan.bases()]
+    made = [base["timing"]["cpu_seconds"] for base in bases if base]
+    return f"{runs:.0f} CPU s in runs, {sum(made):.0f} in {len(made)} base models"
