@@ -177,7 +177,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 @sweep.command()
 def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
     """Print the runs of a study: what exists, what is missing, what it will cost. Writes nothing."""
-    from scaling.schema import RUNS
+    from scaling.schema import ARTIFACTS, RUNS
     from sweeps.plan import Estimator, counts, covarying, run_state
 
     planned, folder = _planned(study, out)
@@ -211,15 +211,16 @@ def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = Fals
         print(json.dumps(document, indent=2))
         return
     console = _console()
-    columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU h", "GB"]
+    columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU min", "GB"]
     from scaling.compute import Shape
     from scaling.ladder import LADDER
 
     def show(row: dict) -> list[str]:
         params = Shape.from_rung(LADDER[row["model"]]).num_params_non_embedding if row["model"] in LADDER else None
         numbers = [params, row["prompts"], row["prompts_unique"], row["reuse_factor"], row["train_flops"]]
-        numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"], row["hours"]]
-        return [row["run"], row["state"], *("-" if n is None else f"{n:.3g}" for n in [*numbers, row["memory_gb"]])]
+        numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"]]
+        numbers += [row["hours"] and row["hours"] * 60, row["memory_gb"]]
+        return [row["run"], row["state"], *("-" if n is None else _short(n) for n in numbers)]
 
     most = 40
     _table(console, f"study {planned.study.name}", columns, [show(row) for row in rows[:most]])
@@ -232,7 +233,23 @@ def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = Fals
         console.print(f"{line}: the two cannot be told apart.")
     for line in planned.dropped:
         console.print(f"left out by where: {line}")
-    console.print(f"Missing: about {hours:.2g} CPU hours without the base models. {estimator.basis()}")
+    bases = [config for base, config in planned.bases().items() if not (folder / ARTIFACTS / base).exists()]
+    base_hours = sum(estimator.base_hours(config) for config in bases)
+    console.print(
+        f"Missing: about {_hours(hours)} in runs and {_hours(base_hours)} in {len(bases)} base models, one core each. "
+        f"{estimator.basis()}"
+    )
+
+
+def _short(value: float) -> str:
+    """5,296 and 0.004 as they are, 2.93e9 for large numbers."""
+    if 1e-3 <= abs(value) < 1e5 or value == 0:
+        return f"{value:,.0f}" if value == int(value) else f"{value:.2g}"
+    return f"{value:.2e}".replace("e+", "e").replace("e0", "e").replace("e-0", "e-")
+
+
+def _hours(hours: float) -> str:
+    return f"{hours * 60:.2g} CPU minutes" if hours < 1.5 else f"{hours:.3g} CPU hours"
 
 
 @sweep.command()
@@ -369,7 +386,7 @@ def _console():
     """A console on stdout; brackets are text, and a pipe is wide enough for our tables."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 120, emoji=False)
+    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 150, emoji=False)
 
 
 def _table(console, title: str, columns: list[str], rows: list[list[str]]) -> None:
@@ -378,7 +395,8 @@ def _table(console, title: str, columns: list[str], rows: list[list[str]]) -> No
 
     table = Table(box=box.SIMPLE_HEAD, title=title or None, title_justify="left", title_style="bold")
     for i, name in enumerate(columns):
-        table.add_column(name, justify="left" if i == 0 or title == "" else "right")
+        # A name is never cut: where the terminal is too narrow it goes on in the next line.
+        table.add_column(name, justify="left" if i == 0 or title == "" else "right", overflow="fold")
     for row in rows:
         table.add_row(*row)
     console.print(table)

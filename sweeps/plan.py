@@ -21,9 +21,12 @@ from scaling.schema import InputError
 from sweeps.study import Cell, Study, flatten
 
 LIMITS = list(StopConfig.model_fields)
-# Until runs of the study have finished: tokens of a hex chain rollout (prompt, response) and FLOPs per CPU second.
+# Until runs of the study have finished: tokens of a hex chain rollout (prompt, response), and CPU seconds as so much
+# per token (small models: the overhead of each operation) and so much per FLOP.
 ASSUMED_TOKENS = (9.0, 21.0)
-ASSUMED_SPEED = 2.5e9
+ASSUMED_SECONDS_PER_TOKEN = 1e-5
+ASSUMED_SPEED = 3.5e10
+DEMONSTRATION_TOKENS = 28.0  # prompt and solution
 BYTES_PER_PARAMETER = 16  # float32 weights, gradients and two AdamW moments
 DONE, FAILED, RUNNING, STOPPED, WAITING = "done", "failed", "running", "stopped", "waiting"
 
@@ -228,7 +231,7 @@ class Estimator:
             prompt, response = ASSUMED_TOKENS
             return (
                 f"Assumed, nothing has run yet: {prompt:g} prompt and {response:g} response tokens a rollout, "
-                f"{ASSUMED_SPEED:.2g} FLOPs a second on one core."
+                f"{ASSUMED_SECONDS_PER_TOKEN * 1e6:g} µs a token and {ASSUMED_SPEED:.2g} FLOPs a second on one core."
             )
         shown = ", ".join(f"{size} {speed:.2g}" for size, speed in self.speeds.items())
         return (
@@ -261,10 +264,24 @@ class Estimator:
             train_flops=compute.train_flops(shape.num_params_non_embedding, tokens),
             rollout_flops=rollout,
             update_flops=update,
-            hours=(rollout + update) / self.speeds.get(size, ASSUMED_SPEED) / 3600,
+            hours=self._seconds(size, tokens, rollout + update) / 3600,
             memory_gb=memory,
             basis=basis,
         )
+
+
+    def _seconds(self, size: str, tokens: float, flops: float) -> float:
+        """CPU seconds: by the measured speed of the size, which includes overhead, or by the assumed one."""
+        if size in self.speeds:
+            return flops / self.speeds[size]
+        return ASSUMED_SECONDS_PER_TOKEN * tokens + flops / ASSUMED_SPEED
+
+    def base_hours(self, config: RunConfig) -> float:
+        """CPU hours to make the base model of a run: its demonstrations, forward and backward, by the assumptions."""
+        recipe = config.model.base
+        tokens = (recipe.iterations + recipe.leaping_iterations) * recipe.batch_size * DEMONSTRATION_TOKENS
+        flops = compute.train_flops(Shape.from_rung(LADDER[config.model.size or ""]).num_params_non_embedding, tokens)
+        return (ASSUMED_SECONDS_PER_TOKEN * tokens + flops / ASSUMED_SPEED) / 3600
 
 
 def covarying(plan: Plan) -> list[str]:
