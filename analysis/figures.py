@@ -14,6 +14,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,11 +26,13 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
-from analysis.intervals import band, efficiency_interval
+from analysis.fit import fit_curves
+from analysis.intervals import BORROWED, add_intervals, band, efficiency_interval
 from scaling.schema import InputError
 
 Layout = Literal["full", "column"]
@@ -818,10 +821,9 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
         spread = pooled_spread(finals.runs, ["reuse_factor"], f"of {label}")
     else:
         # At the same steps as the runs compared: how far repeats scatter depends on the window.
-        repeated = evaluations(replicates).groupby("size")
-        repeated = pd.concat([final_losses(rows, finals.last).runs for _, rows in repeated])
-        sizes = repeated.groupby("size").size()
-        spread = pooled_spread(repeated, ["size"], f"of {counted(int((sizes > 1).sum()), 'size')}")
+        several = evaluations(replicates).groupby("size").filter(lambda rows: rows["run_id"].nunique() > 1)
+        repeated = pd.concat([final_losses(rows, finals.last).runs for _, rows in several.groupby("size")])
+        spread = pooled_spread(repeated, ["size"], f"of {counted(repeated['size'].nunique(), 'size')}")
     taus = np.array(sorted(frame["reuse_factor"].unique()))
     colours = ramp_colours(taus, ORDER_RAMP)
     summary = reuse_summary(finals.runs, spread)
@@ -1486,3 +1488,519 @@ def value_in_words(name: str, entry: dict[str, Any]) -> str:
 def slope_in_words(row: pd.Series) -> str:
     interval = f" {interval_text(row['low'], row['high'])}" if np.isfinite(row["low"]) else ""
     return f"{number(row['efficiency'])}{interval}"
+
+
+# --- the best of several choices at a budget --------------------------------------------------------------------------
+
+
+class Envelope(NamedTuple):
+    """Which of n choices (sizes, group sizes) has the lowest line at each of m budgets.
+
+    Fields:
+        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where it was not run or is above 1.
+        fitted: (n, m) inside the fitted steps; best: (m,) index of the lowest line, -1 where none was run.
+        as_good: (n, m) not rejected as best at 5 %, where two or more were run.
+        switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run) and
+            the 95 % interval `low`, `high` of a crossover, NaN where it is open within the range that both were run.
+    """
+
+    values: np.ndarray
+    x: np.ndarray
+    loss: np.ndarray
+    fitted: np.ndarray
+    best: np.ndarray
+    as_good: np.ndarray
+    switches: pd.DataFrame
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """(m,) loss of the best line."""
+        return np.where(self.best < 0, np.nan, self.loss[self.best, np.arange(len(self.x))])
+
+    def table(self) -> pd.DataFrame:
+        """One row per choice and budget at which it was run."""
+        grid = pd.DataFrame({
+            "value": np.repeat(self.values, len(self.x)), "x": np.tile(self.x, len(self.values)),
+            "line": self.loss.ravel(), "inside_fitted_steps": self.fitted.ravel(),
+            "best": (np.arange(len(self.values))[:, None] == self.best).ravel(),
+            "not_rejected_as_best": self.as_good.ravel(),
+        })  # fmt: skip
+        return grid[grid["line"].notna()]
+
+
+def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
+    """p of "the mean curves of sizes i and j meet at ln X" for each j; with one run per size the seed spread is borrowed."""
+    heights, variance = test.lines.at(ln_x)
+    sizes = test.sizes(heights, variance)
+    if sizes.df > 0:
+        return np.array([1.0 if j == i else sizes.p_equal(i, j) for j in others])
+    variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
+    run = {size: position for position, size in enumerate(test.lines.size)}
+    gaps = [abs(heights[run[i]] - heights[run[j]]) / np.sqrt(variance[run[i]] + variance[run[j]]) for j in others]
+    return 2 * stats.norm.sf(gaps)
+
+
+def envelope(fit: Any, points: pd.DataFrame) -> Envelope:
+    """The lower envelope of the own lines of a fit's sizes over the range in which each was run."""
+    rows = [row for row in fit.per_size if row["efficiency"] is not None]
+    if len(rows) < 2:
+        raise InputError(f"needs lines of two choices to compare; there is {len(rows)}.")
+    values = np.array([row["num_params"] for row in rows])
+    index = np.searchsorted(fit.test.lines.sizes, values)
+    by_size = {size: of_size for size, of_size in points.groupby("size")}
+    ran, used = (
+        np.array(
+            [[of["x"].min(), of["x"].max()] for of in (by_size[v][by_size[v]["state"].isin(states)] for v in values)]
+        )
+        for states in (("fitted", "held out", "not used"), ("fitted",))
+    )
+    x = np.unique(np.concatenate([np.geomspace(ran.min(), ran.max(), 160), ran.ravel(), used.ravel()]))
+    line = np.array([np.exp(row["intercept"] - row["efficiency"] * np.log(x)) for row in rows])
+    inside = (ran[:, :1] <= x) & (x <= ran[:, 1:])
+    loss = np.where(inside & (line <= 1), line, np.nan)
+    fitted = (used[:, :1] <= x) & (x <= used[:, 1:])
+    best = np.where(np.isnan(loss).all(0), -1, np.argmin(np.nan_to_num(loss, nan=np.inf), axis=0))
+    as_good = np.zeros(loss.shape, bool)
+    for j, budget in enumerate(x):
+        here = np.flatnonzero(~np.isnan(loss[:, j]))
+        if len(here) > 1:
+            as_good[here, j] = equal_p(fit.test, float(np.log(budget)), index[best[j]], index[here]) > 0.05
+    return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(fit, rows, index, x, inside, best))
+
+
+def envelope_switches(
+    fit: Any, rows: list[dict[str, Any]], index: np.ndarray, x: np.ndarray, inside: np.ndarray, best: np.ndarray
+) -> pd.DataFrame:
+    found = []
+    for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
+        a, b = best[j], best[j + 1]
+        at, low, high = x[j + 1], np.nan, np.nan
+        kind = "first step" if not inside[b, j] else "end of run" if not inside[a, j + 1] else "crossover"
+        if kind == "crossover":
+            gap = rows[b]["efficiency"] - rows[a]["efficiency"]
+            at = np.exp((rows[b]["intercept"] - rows[a]["intercept"]) / gap)
+            both = np.flatnonzero(inside[a] & inside[b])
+            equal = [equal_p(fit.test, float(np.log(x[i])), index[a], [index[b]])[0] > 0.05 for i in both]
+            centre = int(np.searchsorted(both, j))
+            left, right = centre, centre
+            while left > 0 and equal[left - 1]:
+                left -= 1
+            while right < len(both) - 1 and equal[right + 1]:
+                right += 1
+            low = np.nan if left == 0 else x[both[left]]
+            high = np.nan if right == len(both) - 1 else x[both[right]]
+        found.append((at, rows[a]["num_params"], rows[b]["num_params"], kind, low, high))
+    return pd.DataFrame(found, columns=["x", "before", "after", "kind", "low", "high"])
+
+
+class ChoiceWords(NamedTuple):
+    """What the two panels of a figure of choices are called."""
+
+    name: str
+    titles: tuple[str, str]
+    axis: str
+    one: str  # "size"
+
+
+def draw_envelope(
+    fit: Any,
+    points: pd.DataFrame,
+    found: Envelope,
+    words: ChoiceWords,
+    labels: dict[float, str],
+    colours: dict[float, str],
+    base: tuple[str, float] | None,
+    layout: Layout,
+) -> Figure:
+    """Panel a: the lines and their lower envelope. Panel b: which choice is lowest, and which are not rejected."""
+    axis_label, _ = X_AXES.get(fit.record["x"], (fit.record["x"].replace("_", " "), "X"))
+    order = list(found.values)
+    with style(words.name):
+        rows = len(order)
+        figure = new_figure(layout, min(2.9 + 0.2 * rows, 4.4), min(3.1 + 0.2 * rows, 4.5))
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 0.5 + 0.14 * rows])
+        shown = points[points["size"].isin(order)]
+        drawn_losses = [*shown["loss_floored"], *found.loss[np.isfinite(found.loss)], *([base[1]] if base else [])]
+        plain_log_axis(top.yaxis, *loss_limits(drawn_losses))
+        wide = 6.0 if layout == "full" else 2.6
+        x_axis(top, pd.Series(found.x), max(map(len, labels.values())) + (3 if base else 0), wide)
+        envelope_lines(top, shown, found, colours)
+        if base:
+            top.axhline(base[1], color=NOTE, linewidth=0.8, linestyle=":", zorder=1)
+        top.set_ylabel(LOSS_LABEL)
+        panel_title(top, "a", words.titles[0])
+        envelope_choices(bottom, found, colours)
+        bottom.set_yticks(range(rows), [labels[value] for value in order])
+        bottom.set(ylabel=words.axis, xlabel=axis_label)
+        panel_title(bottom, "b", words.titles[1])
+        outside_legend(figure, envelope_legend(found), layout)
+        ends = []
+        for i, value in enumerate(order):
+            known = np.isfinite(found.loss[i])
+            ends.append(EndLabel(labels[value], colours[value], found.x[known], found.loss[i][known]))
+        if base:
+            ends.append(EndLabel(base[0], NOTE, found.x[[0, -1]], np.full(2, base[1])))
+        end_labels(top, ends)
+    return figure
+
+
+def envelope_lines(ax: Axes, points: pd.DataFrame, found: Envelope, colours: dict[float, str]) -> None:
+    ax.plot(found.x, found.lowest, color="#D5DAE0", linewidth=5, solid_capstyle="butt", zorder=1.2)
+    for i, value in enumerate(found.values):
+        rows = points[points["size"] == value]
+        dots = {"linestyle": "none", "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "alpha": 0.3}
+        ax.plot(rows["x"], rows["loss_floored"], color=colours[value], zorder=1.5, **dots)
+        outside = np.where(found.fitted[i], np.nan, found.loss[i])
+        ax.plot(found.x, outside, color=colours[value], linewidth=0.9, linestyle=DASHED, zorder=2)
+        solid = np.where(found.fitted[i], found.loss[i], np.nan)
+        ax.plot(found.x, solid, color=colours[value], linewidth=1.6, zorder=3)
+    for row in found.switches.itertuples():
+        height = float(np.interp(np.log(row.x), np.log(found.x), found.lowest))
+        marker = {"crossover": "o", "first step": "v", "end of run": ">"}[row.kind]
+        ax.plot(row.x, height, marker, markersize=5, markerfacecolor="white", markeredgecolor=INK, zorder=4)
+
+
+def envelope_choices(ax: Axes, found: Envelope, colours: dict[float, str]) -> None:
+    for i, value in enumerate(found.values):
+        ran, best = np.isfinite(found.loss[i]), found.best == i
+        ax.plot(found.x[ran], np.full(ran.sum(), i), color=UNUSED, linewidth=0.8, zorder=2)
+        for start, end in stretches(found.as_good[i]):
+            span = [found.x[start], found.x[end]]
+            ax.fill_between(span, i - 0.36, i + 0.36, color="#D5DAE0", alpha=0.75, linewidth=0, zorder=1)
+        for start, end in stretches(best):
+            end = min(end + 1, len(found.x) - 1)
+            ax.plot(
+                [found.x[start], found.x[end]],
+                [i, i],
+                color=colours[value],
+                linewidth=4.2,
+                solid_capstyle="butt",
+                zorder=3,
+            )
+        for start, end in stretches(best & ~found.fitted[i]):
+            ax.plot([found.x[start], found.x[end]], [i, i], color="white", linewidth=2, solid_capstyle="butt", zorder=4)
+    ax.set_ylim(-0.6, len(found.values) - 0.4)
+    ax.tick_params(axis="y", length=0)
+
+
+def stretches(mask: np.ndarray) -> list[tuple[int, int]]:
+    """First and last index of each run of True."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(int)))
+    return [(int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def envelope_legend(found: Envelope) -> list[Any]:
+    kinds = set(found.switches["kind"])
+    handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest line; b: not rejected as best")]
+    hollow = {"linestyle": "none", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
+    for kind, marker, words in [
+        ("crossover", "o", "crossover"), ("first step", "v", "first step of the next"), ("end of run", ">", "not run further"),
+    ]:  # fmt: skip
+        if kind in kinds:
+            handles.append(Line2D([], [], marker=marker, label=words, **hollow))
+    return handles
+
+
+def envelope_words(found: Envelope, words: ChoiceWords, labels: dict[float, str], letter: str, fit: Any) -> list[str]:
+    """The sentences of the caption that both figures of choices share."""
+    df = fit.test.sizes(*fit.test.lines.at(float(fit.test.lines.centre.mean()))).df
+    basis = fit.test.basis if df else "one run each: its own noise and a borrowed seed spread, slope .0025, level .004"
+    crossed = [
+        f"{labels[row.before]} to {labels[row.after]} at {power_of_ten(row.x)} {crossing_interval(row.low, row.high)}"
+        for row in found.switches[found.switches["kind"] == "crossover"].itertuples()
+    ]
+    one = words.one
+    return [
+        f"a: points are single evaluations, lines each {one}'s own line without a law, solid over the fitted steps "
+        f"({window_in_words(fit.record)}), dashed over other steps that were run; grey: the lowest of them.",
+        f"b: thin, the range of {letter} that was run; thick, the lowest line (hollow outside the fitted steps); grey "
+        f"blocks, each {one} not rejected as best at 5 % ({basis}), only where more than one was run.",
+        f"Crossovers with 95 % intervals: {'; '.join(crossed)}."
+        if crossed
+        else "No two lines cross where both were run.",
+    ]
+
+
+def crossing_interval(low: float, high: float) -> str:
+    if np.isnan(low) and np.isnan(high):
+        return "(not bounded in the range that both were run)"
+    ends = ["open" if np.isnan(end) else power_of_ten(end) for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str:
+    """The best choice at the largest budget at which two or more were run, and which the test does not reject there."""
+    compared = np.flatnonzero(np.isfinite(found.loss).sum(0) > 1)
+    if not len(compared):
+        return f"No {letter} was run with more than one choice, so nothing can be compared."
+    at = compared[-1]
+    best = labels[found.values[found.best[at]]]
+    rivals = [labels[found.values[i]] for i in np.flatnonzero(found.as_good[:, at]) if i != found.best[at]]
+    others = [labels[found.values[i]] for i in np.flatnonzero(np.isfinite(found.loss[:, at])) if i != found.best[at]]
+    told = (
+        f"{joined(rivals)} cannot be told from it"
+        if rivals
+        else f"{joined(others)} {'is' if len(others) == 1 else 'are'} rejected"
+    )
+    return (
+        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(found.x[at])} FLOPs, {best} has "
+        f"the lowest line; {told}."
+    )
+
+
+def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
+    """Which size has the lowest loss at a budget: each size's own line, their lower envelope and what it cannot separate."""
+    points = fitted_points(fit)
+    found = envelope(fit, points)
+    frame = evaluations(curves, fit.record["size_column"])
+    colours, labels = size_colours(frame["size"]), size_labels(frame)
+    letter = X_AXES.get(fit.record["x"], ("", "X"))[1]
+    words = ChoiceWords(
+        "frontier", ("Lower envelope over sizes", f"Which size to train with a budget {letter}"), "best size", "size"
+    )
+    if layout == "column":
+        words = words._replace(titles=(words.titles[0], "Which size at a budget"))
+    start = evaluations(fit.curves, fit.record["size_column"])
+    start = start[(start["step"] == 0) & start["size"].isin(found.values)].groupby("size")["test_loss"].mean()
+    base = None
+    untrained = (
+        "The losses of the untrained models are not in the data, so it cannot be said where this only ranks them."
+    )
+    if len(start):
+        size, level = float(start.idxmin()), float(start.min())
+        base = (f"untrained {labels[size].split()[0]}", level)
+        covered = np.flatnonzero(found.lowest >= level)
+        untrained = f"Step 0 costs no {letter}: the untrained {labels[size]} has loss {number(level)} (dotted)" + (
+            f", so below {letter} = {power_of_ten(found.x[covered[-1]])} this ranks base models and says nothing of RL."
+            if len(covered)
+            else "; every budget that was run gets below it."
+        )
+    figure = draw_envelope(fit, points, found, words, labels, colours, base, layout)
+    finding = best_in_words(found, labels, letter)
+    title = "Compute-optimal model size."
+    caption = [*envelope_words(found, words, labels, letter, fit), untrained, finding]
+    table = found.table().rename(columns={"value": "num_params", "x": fit.record["x"], "line": "test_loss_line"})
+    return drawn(figure, title, caption, finding, table)
+
+
+# --- group size -------------------------------------------------------------------------------------------------------
+
+
+def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full") -> Drawn:
+    """Which number of rollouts per prompt has the lowest loss at a training compute, at the size where most were run."""
+    frame = evaluations(curves)
+    frame = frame[frame["group_size"].notna()]
+    groups = [
+        rows
+        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor"], dropna=False)
+        if rows["group_size"].nunique() > 1
+    ]
+    if not groups:
+        values = ", ".join(f"{g:.0f}" for g in sorted(frame["group_size"].unique())) or "none"
+        raise InputError(f"needs runs at two group sizes at one model size; there is only G = {values}.")
+    chosen = max(groups, key=lambda rows: rows["group_size"].nunique())
+    label = size_labels(chosen)[chosen["size"].iloc[0]]
+    # The fit groups its lines by N; here they are grouped by G.
+    table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")
+    by_group = replace(curves, table=table.assign(num_params=table["group_size"]), settings=[])
+    fit = add_intervals(fit_curves(by_group, law="per_size", x="train_flops", steps=steps, size_column="num_params"))
+    points = fitted_points(fit)
+    found = envelope(fit, points)
+    colours = ramp_colours(found.values, ORDER_RAMP)
+    labels = {value: f"G = {value:.0f}" for value in found.values}
+    titles = (
+        "One line per group size",
+        "Which group size with a budget C" if layout == "full" else "Which group size at a budget",
+    )
+    words = ChoiceWords("group_size", titles, "best G", "group size")
+    figure = draw_envelope(fit, points, found, words, labels, colours, None, layout)
+    finding = f"At {label}: {best_in_words(found, labels, 'C')[0].lower()}{best_in_words(found, labels, 'C')[1:]}"
+    runs = [row["n_runs"] for row in fit.per_size]
+    caption = [
+        f"{label}, {between(min(runs), max(runs), 'run')} at each group size.",
+        *envelope_words(found, words, labels, "C", fit),
+        "Another group size changes what a step costs, so lines are compared at equal compute and not at equal steps.",
+        finding,
+    ]
+    table = found.table().rename(columns={"value": "group_size", "x": "train_flops", "line": "test_loss_line"})
+    return drawn(figure, "Group size.", caption, finding, table)
+
+
+# --- choices ----------------------------------------------------------------------------------------------------------
+
+
+def sensitivity(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
+    """What the window moves: N0 where the data identify it, else k of the largest size; and that pooled R2 sees little."""
+    record = fit.record
+    size, values = fit.per_size[-1], record["values"]
+    by_n0 = "n0" in values and values["n0"]["identified"]
+    label = size_labels(evaluations(curves, record["size_column"]))[size["num_params"]].split()[0]
+    first, last = record["window"]["first_step"], record["window"]["last_step"]
+    table = window_fits(fit, by_n0)
+    own = table[(table["first_step"] == first) & (table["last_step"] == last)].iloc[0]
+    if len(table) < 3:
+        raise InputError("needs more evaluated steps: fewer than three windows of four steps fit into these curves.")
+    centre = own["value"]
+    ends = values["n0"]["ci95"] if by_n0 else size["efficiency_ci95"]
+    unit, unit_words = n0_unit(centre) if by_n0 else (1.0, "")
+    what = r"$\mathit{N}_0$" if by_n0 else rf"$\mathit{{k}}$({label})"
+    plain = "N0" if by_n0 else f"k({label})"
+    title_a = f"Best {what}{unit_words} by window" if by_n0 else f"{what} by window"
+
+    with style("sensitivity"):
+        figure = new_figure(layout, 2.9, 4.4)
+        ratios = {"width_ratios": [1.5, 1]} if layout == "full" else {"height_ratios": [1.15, 1]}
+        left, right = figure.subplots(*((1, 2) if layout == "full" else (2, 1)), **ratios)
+        draw_windows(left, table, centre, unit, (first, last))
+        panel_title(left, "a", title_a)
+        draw_pooled(right, table, own, unit, ends)
+        panel_title(right, "b", r"Pooled $\mathit{R}^2$ of the same fits")
+        right.set_xlabel(f"best {what}{unit_words}" if by_n0 else what)
+        handles = [
+            dot(NOTE, "the law"),
+            Line2D([], [], linestyle="none", marker="o", markersize=5.5, markerfacecolor="white", markeredgecolor=INK, label="own window"),
+            dot(LOOK_HERE, "the same with k = 0"),
+        ]  # fmt: skip
+        outside_legend(figure, handles, layout, columns=3)
+        figure.draw_without_rendering()
+
+    finite = table.loc[~table["no_finite_optimum"], "value"]
+    show = short_number if by_n0 else number
+    low, high = show(finite.min()), show(finite.max())
+    infinite = int(table["no_finite_optimum"].sum())
+    r2, flat = table["r2_pooled"], table["r2_pooled_constant"]
+    finding = (
+        f"Over {counted(len(table), 'window')} {plain} lies between {low} and {high}"
+        + (f" and has no finite optimum in {infinite}" if infinite else "")
+        + f"; this page uses steps {first}–{last}, where it is {show(centre)}"
+        + (f" {interval_words(ends, show)}." if ends else ".")
+    )
+    caption = [
+        f"a: {plain} of the same fit over other windows; the outlined one is the page's own; colour: ratio to it, log "
+        "scale; ∞: no finite optimum; blank: fewer than four evaluated steps."
+        if by_n0
+        else f"a: slope of the largest size's own line over other windows; the outlined one is the page's own; colour: ratio "
+        "to it, log scale; blank: fewer than four evaluated steps.",
+        "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
+        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level per "
+        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own window.",
+        finding,
+    ]
+    table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})
+    return drawn(figure, "Sensitivity to the window.", caption, finding, table)
+
+
+def interval_words(ends: Sequence[float | None], show: Any) -> str:
+    return "[" + ", ".join("open" if end is None else show(end) for end in ends) + "]"
+
+
+def n0_unit(value: float) -> tuple[float, str]:
+    """The unit that makes N0 a short number, and its words."""
+    return next(
+        ((u, w) for u, w in [(1e9, " (billions)"), (1e6, " (millions)"), (1e3, " (thousands)")] if value >= u),
+        (1.0, ""),
+    )
+
+
+def window_fits(fit: Any, by_n0: bool) -> pd.DataFrame:
+    """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, pooled R2 and with k = 0."""
+    record = fit.record
+    frame = evaluations(fit.curves, record["size_column"])
+    steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
+    own = record["window"]["first_step"], record["window"]["last_step"]
+    rows = []
+    for last in window_ends(steps, own[1], 5, falling=True):
+        for first in window_ends(steps, own[0], 7):
+            if ((steps >= first) & (steps <= last)).sum() < 4:
+                continue
+            try:
+                found = fit_curves(
+                    fit.curves, record["law"], record["x"], record["objective"], steps=f"{first}:{last}",
+                    size_column=record["size_column"], bounds=None if record["bounds"] == "wide" else record["bounds"],
+                )  # fmt: skip
+            except InputError:
+                continue
+            goodness, largest = found.record["goodness"], found.per_size[-1]
+            if largest["efficiency"] is None or goodness["r2_pooled"] is None:
+                continue
+            value = found.values["n0"]["value"] if by_n0 else largest["efficiency"]
+            endless = by_n0 and found.values["n0"]["at_bound"]
+            rows.append((first, last, value, endless, goodness["r2_pooled"], goodness["r2_pooled_constant"]))
+    columns = ["first_step", "last_step", "value", "no_finite_optimum", "r2_pooled", "r2_pooled_constant"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def window_ends(steps: np.ndarray, own: int, most: int, *, falling: bool = False) -> list[int]:
+    """At most `most` evaluated steps to begin or end a window at, in equal ratios, with the fit's own among them."""
+    low, high = (steps[min(3, len(steps) - 1)], steps[-1]) if falling else (steps[0], steps[max(0, len(steps) - 4)])
+    wanted = np.geomspace(max(low, 10 if falling and high > 40 else low), high, most)
+    if not falling:
+        wanted = np.minimum(wanted, high / 2 if high > 20 else high)
+    nearest = {int(steps[np.abs(np.log(steps / step)).argmin()]) for step in wanted}
+    if own not in nearest:
+        nearest.discard(min(nearest, key=lambda step: abs(np.log(step / own))))
+        nearest.add(int(own))
+    return sorted(nearest, reverse=falling)
+
+
+def draw_windows(ax: Axes, table: pd.DataFrame, centre: float, unit: float, own: tuple[int, int]) -> None:
+    """A cell per window with its value, coloured by the ratio to the page's own."""
+    firsts, lasts = sorted(table["first_step"].unique()), sorted(table["last_step"].unique())
+    ratios = np.log(np.maximum(table["value"], 1e-12) / centre)
+    reach = max(float(ratios[~table["no_finite_optimum"]].abs().max()), np.log(1.25))
+    stops = np.linspace(-1, 1, len(DIVERGING))
+    channels = np.array([to_rgb(colour) for colour in DIVERGING]).T
+    for row, ratio in zip(table.itertuples(), ratios, strict=True):
+        x, y = firsts.index(row.first_step), lasts.index(row.last_step)
+        place = float(np.clip(1.0 if row.no_finite_optimum else ratio / reach, -1, 1))
+        colour = tuple(float(np.interp(place, stops, channel)) for channel in channels)
+        mine = (row.first_step, row.last_step) == own
+        edge = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if mine else {"edgecolor": "white", "linewidth": 1.5}
+        ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, **edge))
+        words = "∞" if row.no_finite_optimum else f"{row.value / unit:.2g}" if unit > 1 else number(row.value, 2)
+        ax.text(
+            x, y, words, ha="center", va="center", fontsize=7.5, color="white" if sum(colour) < 1.4 else INK, zorder=4
+        )
+    ax.set(
+        xlim=(-0.5, len(firsts) - 0.5), ylim=(-0.5, len(lasts) - 0.5), xlabel="first step used", ylabel="last step used"
+    )
+    ax.set_xticks(range(len(firsts)), [str(step) for step in firsts])
+    ax.set_yticks(range(len(lasts)), [str(step) for step in lasts])
+    ax.tick_params(length=0)
+    ax.grid(visible=False)
+    for side in ("left", "bottom"):
+        ax.spines[side].set_visible(False)
+
+
+def draw_pooled(
+    ax: Axes, table: pd.DataFrame, own: pd.Series, unit: float, ends: Sequence[float | None] | None
+) -> None:
+    finite = table[~table["no_finite_optimum"]]
+    x = finite["value"] / unit
+    shown = [*x, *(end / unit for end in ends or [] if end is not None)]
+    low, high = min(shown), max(shown)
+    if low > 0 and high / low > 3:
+        plain_log_axis(ax.xaxis, low / 1.15, high * 1.15, most=5)
+    else:
+        room = 0.08 * (high - low)
+        ax.set_xlim(low - room, high + room)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+    if ends:
+        left, right = ((limit if end is None else end / unit) for end, limit in zip(ends, ax.get_xlim(), strict=True))
+        ax.axvspan(left, right, color=INK, alpha=0.07, linewidth=0, zorder=0)
+    ax.plot(x, finite["r2_pooled"], "o", color=NOTE, markersize=3.6, markeredgecolor="white", zorder=3)
+    ax.plot(x, finite["r2_pooled_constant"], "o", color=LOOK_HERE, markersize=3.6, markeredgecolor="white", zorder=3)
+    ax.plot(
+        own["value"] / unit,
+        own["r2_pooled"],
+        "o",
+        markersize=5.5,
+        markerfacecolor="white",
+        markeredgecolor=INK,
+        zorder=4,
+    )
+    values = [*finite["r2_pooled"], *finite["r2_pooled_constant"]]
+    room = 0.08 * (max(values) - min(values))
+    ax.set_ylim(min(values) - room, min(max(values) + room, 1.0 + room / 2))
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.set_ylabel(r"pooled $\mathit{R}^2$")

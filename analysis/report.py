@@ -365,7 +365,10 @@ def condition_keys(study: Study) -> list[str]:
     """The columns that tell conditions apart: size, algorithm, tau, G and every setting that differs between runs."""
     runs = study.curves.runs()
     keys = [study.size_column, *(name for name in ("model", "algorithm", "reuse_factor", "group_size") if name in runs)]
-    return [*keys, *(name for name in study.curves.settings if name not in keys and runs[name].nunique(dropna=False) > 1)]
+    return [
+        *keys,
+        *(name for name in study.curves.settings if name not in keys and runs[name].nunique(dropna=False) > 1),
+    ]
 
 
 def run_names(study: Study) -> dict[str, str]:
@@ -423,7 +426,13 @@ def conditions_table(study: Study) -> Table:
                 "final_test_loss_min": group["final_test_loss"].min(),
                 "final_test_loss_max": group["final_test_loss"].max(),
                 **({"cpu_seconds": group["cpu_seconds"].sum()} if "cpu_seconds" in group else {}),
-                **({n: group[n].agg(n[:5] == "least" and "min" or "max") for n in ("least_runs", "most_runs") if n in group}),
+                **(
+                    {
+                        n: group[n].agg(n[:5] == "least" and "min" or "max")
+                        for n in ("least_runs", "most_runs")
+                        if n in group
+                    }
+                ),
             }
         )
     frame = pd.DataFrame(rows)
@@ -439,7 +448,9 @@ def conditions_table(study: Study) -> Table:
         columns.append(Column("L at step 0", of("first_test_loss", number)))
     columns.append(Column("final L", of("final_test_loss", number)))
     if (frame["runs"] > 1).any():
-        columns.append(Column("range", lambda row: span([row["final_test_loss_min"], row["final_test_loss_max"]], number)))
+        columns.append(
+            Column("range", lambda row: span([row["final_test_loss_min"], row["final_test_loss_max"]], number))
+        )
     if "cpu_seconds" in frame:
         columns.append(Column("CPU s", of("cpu_seconds", whole)))
     note = "N counts parameters without the embedding table. " if "num_params_non_embedding" in frame else ""
@@ -584,7 +595,9 @@ def what_was_held(study: Study) -> dict[str, str]:
     return {
         "constant": f"{', '.join(held)}; the full list is folded below.",
         "varied": f"{joined([*size, *dict.fromkeys(varied)] or ['nothing'])}.",
-        "with_size": joined(["the base model that each size starts from", *moved, "and what follows from it, in the table"])
+        "with_size": joined(
+            ["the base model that each size starts from", *moved, "and what follows from it, in the table"]
+        )
         + ".",
     }
 
@@ -623,11 +636,17 @@ def covariates_table(study: Study) -> Table | None:
         "flops_per_prompt": "C per prompt",
         "train_flops": "C at the end",
     }
-    shown = [replace(c, heading=headings[c.heading]) for c in columns if c.heading in frame and frame[c.heading].notna().any()]
+    shown = [
+        replace(c, heading=headings[c.heading])
+        for c in columns
+        if c.heading in frame and frame[c.heading].notna().any()
+    ]
     if not shown:
         return None
     columns = [Column("size", of("size")), Column("runs", of("runs", whole)), *shown]
-    return Table("covariates", "What moved with size", frame, columns, "Means over the fitted runs of a size; C in FLOPs.")
+    return Table(
+        "covariates", "What moved with size", frame, columns, "Means over the fitted runs of a size; C in FLOPs."
+    )
 
 
 # ---------------------------------------------------------------- the fits
@@ -735,9 +754,14 @@ def sensitivity_table(study: Study) -> Table | None:
         rows.append(row)
     frame = pd.DataFrame(rows)
     columns = [Column("choice", of("choice"))]
-    columns += [Column(f"k({study.labels[n].split()[0]})", of(f"k_{n:.0f}", amount)) for n in sizes if n in study.labels]
+    columns += [
+        Column(f"k({study.labels[n].split()[0]})", of(f"k_{n:.0f}", amount)) for n in sizes if n in study.labels
+    ]
     columns += [Column(SYMBOL.get(name, name), of(f"{name}_text")) for name in study.main.json()["values"]]
-    columns += [Column("pooled R2", of("r2_pooled", three)), Column("the same with k = 0", of("r2_pooled_constant", three))]
+    columns += [
+        Column("pooled R2", of("r2_pooled", three)),
+        Column("the same with k = 0", of("r2_pooled_constant", three)),
+    ]
     failed = [f"{row['choice']}: {row['reason']}" for row in rows if row.get("reason")]
     note = "One choice changed at a time. " + (f"Not fitted: {'; '.join(failed)}" if failed else "")
     return Table("sensitivity", "The same data under other choices", frame, columns, note)
@@ -827,7 +851,9 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
         "efficiency": lambda **o: figures.efficiency(curves, fitted(None), **o),
         "frontier": lambda **o: figures.frontier(curves, fitted("train_flops"), **o),
         "reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o),
-        "group_size": lambda **o: figures.group_size(companion(curves, "group_size"), **o),
+        "group_size": lambda **o: figures.group_size(
+            companion(curves, "group_size"), steps=study.choices.get("steps"), **o
+        ),
         "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
         "compute_split": lambda **o: figures.compute_split(curves, **o),
         "sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), **o),
@@ -904,7 +930,9 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
         return f"Learning efficiency against {axis} is k = {shown[0]} and {shown[-1]}; one of them has no interval."
     if last[0] is not None and first[1] is not None and last[0] > first[1]:
         return f"Learning efficiency grows with size: against {axis}, k goes from {shown[0]} to {shown[-1]}."
-    return f"Against {axis}, k is {shown[0]} and {shown[-1]}: the intervals overlap, growth with size is not established."
+    return (
+        f"Against {axis}, k is {shown[0]} and {shown[-1]}: the intervals overlap, growth with size is not established."
+    )
 
 
 def limit_sentence(fitted: Fit) -> str:
@@ -956,8 +984,14 @@ def held_out_sentences(study: Study) -> list[str]:
         held = fitted.json()["held_out"]
         errors = held["rmse_ln_loss"]
         if errors.get("law") is not None:
-            others = [f"{number(value)} for {name.replace('_', ' ')}" for name, value in errors.items() if name != "law" and value]
-            said.append(f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}.")
+            others = [
+                f"{number(value)} for {name.replace('_', ' ')}"
+                for name, value in errors.items()
+                if name != "law" and value
+            ]
+            said.append(
+                f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}."
+            )
         elif held.get("efficiency_law") is not None:
             label = study.labels[held["num_params"]]
             predicted, own = held["efficiency_law"], held["efficiency_own_line"]
@@ -1018,7 +1052,9 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
     return said
 
 
-def summary(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> dict[str, list[tuple[str, str]]]:
+def summary(
+    study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]
+) -> dict[str, list[tuple[str, str]]]:
     """The box at the top: (tag or "", sentence)."""
     return {
         "run": summary_run(study),
@@ -1054,7 +1090,13 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
 def test_set(table: pd.DataFrame) -> str:
     problems = span(sorted(table["eval_problems"].dropna().unique()), whole)
     samples = sorted(table["eval_samples"].dropna().unique()) if "eval_samples" in table else []
-    each = "one sample each" if samples == [1] else f"{span(samples, whole)} samples each" if samples else "samples unknown"
+    each = (
+        "one sample each"
+        if samples == [1]
+        else f"{span(samples, whole)} samples each"
+        if samples
+        else "samples unknown"
+    )
     return f"{problems} fixed problems, {each}"
 
 
@@ -1163,7 +1205,9 @@ def interval_sentences(study: Study) -> list[str]:
         )
         if max(per_size) == 1:
             degrees = counted(max(document["n_runs"] - 2, 0), "degree")
-            said.append(f"One run per size: the interval of the law assumes the law; scatter about it has {degrees} of freedom.")
+            said.append(
+                f"One run per size: the interval of the law assumes the law; scatter about it has {degrees} of freedom."
+            )
         else:
             said.append(
                 "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests on the "
@@ -1180,8 +1224,12 @@ def interval_sentences(study: Study) -> list[str]:
             else "Seeds of one size share a base model: the intervals are too narrow for another base."
         )
     if "n_runs" in table:
-        said.append("Curves are means over runs; their scatter is what is left after the mean, and the seeds are not seen singly.")
-    said.append("The choice of window, objective and axis is not in the intervals; what it moves is in the section above.")
+        said.append(
+            "Curves are means over runs; their scatter is what is left after the mean, and the seeds are not seen singly."
+        )
+    said.append(
+        "The choice of window, objective and axis is not in the intervals; what it moves is in the section above."
+    )
     coverage = (study.main.json().get("coverage") or {}) if study.main else {}
     if coverage:
         said.append(
@@ -1200,11 +1248,23 @@ def provenance(study: Study) -> list[tuple[str, str]]:
             parts = [f"{key} {joined(found)}" for key in keys if (found := distinct(study.attempts, key))]
             items.append((word, ", ".join(parts) or "not recorded"))
         machine = distinct(study.attempts, "processor")
-        items.append(("Machine", f"{joined(machine) or 'not recorded'}, threads per run {joined(distinct(study.attempts, 'threads'))}"))
+        items.append(
+            (
+                "Machine",
+                f"{joined(machine) or 'not recorded'}, threads per run {joined(distinct(study.attempts, 'threads'))}",
+            )
+        )
         starts = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
         ends = curves.table["time_ms"].max() if "time_ms" in curves.table else max(starts)
         days = list(dict.fromkeys(day(moment) for moment in (min(starts), ends)))
-        items.append(("Trained", f"{' to '.join(days)} (UTC), {counted(len(study.attempts), 'process')}".replace("processs", "processes")))
+        items.append(
+            (
+                "Trained",
+                f"{' to '.join(days)} (UTC), {counted(len(study.attempts), 'process')}".replace(
+                    "processs", "processes"
+                ),
+            )
+        )
     if "cpu_seconds" in curves.table:
         cost = f"{curves.table['cpu_seconds'].sum():,.0f} CPU seconds for the runs"
         bases = [base["timing"]["cpu_seconds"] for base in study.bases if "timing" in base]
@@ -1268,42 +1328,46 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
     limits = [limit_sentence(study.main)] if study.main and study.main.json()["values"] else []
     fits = {axis: fit_sentences(fitted) for axis, fitted in study.fits.items()}
     sizes = [study.labels[n].split()[0] for n in sorted(study.labels)]
-    return environment.get_template("report.html.j2").render(
-        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8").strip()),
-        title=f"How test loss scales with size and compute: {study.name}",
-        subtitle=" · ".join(
-            [
-                f"{len(sizes)} sizes, {sizes[0]}–{sizes[-1]}" if len(sizes) > 1 else f"one size, {sizes[0]}",
-                counted(study.curves.table["run_id"].nunique(), "mean curve" if "n_runs" in study.curves.table else "run"),
-                counted(int(study.curves.table["test_loss"].notna().sum()), "evaluation"),
-            ]
-        ),
-        contents=CONTENTS,
-        figures=drawings,
-        tables=tables,
-        summary=summary(study, drawings, tables),
-        runs={"left_out": left_out, **what_was_held(study)},
-        curves={
-            "compute": fits.get("train_flops", []),
-            "prompts": fits.get("prompts_seen", [])[1:],  # the law is explained once
-            "held_out": held_out_sentences(study),
-        },
-        efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
-        if study.main
-        else [],
-        frontier=[] if drawings["frontier"].reason else [drawings["frontier"].finding, FREE_STEP],
-        reuse=[drawings["reuse"].finding],
-        group_size=[drawings["group_size"].finding],
-        algorithms=algorithm_sentences(tables["algorithms"]),
-        compute=[drawings["compute_split"].finding],
-        choices=sensitivity_sentences(study, tables["sensitivity"]),
-        rollouts=rollouts(study),
-        intervals=interval_sentences(study),
-        provenance=provenance(study),
-        symbols_line=SYMBOLS,
-    ) + "\n"
+    return (
+        environment.get_template("report.html.j2").render(
+            css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8").strip()),
+            title=f"How test loss scales with size and compute: {study.name}",
+            subtitle=" · ".join(
+                [
+                    f"{len(sizes)} sizes, {sizes[0]}–{sizes[-1]}" if len(sizes) > 1 else f"one size, {sizes[0]}",
+                    counted(
+                        study.curves.table["run_id"].nunique(),
+                        "mean curve" if "n_runs" in study.curves.table else "run",
+                    ),
+                    counted(int(study.curves.table["test_loss"].notna().sum()), "evaluation"),
+                ]
+            ),
+            contents=CONTENTS,
+            figures=drawings,
+            tables=tables,
+            summary=summary(study, drawings, tables),
+            runs={"left_out": left_out, **what_was_held(study)},
+            curves={
+                "compute": fits.get("train_flops", []),
+                "prompts": fits.get("prompts_seen", [])[1:],  # the law is explained once
+                "held_out": held_out_sentences(study),
+            },
+            efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
+            if study.main
+            else [],
+            frontier=[] if drawings["frontier"].reason else [drawings["frontier"].finding, FREE_STEP],
+            reuse=[drawings["reuse"].finding],
+            group_size=[drawings["group_size"].finding],
+            algorithms=algorithm_sentences(tables["algorithms"]),
+            compute=[drawings["compute_split"].finding],
+            choices=sensitivity_sentences(study, tables["sensitivity"]),
+            rollouts=rollouts(study),
+            intervals=interval_sentences(study),
+            provenance=provenance(study),
+            symbols_line=SYMBOLS,
+        )
+        + "\n"
+    )
 
 
-FREE_STEP = (
-    "Step 0 costs no training compute: where budgets are small the frontier compares base models and says nothing about RL."
-)
+FREE_STEP = "Step 0 costs no training compute: where budgets are small the frontier compares base models and says nothing about RL."
