@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,20 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+PACKAGES = ("scaling", "sweeps", "analysis")
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
-    # A copy, so that no build folder stands in the checkout and nothing untracked there gets into the wheel.
+    # A copy, so that no build folder stands in the checkout.
     source = folder / "source"
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            (source / name).write_bytes((ROOT / name).read_bytes())
+    source.mkdir()
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
     result = subprocess.run(build, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout[-2000:] + result.stderr[-2000:]
@@ -69,7 +69,7 @@ def test_it_is_the_wheel_that_runs_and_it_has_the_shipped_studies(installed, tmp
 def test_every_data_file_is_in_the_wheel(installed):
     wheel, _ = installed
     inside = set(zipfile.ZipFile(wheel).namelist())
-    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
-    ours = [name for name in tracked if name.split("/")[0] in ("scaling", "sweeps", "analysis")]
-    assert [name for name in ours if name not in inside] == []
+    ours = [path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file()]
+    names = [str(path.relative_to(ROOT)) for path in ours if "__pycache__" not in path.parts]
+    assert [name for name in names if name not in inside] == []
     assert any(name.endswith("licenses/LICENSE") for name in inside)
