@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -25,9 +26,11 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import ScaledTranslation
 from scipy import stats
 from scipy.optimize import isotonic_regression
 
@@ -258,15 +261,31 @@ class EndLabel(NamedTuple):
 LABEL_SIZE, LABEL_GAP = 7.5, 8.6  # points
 
 
-def end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
-    """Direct labels in bold at the right end of each curve, or at the left where another curve passes; moved apart.
+def lay_out(figure: Any) -> None:
+    """Place the axes, once: labels are positioned on the finished layout, and drawing again would repeat the work."""
+    if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
+        figure.draw_without_rendering()  # makes the tick labels; the engine takes their room only in a second pass
+        figure.get_layout_engine().execute(figure)
+        figure.set_layout_engine("none")
 
-    Positions are worked out in points on the finished layout, so call it last; the axis limits must be final.
+
+def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float, float]] = ()) -> None:
+    """Direct labels in bold: at the right end of each curve, or where something passes there at its left or above it.
+
+    `marks` are other things (x, y) that a label must not cover. Positions are worked out in points on the finished
+    layout, so call it last; the axis limits must be final.
     """
     figure: Any = ax.figure
-    figure.draw_without_rendering()  # the layout engine has now placed the axes
+    lay_out(figure)
     to_points = 72 / figure.dpi
-    curves = [ax.transData.transform(np.column_stack([label.xs, label.ys])) * to_points for label in labels]
+
+    def in_points(xs: Any, ys: Any) -> np.ndarray:
+        return ax.transData.transform(np.column_stack([xs, ys])) * to_points
+
+    curves = [in_points(label.xs, label.ys) for label in labels]
+    crowd = np.vstack([dense(curve) for curve in curves])
+    if len(marks):
+        crowd = np.vstack([crowd, *[in_points(*np.array(marks).T) + shift for shift in ((0, 0), (3, 0), (-3, 0))]])
     texts = [
         ax.annotate(
             label.text,
@@ -282,24 +301,38 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel]) -> None:
         )
         for label in labels
     ]
-    widths = [text.get_window_extent().width * to_points for text in texts]
-    boxes = []
-    for i, curve in enumerate(curves):
-        others = np.vstack([c for j, c in enumerate(curves) if j != i] or [np.empty((0, 2))])
+    frame = ax.get_window_extent().extents * to_points
+    places = []
+    for curve, text in zip(curves, texts, strict=True):
+        width = text.get_window_extent().width * to_points
         right, left = curve[curve[:, 0].argmax()], curve[curve[:, 0].argmin()]
-        sides = [(right[0] + 4, right[1], 1), (left[0] - 4 - widths[i], left[1], -1)]
-        crossed = [
-            int(
-                ((others[:, 0] > x) & (others[:, 0] < x + widths[i]) & (np.abs(others[:, 1] - y) < LABEL_GAP / 2)).sum()
-            )
-            for x, y, _ in sides
+        spots = [
+            (right[0] + 4, right[1]),
+            (left[0] - 4 - width, left[1]),
+            (left[0], left[1] + 7.5),
+            (right[0] + 2, right[1] + 7.5),
+            (right[0] + 2, right[1] - 7.5),
         ]
-        frame = ax.get_window_extent().x0 * to_points
-        boxes.append(sides[1] if crossed[0] > crossed[1] and sides[1][0] > frame + 2 else sides[0])
-    heights = spread_groups([(x, x + w, y) for (x, y, _), w in zip(boxes, widths, strict=True)], LABEL_GAP)
-    for text, (x, _, _), y in zip(texts, boxes, heights, strict=True):
+        covered = [
+            int(((crowd[:, 0] > x - 1) & (crowd[:, 0] < x + width) & (np.abs(crowd[:, 1] - y) < LABEL_GAP / 2)).sum())
+            if frame[0] + 1 < x and y < frame[3] + 2
+            else 10**6
+            for x, y in spots
+        ]
+        x, y = spots[int(np.argmin(covered))]
+        places.append((x, x + width, y))
+    heights = spread_groups(places, LABEL_GAP)
+    for text, (x, _, _), y in zip(texts, places, heights, strict=True):
         text.set_position(ax.transData.inverted().transform((x / to_points, y / to_points)))
         text.set_in_layout(False)
+
+
+def dense(curve: np.ndarray) -> np.ndarray:
+    """Points every 3 pt along a curve given in points."""
+    parts = [curve[:1]]
+    for a, b in pairwise(curve):
+        parts.append(np.linspace(a, b, max(2, int(np.hypot(*(b - a)) / 3) + 1))[1:])
+    return np.vstack(parts)
 
 
 def spread_groups(spans: Sequence[tuple[float, float, float]], gap: float) -> np.ndarray:
@@ -405,17 +438,21 @@ def shared_styles(svg: str) -> str:
     return re.sub(r"<g([^<>]*)>((?:\s*<use [^<>]*/>)+\s*)</g>", hoist, svg)
 
 
-def save(full: Drawn, column: Drawn, folder: Path | str, name: str) -> list[Path]:
-    """Write NAME.svg and NAME.png (full), NAME_col.svg (column) and NAME.csv (the data); equal input, equal bytes."""
+def save(full: Drawn, column: Drawn, folder: Path | str, name: str) -> tuple[str, str]:
+    """Write NAME.svg and NAME.png (full), NAME_col.svg (column) and NAME.csv (the data); equal input, equal bytes.
+
+    Returns the two drawings as <svg> elements for a page.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}{ending}" for ending in (".svg", ".png", "_col.svg", ".csv")]
-    for drawn, path in [(full, paths[0]), (column, paths[2])]:
-        path.write_text('<?xml version="1.0" encoding="utf-8"?>\n' + inline_svg(drawn.figure, path.stem) + "\n")
+    elements = inline_svg(full.figure, f"{name}-full"), inline_svg(column.figure, f"{name}-col")
+    for element, ending in zip(elements, ("", "_col"), strict=True):
+        text = f'<?xml version="1.0" encoding="utf-8"?>\n{element}\n'
+        (folder / f"{name}{ending}.svg").write_text(text, encoding="utf-8")
     with style(name):
-        full.figure.savefig(paths[1], metadata={"Software": None})
-    full.table.to_csv(paths[3], index=False, float_format="%.6g")
-    return paths
+        full.figure.savefig(folder / f"{name}.png", metadata={"Software": None})
+    full.table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    return elements
 
 
 def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, table: pd.DataFrame) -> Drawn:
@@ -578,7 +615,7 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
             handlelength=0.9,
             columnspacing=1.6,
         )
-        figure.draw_without_rendering()
+        lay_out(figure)
 
     update = shares["update_flops"].to_numpy()
     title = "Where the compute went."
@@ -586,7 +623,8 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     finding = f"The update takes {ends or f'{update[0]:.0f} %'} of a run's total FLOPs; the rest is paid beside it."
     absent = [part for column, part in COMPUTE_PARTS.items() if (means[column] == 0).all()]
     caption = [
-        "Bars: share of each kind in the total FLOPs of a run at its last step, counted from the tokens and passes that "
+        "Bars: share of each kind in the total FLOPs of a run at its last step, counted from the tokens and passes "
+        "that "
         f"were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
         "Groups without an advantage skip the backward pass and count 0 in the update.",
         f"No compute went to: {', '.join(absent)}." if absent else "",
@@ -605,16 +643,11 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
 def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "papo", layout: Layout = "full") -> Drawn:
     """Learning curves of two algorithms at one size, and their final losses paired by seed at every size."""
     frame = evaluations(curves)
-    pairs = algorithm_pairs(curves, frame, baseline, other)
+    pairs = algorithm_pairs(curves, baseline, other)
     labels = size_labels(frame)
     sizes = sorted(pairs["size"].unique(), reverse=True)
     shown = max(sizes, key=lambda size: ((pairs["size"] == size).sum(), size))
-    rows = []
-    for size in sizes:
-        of_size = pairs[pairs["size"] == size]
-        differences, noise = of_size["difference"].to_numpy(), test_set_noise(of_size)
-        rows.append((size, len(differences), differences.mean(), *t_interval(differences, noise), noise))
-    summary = pd.DataFrame(rows, columns=["size", "pairs", "difference", "low", "high", "noise"])
+    summary = pair_summary(pairs)
     up, base = other.upper(), baseline.upper()
 
     with style("algorithm_comparison"):
@@ -629,7 +662,7 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
         cut = draw_differences(right, summary, pairs, [labels[size] for size in sizes], other, layout)
         panel_title(right, "b", f"Final loss of {up} − {base}")
         right.set_xlabel(f"difference in final test loss, {up} − {base}")
-        figure.draw_without_rendering()
+        lay_out(figure)
         ends = []
         for algorithm in (baseline, other):
             mean = mean_curve(frame[frame["run_id"].isin(ids[algorithm])])
@@ -644,15 +677,17 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
         f"At {labels[shown]} the final loss of {up} minus {base} is {number(chosen.difference, sign=True)}"
         + (f" {interval_text(chosen.low, chosen.high, sign=True)}" if chosen.pairs > 1 else "")
         + f" over {counted(int(chosen.pairs), 'pair')}: "
-        + ("a difference that the seeds do not explain." if shown in set(separated["size"]) else "not established.")
+        + ("more than the seeds explain." if shown in set(separated["size"]) else "not established.")
     )
     single = [labels[size] for size in summary.loc[summary["pairs"] == 1, "size"]]
     few = summary[summary["pairs"].between(2, 3)]
     caption = [
-        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {labels[shown]}; step 0 "
+        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {labels[shown]}; "
+        "step 0 "
         "is not on the log axis.",
         f"b: ticks are pairs (one seed, so one base model and one stream of prompts for both), "
-        f"{counted(int(summary['pairs'].sum()), 'pair')} in all; markers their mean, filled where the interval excludes "
+        f"{counted(int(summary['pairs'].sum()), 'pair')} in all; markers their mean, filled where the interval "
+        "excludes "
         "0; bars: 95 %, t interval of the mean paired difference (pairs − 1 degrees of freedom)"
         + (
             ", never narrower than the finite test set allows "
@@ -667,7 +702,7 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
         f"One pair only, no interval: {', '.join(single)}." if single else "",
         f"Final loss: mean of the evaluations at {pairs['window'].iloc[0]}.",
     ]
-    table = pairs.merge(summary.drop(columns="difference"), on="size").rename(
+    table = pairs.merge(summary.drop(columns=["difference", "mean_baseline", "mean_other"]), on="size").rename(
         columns={
             "size": "num_params",
             "baseline": f"final_test_loss_{baseline}",
@@ -680,8 +715,20 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
     return drawn(figure, title, caption, finding, table)
 
 
-def algorithm_pairs(curves: Any, frame: pd.DataFrame, baseline: str, other: str) -> pd.DataFrame:
+def pair_summary(pairs: pd.DataFrame) -> pd.DataFrame:
+    """One row per size, large to small: number of pairs, mean losses, mean difference with its 95 % interval, noise."""
+    rows = []
+    for size, of_size in pairs.groupby("size"):
+        differences, noise = of_size["difference"].to_numpy(), test_set_noise(of_size)
+        means = of_size["baseline"].mean(), of_size["other"].mean()
+        rows.append((size, len(of_size), *means, differences.mean(), *t_interval(differences, noise), noise))
+    columns = ["size", "pairs", "mean_baseline", "mean_other", "difference", "low", "high", "noise"]
+    return pd.DataFrame(rows[::-1], columns=columns)
+
+
+def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") -> pd.DataFrame:
     """One row per pair of runs that differ in the algorithm only: their final losses and the difference."""
+    frame = evaluations(curves)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
     if baseline not in present or other not in present:
         raise InputError(
@@ -745,7 +792,7 @@ def draw_differences(
     scatter = pairs["difference"].abs().max()
     finite = summary[["low", "high"]].abs().to_numpy()
     finite = finite[np.isfinite(finite)]
-    limit = 1.12 * max(min(finite.max(initial=0), 3 * scatter), scatter, 1e-3)
+    limit = 1.12 * max(min(finite.max(initial=0), 8 * scatter), scatter, 1e-3)
     ax.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(summary.itertuples()):
         if row.pairs > 1:
@@ -761,7 +808,7 @@ def draw_differences(
         ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, linespacing=1.1)
     ax.set(xlim=(-limit, limit), ylim=(len(names) - 0.4, -0.75))
     ax.set_yticks(range(len(names)), names)
-    ax.tick_params(axis="y", length=0)
+    ax.tick_params(axis="y", length=0, pad=8)
     ax.xaxis.set_major_locator(MaxNLocator(5, symmetric=True))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}".replace("0.", ".").replace("-", "−")))
     ax.spines["left"].set_visible(False)
@@ -845,18 +892,19 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
         draw_reuse_curves(panels, frame, taus, colours)
         first = f"τ = {taus[0]:.3g}"
         panels[0, 0].set_title(f"b  Against {first} (grey)")
-        figure.draw_without_rendering()
+        lay_out(figure)
 
     unit = summary.iloc[-1]
     difference, low, high, basis = reuse_difference(finals.runs, spread, taus[0], taus[-1])
     bounded = np.isfinite(low)
     verdict = (
-        "no interval" if not bounded else "not established" if low <= 0 <= high else "outside the spread of repeats"
+        "no interval" if not bounded else "not established" if low <= 0 <= high else "more than the repeats explain"
     )
     finding = (
-        f"At τ = {unit.reuse_factor:.3g} the final loss of {label} is {number(difference, sign=True)} "
+        f"The final loss of {label} at τ = {unit.reuse_factor:.3g} minus that at τ = {taus[0]:.3g} is "
+        f"{number(difference, sign=True)} "
         + (f"{interval_text(low, high, sign=True)} " if bounded else "")
-        + f"against τ = {taus[0]:.3g} ({basis}): {verdict}."
+        + f"({basis}): {verdict}."
     )
     counts = summary["runs"]
     caption = [
@@ -865,7 +913,8 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
         + (" (small dots: single runs)" if counts.max() > 1 else "")
         + ("; grey lines join runs of one seed." if "pairs" in basis else "."),
         f"Bars: 95 % from the spread over {spread.words} (sd {spread.sd * 100:.1f} % of the loss, "
-        f"{counted(spread.degrees, 'degree')} of freedom)."
+        f"{counted(spread.degrees, 'degree')} of freedom), for each mean alone"
+        + ("; the comparison is made within pairs." if "pairs" in basis else ".")
         if spread.degrees
         else "No setting was run twice, so there are no intervals.",
         "b: points are single evaluations, lines means over runs"
@@ -1035,7 +1084,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         plain_log_axis(left.yaxis, *loss_limits(points["loss_floored"]))
         for size in sizes:
             draw_size(left, points[points["size"] == size], lines[lines["size"] == size], colours[size])
-        draw_residuals(right, residuals, colours)
+        draw_residuals(right, residuals, colours, layout)
         panel_title(right, "b", "Measured against the law")
         wide = 3.6 if layout == "full" else 2.6
         x_axis(left, points["x"], max(map(len, labels.values())), wide)
@@ -1059,12 +1108,10 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         + "; a slope or a bend that repeats from size to size is something the law does not describe.",
         unidentified_in_words(record),
     ]
-    worst = residuals.loc[residuals["percent"].abs().idxmax()]
     error = record["goodness"]["rmse_ln_loss"]
     finding = (
         f"{law_in_words(record, letter)} describes {counted(record['n_sizes'], 'size')} with a root mean square error of "
-        f"{number(error) if error is not None else 'unknown size'} in ln L; its largest mean miss is "
-        f"{worst['percent']:+.1f} % at {labels[worst['size']]}.".replace("-", "−")
+        f"{number(error) if error is not None else 'unknown size'} in ln L; {largest_miss(residuals, labels)}."
     )
     return drawn(figure, title, caption, finding, loss_table(points, lines, x))
 
@@ -1107,7 +1154,7 @@ def held_out_rows(frame: pd.DataFrame, fit: Any) -> pd.Series:
 
 
 def law_line(fit: Any, points: pd.DataFrame, size: float) -> pd.DataFrame:
-    """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with the mean's band."""
+    """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with its band."""
     rows = points[points["size"] == size]
     fitted, shown = rows[rows["state"] == "fitted"]["x"], rows[rows["state"] != "not used"]["x"]
     solid = np.geomspace(fitted.min(), fitted.max(), 40)
@@ -1141,6 +1188,13 @@ def residual_means(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["size", "step", "percent", "points", "held_out"])
 
 
+def largest_miss(residuals: pd.DataFrame, labels: dict[float, str]) -> str:
+    """Where the means of the measured loss are farthest from the law."""
+    worst = residuals.loc[residuals["percent"].abs().idxmax()]
+    percent = f"{worst['percent']:+.1f}".replace("-", "−")
+    return f"the largest mean miss is {percent} % at {labels[worst['size']]}, step {worst['step']:.0f}"
+
+
 def draw_size(ax: Axes, points: pd.DataFrame, line: pd.DataFrame, colour: str) -> None:
     small = {"linestyle": "none", "marker": "o", "markersize": 2, "markeredgewidth": 0}
     states = dict(iter(points.groupby("state")))
@@ -1172,7 +1226,7 @@ def joined_runs(points: pd.DataFrame) -> bool:
     return bool(points.groupby("run_id").size().max() <= MOST_KNOTS)
 
 
-def draw_residuals(ax: Axes, residuals: pd.DataFrame, colours: dict[float, str]) -> None:
+def draw_residuals(ax: Axes, residuals: pd.DataFrame, colours: dict[float, str], layout: Layout) -> None:
     ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
     for size, rows in residuals.groupby("size"):
         colour = colours[size]
@@ -1182,17 +1236,18 @@ def draw_residuals(ax: Axes, residuals: pd.DataFrame, colours: dict[float, str])
             ax.plot(some["step"], some["percent"], "o", color=colour, markerfacecolor=face, markersize=3, zorder=3)
     ax.yaxis.set_major_locator(MaxNLocator(6))
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}".replace("-", "−") if value else "0"))
-    ax.set(xlabel="step", ylabel="test loss above the law (%)")
+    ax.set(xlabel="step", ylabel="test loss above the law (%)" if layout == "full" else "above law (%)")
 
 
 def x_axis(ax: Axes, values: pd.Series, words: int, inches: float) -> None:
     """Log axis over the values, with room on the right for labels of `words` letters."""
     low, high = float(values.min()), float(values.max())
-    span = np.log(high / low)
+    plain = high < 300 * low and high < 1e6
+    span = np.log(high / low) or 1.0  # a single step still has room around it
     room = min(0.065 * words, 0.4 * inches)
     low, high = low * np.exp(-0.03 * span), high * np.exp(0.03 * span + span * room / (inches - room))
-    if high / low < 300:
-        plain_log_axis(ax.xaxis, low, high, most=int(inches / 0.42))
+    if plain:
+        plain_log_axis(ax.xaxis, low, high, most=int(inches / (0.12 + 0.075 * len(f"{high:.0f}"))))
     else:
         power_axis(ax.xaxis, low, high, inches)
 
@@ -1238,7 +1293,8 @@ def window_in_words(record: dict[str, Any]) -> str:
     if window["points"]:
         words.append(f"points {window['points']} of each curve")
     if window["where"]:
-        words.append(f"where {window['where']}")
+        one = ") and (" not in window["where"]
+        words.append(f"where {window['where'][1:-1] if one else window['where']}")
     return ", ".join(words)
 
 
@@ -1257,7 +1313,8 @@ def held_out_in_words(record: dict[str, Any], labels: dict[float, str]) -> str:
     )
     reason = f" ({held['reason']})" if held.get("reason") else ""
     return (
-        f"Held out (open): {what}, {counted(held['n_points'], 'point')}; tuned on it: {held['tuned_on_held_out']}{reason}; "
+        f"Held out (open): {what}, {counted(held['n_points'], 'point')}; tuned on it: "
+        f"{held['tuned_on_held_out']}{reason}; "
         f"rmse in ln L: {beside}."
     )
 
@@ -1282,7 +1339,8 @@ def band_in_words(lines: pd.DataFrame) -> str:
     basis = lines["basis"].iloc[0]
     if not basis:
         return "No band: these runs give no interval."
-    return f"Bands: 95 %, mean curve of a size by its own runs ({basis}); a law that leaves its band is not what the runs do."
+    meaning = "a law that leaves its band is not what the runs do"
+    return f"Bands: 95 %, mean curve of a size by its own runs ({basis}); {meaning}."
 
 
 # --- learning efficiency ----------------------------------------------------------------------------------------------
@@ -1311,9 +1369,8 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         ax.axhline(0, color=UNUSED, linewidth=0.6, zorder=1)
         if law is not None:
             draw_law_efficiency(ax, law)
-        draw_size_slopes(ax, rows, colours, labels)
         sizes = np.concatenate([rows["num_params"], [] if law is None else law["num_params"]])
-        low, high = sizes.min() / 1.5, sizes.max() * 1.05
+        low, high = sizes.min() / 1.5, sizes.max() * (1.05 if "n0" in known else 1.5)
         power_axis(ax.xaxis, low, high, 5 if layout == "full" else 2.2)
         if "n0" in known:
             draw_n0(ax, fit, top, (low, high), layout)
@@ -1321,18 +1378,22 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
             note(ax, 0.02, 0.98, not_identified(record))
         floor = min(0.0, 1.1 * float(rows["low"].fillna(rows["efficiency"]).min()))
         ax.set_ylim(max(floor, -0.5 * top), top)
+        draw_size_slopes(ax, rows, run_slopes(fit), colours, labels)
         ax.yaxis.set_major_locator(MaxNLocator(6))
         ax.set_xlabel(r"model size $\mathit{N}$ (parameters)")
         definition = rf" = −d ln $\mathit{{L}}$ / d ln $\mathit{{{letter}}}$" if layout == "full" else ""
         ax.set_ylabel(rf"learning efficiency $\mathit{{k}}$($\mathit{{N}}$){definition}")
-        figure.draw_without_rendering()
+        lay_out(figure)
 
     title = "Learning efficiency against model size."
     intervals = record.get("intervals") or {}
     caption = [
-        f"Points: slope k of each size's own line, −d ln L / d ln {letter}. Bars: thick, 95 % of the scatter within the "
-        f"runs; thin, with what lies between runs ({intervals.get('per_size_basis', 'no intervals')}).",
-        f"Curve: {law_in_words(record, letter)}, {record['objective']} objective, {counted(record['n_runs'], 'curve')}, "
+        f"Points: slope k of each size's own line, −d ln L / d ln {letter}"
+        + ("; small dots beside them: single runs. " if rows["n_runs"].max() > 1 else ". ")
+        + f"Thin bars: 95 % interval ({intervals.get('per_size_basis', 'no intervals')})"
+        + ("; thick: scatter within the run alone." if rows["within_run_half_width"].notna().any() else "."),
+        f"Curve: {law_in_words(record, letter)}, {record['objective']} objective, "
+        f"{counted(record['n_runs'], 'curve')}, "
         f"{counted(record['n_points'], 'point')}, {window_in_words(record)}; "
         + ("dashed beyond the sizes that were run; " if "n0" in known else "not drawn beyond the sizes that were run; ")
         + f"band: 95 %, k(N) by the law, {intervals.get('misfit', '')}, "
@@ -1350,9 +1411,8 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         f"The learning efficiency is {slope_in_words(first)} at {labels[first['num_params']]} and "
         f"{slope_in_words(last)} at {labels[last['num_params']]}; {limit or 'no limit is identified'}."
     )
-    table = rows.assign(mark="size")
-    if law is not None:
-        table = pd.concat([table, law.assign(mark="law")], ignore_index=True)
+    parts = [rows.assign(mark="size"), run_slopes(fit).assign(mark="run")]
+    table = pd.concat([*parts, *([] if law is None else [law.assign(mark="law")])], ignore_index=True)
     return drawn(figure, title, caption, finding, table.rename(columns={"low": "ci95_low", "high": "ci95_high"}))
 
 
@@ -1371,7 +1431,16 @@ def efficiency_rows(fit: Any) -> pd.DataFrame:
             within = scatter.get(row["num_params"], np.nan)
             rows.append((row["num_params"], row["efficiency"], low, high, within, row["n_runs"], row["efficiency_law"]))
     columns = ["num_params", "efficiency", "low", "high", "within_run_half_width", "n_runs", "efficiency_law"]
-    return pd.DataFrame(rows, columns=columns)
+    found = pd.DataFrame(rows, columns=columns)
+    # Where seeds agree better than a run with itself (a bent curve), the thick bar would say less than the thin one.
+    wider = found["within_run_half_width"] > (found["high"] - found["low"]) / 2
+    return found.assign(within_run_half_width=found["within_run_half_width"].mask(wider))
+
+
+def run_slopes(fit: Any) -> pd.DataFrame:
+    """Slope of each run's own line."""
+    lines = fit.test.lines
+    return pd.DataFrame({"run_id": lines.runs, "num_params": lines.num_params, "efficiency": lines.slope})
 
 
 def law_efficiency(fit: Any, sizes: pd.Series, *, extrapolate: bool) -> pd.DataFrame:
@@ -1407,19 +1476,32 @@ def draw_law_efficiency(ax: Axes, law: pd.DataFrame) -> None:
         ax.plot(both["num_params"], both["efficiency"], color=INK, linewidth=1.4, linestyle=DASHED, zorder=2)
 
 
-def draw_size_slopes(ax: Axes, rows: pd.DataFrame, colours: dict[float, str], labels: dict[float, str]) -> None:
+def draw_size_slopes(
+    ax: Axes, rows: pd.DataFrame, runs: pd.DataFrame, colours: dict[float, str], labels: dict[float, str]
+) -> None:
+    """k of each size with its bars, single runs beside it, and its name where there is room for it."""
     for row in rows.itertuples():
         colour, size, k = colours[row.num_params], row.num_params, row.efficiency
-        half = row.within_run_half_width if np.isfinite(row.within_run_half_width) else 0.0
         ax.plot([size, size], [row.low, row.high], color=colour, linewidth=1, solid_capstyle="butt", zorder=3)
-        ax.plot([size, size], [k - half, k + half], color=colour, linewidth=2.6, solid_capstyle="butt", zorder=3)
+        if np.isfinite(row.within_run_half_width):
+            ends = [k - row.within_run_half_width, k + row.within_run_half_width]
+            ax.plot([size, size], ends, color=colour, linewidth=2.6, solid_capstyle="butt", zorder=3)
         face, edge = ("white", colour) if row.low <= 0 <= row.high else (colour, "white")
         ax.plot(size, k, "o", markersize=5.5, markerfacecolor=face, markeredgecolor=edge, zorder=4)
-        above = k >= row.efficiency_law
+        single = runs.loc[runs["num_params"] == size, "efficiency"]
+        if len(single) > 1:
+            aside = ax.transData + ScaledTranslation(6 / 72, 0, ax.figure.dpi_scale_trans)
+            ax.plot(
+                [size] * len(single), single, "o", color=colour, markersize=2.2, alpha=0.8, transform=aside, zorder=3
+            )
+        low, high = (np.nan_to_num(end, nan=k) for end in (row.low, row.high))
+        # Beneath only where the words do not run into the axis.
+        bottom, top = ax.get_ylim()
+        above = k >= row.efficiency_law or low - bottom < 0.2 * (top - bottom)
         ax.annotate(
             labels[size].replace(" ", "\n"),
-            (size, k + half if above else k - half),
-            xytext=(-9, 5) if above else (9, -5),
+            (size, high if above else low),
+            xytext=(-9, 4) if above else (9, -4),
             textcoords="offset points",
             ha="center",
             va="bottom" if above else "top",
@@ -1497,11 +1579,11 @@ class Envelope(NamedTuple):
     """Which of n choices (sizes, group sizes) has the lowest line at each of m budgets.
 
     Fields:
-        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where it was not run or is above 1.
+        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where not run or above 1.
         fitted: (n, m) inside the fitted steps; best: (m,) index of the lowest line, -1 where none was run.
         as_good: (n, m) not rejected as best at 5 %, where two or more were run.
-        switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run) and
-            the 95 % interval `low`, `high` of a crossover, NaN where it is open within the range that both were run.
+        switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run)
+            and the 95 % interval `low`, `high` of a crossover, NaN where it is open in the range that both were run.
     """
 
     values: np.ndarray
@@ -1529,7 +1611,7 @@ class Envelope(NamedTuple):
 
 
 def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
-    """p of "the mean curves of sizes i and j meet at ln X" for each j; with one run per size the seed spread is borrowed."""
+    """p of "the mean curves of sizes i and j meet at ln X" for each j; one run per size borrows the seed spread."""
     heights, variance = test.lines.at(ln_x)
     sizes = test.sizes(heights, variance)
     if sizes.df > 0:
@@ -1547,7 +1629,7 @@ def envelope(fit: Any, points: pd.DataFrame) -> Envelope:
         raise InputError(f"needs lines of two choices to compare; there is {len(rows)}.")
     values = np.array([row["num_params"] for row in rows])
     index = np.searchsorted(fit.test.lines.sizes, values)
-    by_size = {size: of_size for size, of_size in points.groupby("size")}
+    by_size = dict(iter(points.groupby("size")))
     ran, used = (
         np.array(
             [[of["x"].min(), of["x"].max()] for of in (by_size[v][by_size[v]["state"].isin(states)] for v in values)]
@@ -1640,7 +1722,8 @@ def draw_envelope(
             ends.append(EndLabel(labels[value], colours[value], found.x[known], found.loss[i][known]))
         if base:
             ends.append(EndLabel(base[0], NOTE, found.x[[0, -1]], np.full(2, base[1])))
-        end_labels(top, ends)
+        heights = np.interp(np.log(found.switches["x"]), np.log(found.x), found.lowest)
+        end_labels(top, ends, list(zip(found.switches["x"], heights, strict=True)))
     return figure
 
 
@@ -1693,9 +1776,8 @@ def envelope_legend(found: Envelope) -> list[Any]:
     kinds = set(found.switches["kind"])
     handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest line; b: not rejected as best")]
     hollow = {"linestyle": "none", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
-    for kind, marker, words in [
-        ("crossover", "o", "crossover"), ("first step", "v", "first step of the next"), ("end of run", ">", "not run further"),
-    ]:  # fmt: skip
+    marks = {"crossover": ("o", "crossover"), "first step": ("v", "first step of the next")}
+    for kind, (marker, words) in (marks | {"end of run": (">", "not run further")}).items():
         if kind in kinds:
             handles.append(Line2D([], [], marker=marker, label=words, **hollow))
     return handles
@@ -1743,13 +1825,14 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
         else f"{joined(others)} {'is' if len(others) == 1 else 'are'} rejected"
     )
     return (
-        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(found.x[at])} FLOPs, {best} has "
+        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(found.x[at])} FLOPs, {best} "
+        "has "
         f"the lowest line; {told}."
     )
 
 
 def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
-    """Which size has the lowest loss at a budget: each size's own line, their lower envelope and what it cannot separate."""
+    """Which size has the lowest loss at a budget: each size's own line, the envelope and what it cannot separate."""
     points = fitted_points(fit)
     found = envelope(fit, points)
     frame = evaluations(curves, fit.record["size_column"])
@@ -1787,7 +1870,7 @@ def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
 
 
 def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full") -> Drawn:
-    """Which number of rollouts per prompt has the lowest loss at a training compute, at the size where most were run."""
+    """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run."""
     frame = evaluations(curves)
     frame = frame[frame["group_size"].notna()]
     groups = [
@@ -1829,14 +1912,17 @@ def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full"
 # --- choices ----------------------------------------------------------------------------------------------------------
 
 
-def sensitivity(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
-    """What the window moves: N0 where the data identify it, else k of the largest size; and that pooled R2 sees little."""
+def sensitivity(curves: Any, fit: Any, *, windows: pd.DataFrame | None = None, layout: Layout = "full") -> Drawn:
+    """What the window moves: N0 where the data identify it, else k of the largest size; and pooled R2 beside it.
+
+    `windows`: what `window_fits` gives for this fit, where it is known already.
+    """
     record = fit.record
     size, values = fit.per_size[-1], record["values"]
-    by_n0 = "n0" in values and values["n0"]["identified"]
+    by_n0 = shows_n0(fit)
     label = size_labels(evaluations(curves, record["size_column"]))[size["num_params"]].split()[0]
     first, last = record["window"]["first_step"], record["window"]["last_step"]
-    table = window_fits(fit, by_n0)
+    table = window_fits(fit) if windows is None else windows
     own = table[(table["first_step"] == first) & (table["last_step"] == last)].iloc[0]
     if len(table) < 3:
         raise InputError("needs more evaluated steps: fewer than three windows of four steps fit into these curves.")
@@ -1858,11 +1944,11 @@ def sensitivity(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         right.set_xlabel(f"best {what}{unit_words}" if by_n0 else what)
         handles = [
             dot(NOTE, "the law"),
-            Line2D([], [], linestyle="none", marker="o", markersize=5.5, markerfacecolor="white", markeredgecolor=INK, label="own window"),
+            dot(INK, "own window", markerfacecolor="white"),
             dot(LOOK_HERE, "the same with k = 0"),
         ]  # fmt: skip
         outside_legend(figure, handles, layout, columns=3)
-        figure.draw_without_rendering()
+        lay_out(figure)
 
     finite = table.loc[~table["no_finite_optimum"], "value"]
     show = short_number if by_n0 else number
@@ -1879,11 +1965,14 @@ def sensitivity(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         f"a: {plain} of the same fit over other windows; the outlined one is the page's own; colour: ratio to it, log "
         "scale; ∞: no finite optimum; blank: fewer than four evaluated steps."
         if by_n0
-        else f"a: slope of the largest size's own line over other windows; the outlined one is the page's own; colour: ratio "
+        else "a: slope of the largest size's own line over other windows; the outlined one is the page's own; "
+        "colour: ratio "
         "to it, log scale; blank: fewer than four evaluated steps.",
         "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
-        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level per "
-        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own window.",
+        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a "
+        "level per "
+        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own "
+        "window.",
         finding,
     ]
     table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})
@@ -1902,9 +1991,13 @@ def n0_unit(value: float) -> tuple[float, str]:
     )
 
 
-def window_fits(fit: Any, by_n0: bool) -> pd.DataFrame:
-    """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, pooled R2 and with k = 0."""
-    record = fit.record
+def shows_n0(fit: Any) -> bool:
+    return "n0" in fit.values and fit.values["n0"]["identified"]
+
+
+def window_fits(fit: Any) -> pd.DataFrame:
+    """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, both pooled R2."""
+    record, by_n0 = fit.record, shows_n0(fit)
     frame = evaluations(fit.curves, record["size_column"])
     steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
     own = record["window"]["first_step"], record["window"]["last_step"]
@@ -1932,10 +2025,8 @@ def window_fits(fit: Any, by_n0: bool) -> pd.DataFrame:
 
 def window_ends(steps: np.ndarray, own: int, most: int, *, falling: bool = False) -> list[int]:
     """At most `most` evaluated steps to begin or end a window at, in equal ratios, with the fit's own among them."""
-    low, high = (steps[min(3, len(steps) - 1)], steps[-1]) if falling else (steps[0], steps[max(0, len(steps) - 4)])
-    wanted = np.geomspace(max(low, 10 if falling and high > 40 else low), high, most)
-    if not falling:
-        wanted = np.minimum(wanted, high / 2 if high > 20 else high)
+    low, high = (steps[min(9, len(steps) // 2)], steps[-1]) if falling else (steps[0], steps[-1] / 2)
+    wanted = np.geomspace(low, max(high, low), most)
     nearest = {int(steps[np.abs(np.log(steps / step)).argmin()]) for step in wanted}
     if own not in nearest:
         nearest.discard(min(nearest, key=lambda step: abs(np.log(step / own))))

@@ -6,16 +6,16 @@
     DIR/fits/*.json            the fits that the sentences quote
 
 Sentences are written here from the numbers of the fits, in plain text; the template holds what is true of any study and
-turns symbols (k, N0, Kmax, "Figure 2") into markup. Nothing is read from the clock: the same record gives the same bytes.
+turns symbols (k, N0, Kmax, "Figure 2") into markup. Nothing is read from the clock: equal records, equal bytes.
 """
 
 from __future__ import annotations
 
 import datetime
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,20 @@ from analysis import Fit, figures, fit
 from analysis.curves import Curves, load
 from analysis.figures import Drawn, counted, joined, number, power_of_ten, short_number
 from analysis.fit import OBJECTIVES, choose_size_column
+from analysis.intervals import coverage
 from scaling import record, schema
 from scaling.schema import InputError
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHOICES = ("law", "x", "size_column", "objective", "where", "steps", "points")
+SELF_TEST_STUDIES = 200
 MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
-AXES = {"train_flops": "training compute", "prompts_seen": "prompts seen", "step": "steps"}
+AXES = {
+    "train_flops": "training compute",
+    "prompts_seen": "prompts seen",
+    "total_flops": "total compute",
+    "step": "steps",
+}
 
 CONTENTS = [
     ("summary", "Summary"),
@@ -52,9 +59,11 @@ CONTENTS = [
     ("provenance", "Provenance"),
 ]
 SYMBOLS = (
-    "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G rollouts per "
+    "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
+    "rollouts per "
     "prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 − pass@1; "
-    "k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at which k = Kmax/2; "
+    "k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at which k = "
+    "Kmax/2; "
     "E(N) intercept, ln L at X = 1. Brackets hold 95 % intervals."
 )
 
@@ -93,6 +102,7 @@ class Study:
     Fields:
         fits: by axis (train_flops, prompts_seen); a missing one has its reason in `no_fit`.
         held_out: fits that predict points they have not seen, by the words that name the split.
+        coverage: what the self-test of the main fit's intervals says, or why there is none.
         alternatives: the other choices of window, objective, axis and size: (words, fit or the reason why not).
         labels: name of each size, by N.
         configs: config.json of each run of a study, by run id.
@@ -108,6 +118,7 @@ class Study:
     fits: dict[str, Fit] = field(default_factory=dict)
     no_fit: dict[str, str] = field(default_factory=dict)
     held_out: dict[str, Fit] = field(default_factory=dict)
+    coverage: str = ""
     alternatives: list[tuple[str, Fit | str]] = field(default_factory=list)
     configs: dict[str, dict] = field(default_factory=dict)
     attempts: list[dict] = field(default_factory=list)
@@ -118,26 +129,38 @@ class Study:
         choices = {name: curves.defaults[name] for name in CHOICES if curves.defaults.get(name) is not None}
         column = choose_size_column(curves, choices.get("size_column"))
         labels = figures.size_labels(figures.evaluations(curves, column))
-        name = curves.folder.resolve().name if curves.folder else Path(curves.source.split(":")[-1]).stem
+        name = curves.folder.resolve().name if curves.folder else source_name(curves.source)
         study = cls(curves, name, choices, column, labels)
         study.fit_all()
         study.read_folders()
         return study
 
     def fit_all(self) -> None:
-        for axis in dict.fromkeys([self.choices.get("x", "train_flops"), "train_flops", "prompts_seen"]):
-            result = self.try_fit(x=axis)
-            if isinstance(result, str):
-                self.no_fit[axis] = result
-            else:
-                self.fits[axis] = result
+        self.fit_axes()
+        if not self.fits and "per_size" not in self.choices.values():
+            # A law of N needs sizes to compare; each size's own line is there without.
+            self.choices["law"] = "per_size"
+            self.fit_axes()
         if self.main is None:
             return
         for words, split in [("the last 40 % of each curve", "intra:0.6"), ("the largest size", "inter")]:
             result = self.try_fit(split=split)
             if not isinstance(result, str):
                 self.held_out[words] = result
+        try:
+            found = coverage(self.main, SELF_TEST_STUDIES)
+            self.coverage = f"Coverage self-test, {found['studies']} simulated studies: {found['text']}."
+        except InputError as error:
+            self.coverage = f"No coverage self-test: {error}"
         self.alternatives = [(words, self.try_fit(**changed)) for words, changed in self.other_choices()]
+
+    def fit_axes(self) -> None:
+        for axis in dict.fromkeys([self.choices.get("x", "train_flops"), "train_flops", "prompts_seen"]):
+            result = self.try_fit(x=axis)
+            if isinstance(result, str):
+                self.no_fit.setdefault(axis, result)
+            else:
+                self.fits[axis] = result
 
     def try_fit(self, **changed: Any) -> Fit | str:
         """The fit with these choices changed, or one sentence that says why there is none."""
@@ -166,10 +189,13 @@ class Study:
         first, last = parse_steps(self.choices.get("steps"), steps)
         used = [step for step in steps if first <= step <= last]
         found: list[tuple[str, dict[str, Any]]] = []
-        firsts = {steps[0], *(next((s for s in steps if s >= wanted), first) for wanted in (2, 2 * first, 4 * first))}
-        for step in sorted(firsts - {first}):
-            if len([s for s in used if s >= step]) >= 4 or step < first:
-                found.append((f"steps ≥ {step}", {"steps": f"{step}:{'' if last == steps[-1] else last}"}))
+        firsts = {
+            steps[0],
+            *(next((s for s in steps if s >= wanted), first) for wanted in (2 * first, 4 * first, 10 * first)),
+        }
+        end = "" if last == steps[-1] else last
+        firsts = [step for step in sorted(firsts - {first}) if step < first or sum(s >= step for s in used) >= 4]
+        found += [(f"steps ≥ {step}", {"steps": f"{step}:{end}"}) for step in firsts]
         half = [step for step in used if step <= last / 2]
         if len(half) >= 4:
             found.append((f"steps ≤ {half[-1]}", {"steps": f"{first}:{half[-1]}"}))
@@ -177,10 +203,11 @@ class Study:
         found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name != main]
         axis = self.choices.get("x", "train_flops")
         others = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != axis and x in table]
-        found += [(f"axis {x}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
+        found += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
         if {"num_params", "num_params_non_embedding"} <= set(table):
             other = {"num_params", "num_params_non_embedding"} - {self.size_column}
-            found += [(f"N from {name}", {"size_column": name}) for name in other]
+            words = {"num_params": "N with embeddings", "num_params_non_embedding": "N without embeddings"}
+            found += [(words[name], {"size_column": name}) for name in other]
         return found
 
     def read_folders(self) -> None:
@@ -195,6 +222,11 @@ class Study:
         names = sorted({config["model"]["base"] for config in self.configs.values() if config["model"].get("base")})
         found = [record.read_json(self.curves.folder / schema.ARTIFACTS / name / "base.json") for name in names]
         self.bases = [base for base in found if base]
+
+
+def source_name(source: str) -> str:
+    """`qwen2.5_base` of `reference:qwen2.5_base`, `mine` of `data/mine.csv`."""
+    return source.partition(":")[2] if ":" in source else Path(source).stem
 
 
 def parse_steps(window: str | None, steps: list[int]) -> tuple[int, int]:
@@ -232,11 +264,8 @@ def interval(ends: Sequence[float | None] | None, show: Callable[[float], str] =
 
 def parameter(value: Mapping[str, Any]) -> str:
     """A value of a fit with its interval, or that it is not identified; never the value alone."""
-    show = short_number if value["unit"] == "parameters" else amount
-    text = f"{show(value['value'])}"
-    if not value["identified"]:
-        return f"not identified (optimum {text})"
-    return f"{text} {interval(value['ci95'], show)}"
+    show = show_of(value)
+    return f"{show(value['value'])} {interval(value['ci95'], show)}" if value["identified"] else "not identified"
 
 
 def contains_zero(ends: Sequence[float | None] | None) -> bool:
@@ -389,22 +418,26 @@ def runs_frame(study: Study) -> pd.DataFrame:
 
 
 def run_columns(study: Study, frame: pd.DataFrame) -> list[Column]:
-    """The columns that both tables of runs share: sizes and settings."""
+    """The columns that both tables of runs share: N, and the settings in which runs differ."""
     columns = []
-    if "num_params_non_embedding" in frame:
-        columns.append(Column("N", of("num_params_non_embedding", whole)))
-    if "num_params" in frame:
-        heading = "N with embeddings" if columns else "N"
-        columns.append(Column(heading, of("num_params", whole if frame["num_params"].max() < 1e7 else short_number)))
-    if "algorithm" in frame:
-        columns.append(Column("algorithm", of("algorithm", lambda name: str(name).upper()), left=True))
-    if "reuse_factor" in frame:
-        columns.append(Column("τ", of("reuse_factor", "{:.3g}".format)))
-    if "group_size" in frame:
-        columns.append(Column("G", of("group_size", whole)))
-    known = {study.size_column, "num_params", "model", "algorithm", "reuse_factor", "group_size"}
-    columns += [Column(key, of(key), left=True) for key in condition_keys(study) if key not in known]
-    return columns
+    size = study.size_column
+    if frame[size].max() < 1e7:  # else the label is as good
+        columns.append(Column("N", of(size, whole)))
+    shown: dict[str, Column] = {
+        "algorithm": Column("algorithm", of("algorithm", lambda name: str(name).upper()), left=True),
+        "reuse_factor": Column("τ", of("reuse_factor", "{:.3g}".format)),
+        "group_size": Column("G", of("group_size", whole)),
+    }
+    runs = study.curves.runs()
+    columns += [column for key, column in shown.items() if key in runs and runs[key].nunique(dropna=False) > 1]
+    known = {size, "num_params", "model", *shown}
+    others = [key for key in condition_keys(study) if key not in known]
+    return columns + [Column(setting_name(key), of(key), left=True) for key in others]
+
+
+def setting_name(field_name: str) -> str:
+    """A config field in words: `process weight` for algorithm.process_weight."""
+    return NOTABLE.get(field_name, field_name.rsplit(".", 1)[-1].replace("_", " "))
 
 
 def conditions_table(study: Study) -> Table:
@@ -428,7 +461,7 @@ def conditions_table(study: Study) -> Table:
                 **({"cpu_seconds": group["cpu_seconds"].sum()} if "cpu_seconds" in group else {}),
                 **(
                     {
-                        n: group[n].agg(n[:5] == "least" and "min" or "max")
+                        n: group[n].agg((n[:5] == "least" and "min") or "max")
                         for n in ("least_runs", "most_runs")
                         if n in group
                     }
@@ -454,7 +487,7 @@ def conditions_table(study: Study) -> Table:
     if "cpu_seconds" in frame:
         columns.append(Column("CPU s", of("cpu_seconds", whole)))
     note = "N counts parameters without the embedding table. " if "num_params_non_embedding" in frame else ""
-    note += "L: mean over the seeds of the last evaluation." if (frame["runs"] > 1).any() else "L: last evaluation."
+    note += "L: last evaluation" + (", mean over the seeds." if (frame["runs"] > 1).any() else ".")
     return Table("conditions", "Runs by condition", frame, columns, note)
 
 
@@ -517,7 +550,7 @@ NOT_SCIENCE = ("name", "resources.", "tracking.", "stop.also_evaluate")
 
 
 def settings_frame(study: Study) -> pd.DataFrame | None:
-    """One row per field of the configs: its values over all runs, and over the fitted ones whether it moves with size."""
+    """One row per config field: its values over all runs, and over the fitted ones whether it moves with size."""
     if not study.configs:
         return None
     flats = {run: flat(config["config"]) for run, config in study.configs.items()}
@@ -580,24 +613,27 @@ def what_was_held(study: Study) -> dict[str, str]:
         same = [f"{words[c]} {plain(table[c].iloc[0])}" for c in words if table[c].nunique() == 1]
         differ = [words[c] for c in words if table[c].nunique() > 1]
         return {
-            "constant": f"{', '.join(same) or 'nothing that the source names'}; the source has no settings beyond these.",
+            "constant": f"{', '.join(same) or 'nothing that the source names'}; the source has no settings beyond "
+            "these.",
             "varied": f"{joined(['model size', *differ])}.",
             "with_size": "the base model, and with it the length of responses and the compute per prompt.",
         }
     constant = dict(zip(frame["field"], frame["value"], strict=True))
     same = set(frame.loc[frame["role"] == "constant", "field"])
     held = [words.format(constant[name]) for name, words in CONSTANTS if name in same]
-    varied = [NOTABLE.get(name, name) for name in frame.loc[frame["role"] == "varied", "field"] if name != "seed"]
-    moved = [name for name in frame.loc[frame["role"] == "varies with size", "field"] if not name.startswith("model.")]
+    on_purpose = [name for name in frame.loc[frame["role"] == "varied", "field"] if name != "seed"]
+    if "algorithm.type" in on_purpose:  # its own fields come and go with it
+        on_purpose = [name for name in on_purpose if name == "algorithm.type" or not name.startswith("algorithm.")]
+    varied = [setting_name(name) for name in on_purpose]
+    moved = frame.loc[frame["role"] == "varies with size", "field"]
+    moved = [setting_name(name) for name in moved if not name.startswith("model.")]
     seeds = frame.loc[(frame["field"] == "seed") & (frame["role"] != "constant"), "value"]
     varied += [f"seed ({value})" for value in seeds]
     size = ["model size"] if len(study.labels) > 1 else []
     return {
         "constant": f"{', '.join(held)}; the full list is folded below.",
         "varied": f"{joined([*size, *dict.fromkeys(varied)] or ['nothing'])}.",
-        "with_size": joined(
-            ["the base model that each size starts from", *moved, "and what follows from it, in the table"]
-        )
+        "with_size": joined(["the base model that each size starts from", *moved, "what follows from it, in the table"])
         + ".",
     }
 
@@ -612,6 +648,8 @@ def covariates_table(study: Study) -> Table | None:
         first_step = group[group["step"] == 1] if "response_length_mean" in group else group.iloc[:0]
         ends = group.groupby("run_id").tail(1)
         row: dict[str, Any] = {"num_params": size, "size": study.labels[float(size)], "runs": len(ends)}
+        if study.size_column == "num_params_non_embedding" and "num_params" in group:
+            row["with_embeddings"] = group["num_params"].iloc[0]
         start = group[(group["step"] == 0) & group["test_loss"].notna()]
         row["base_test_loss"] = start["test_loss"].mean()
         if "response_length_mean" in group:
@@ -622,25 +660,15 @@ def covariates_table(study: Study) -> Table | None:
             row["train_flops"] = ends["train_flops"].mean()
         rows.append(row)
     frame = pd.DataFrame(rows)
-    columns = [
-        Column("base_test_loss", of("base_test_loss", number)),
-        Column("response_length_first", of("response_length_first", "{:.1f}".format)),
-        Column("response_length_last", of("response_length_last", "{:.1f}".format)),
-        Column("flops_per_prompt", of("flops_per_prompt", power_of_ten)),
-        Column("train_flops", of("train_flops", power_of_ten)),
-    ]
-    headings = {
-        "base_test_loss": "L of the base",
-        "response_length_first": "tokens per response, step 1",
-        "response_length_last": "at the end",
-        "flops_per_prompt": "C per prompt",
-        "train_flops": "C at the end",
+    columns = {
+        "with_embeddings": Column("N with embeddings", of("with_embeddings", whole)),
+        "base_test_loss": Column("L of the base", of("base_test_loss", number)),
+        "response_length_first": Column("tokens per response, step 1", of("response_length_first", "{:.1f}".format)),
+        "response_length_last": Column("at the end", of("response_length_last", "{:.1f}".format)),
+        "flops_per_prompt": Column("C per prompt", of("flops_per_prompt", power_of_ten)),
+        "train_flops": Column("C at the end", of("train_flops", power_of_ten)),
     }
-    shown = [
-        replace(c, heading=headings[c.heading])
-        for c in columns
-        if c.heading in frame and frame[c.heading].notna().any()
-    ]
+    shown = [column for name, column in columns.items() if name in frame and frame[name].notna().any()]
     if not shown:
         return None
     columns = [Column("size", of("size")), Column("runs", of("runs", whole)), *shown]
@@ -668,7 +696,7 @@ def held_out_table(study: Study) -> Table | None:
         Column("held out", of("held_out")),
         Column("points", of("points", whole)),
         Column("X extended by", of("x_factor", "{:.1f} ×".format)),
-        *(Column(str(name)[5:].replace("_", " "), of(str(name), number)) for name in errors),
+        *(Column(RULES.get(str(name)[5:], str(name)[5:]), of(str(name), number)) for name in errors),
     ]
     note = "Root mean square error of ln L on the held-out points (a dash: the rule cannot predict them)."
     return Table("held_out", "Held-out error of the law and of rules without a law", frame, columns, note)
@@ -690,7 +718,7 @@ def efficiency_table(study: Study) -> Table | None:
             row |= {f"k_law_{short}": line["efficiency_law"], f"r2_{short}": line["r2"]}
         columns += [
             Column(f"k against {short}", of(f"k_{short}", amount)),
-            Column("95 %", lambda row, s=short: interval(ends_of(row, f"k_{s}"))),
+            Column("95 %", lambda row, s=short: interval(ends_of(row, f"k_{s}_"))),
             Column(f"k by the law, {short}", of(f"k_law_{short}", amount)),
             Column("R2 within the size", of(f"r2_{short}", "{:.2f}".format)),
         ]
@@ -699,9 +727,9 @@ def efficiency_table(study: Study) -> Table | None:
     return Table("efficiency", "Learning efficiency of each size", pd.DataFrame(list(rows.values())), columns, note)
 
 
-def ends_of(row: Mapping[str, Any], name: str) -> tuple[float | None, float | None] | None:
-    """The interval in the columns NAME_low and NAME_high; None where both are missing."""
-    low, high = (None if pd.isna(row.get(f"{name}_{end}")) else row[f"{name}_{end}"] for end in ("low", "high"))
+def ends_of(row: Mapping[str, Any], prefix: str = "") -> tuple[float | None, float | None] | None:
+    """The interval in the columns PREFIXlow and PREFIXhigh; None where both are missing."""
+    low, high = (None if pd.isna(row.get(f"{prefix}{end}")) else row[f"{prefix}{end}"] for end in ("low", "high"))
     return None if low is None and high is None else (low, high)
 
 
@@ -717,13 +745,12 @@ def parameters_table(study: Study) -> Table | None:
             del rows[-1]["ci95"]
     if not rows:
         return None
-    show = lambda row: short_number if row["unit"] == "parameters" else amount  # noqa: E731
     columns = [
         Column("parameter", of("parameter")),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
         Column("axis", of("axis", lambda axis: AXES.get(axis, axis)), left=True),
-        Column("optimum", lambda row: show(row)(row["value"])),
-        Column("95 %", lambda row: interval(ends_of(row, "ci95"), show(row))),
+        Column("optimum", lambda row: show_of(row)(row["value"])),
+        Column("95 %", lambda row: interval(ends_of(row, "ci95_"), show_of(row))),
         Column("runs", of("runs", whole)),
         Column("points", of("points", whole)),
     ]
@@ -740,7 +767,7 @@ def sensitivity_table(study: Study) -> Table | None:
         return None
     rows: list[dict[str, Any]] = []
     sizes = [line["num_params"] for line in study.main.json()["per_size"]]
-    for words, fitted in [(f"the choice: {choice_words(study)}", study.main), *study.alternatives]:
+    for words, fitted in [("this page", study.main), *study.alternatives]:
         row: dict[str, Any] = {"choice": words}
         if isinstance(fitted, str):
             row["reason"] = fitted
@@ -763,7 +790,9 @@ def sensitivity_table(study: Study) -> Table | None:
         Column("the same with k = 0", of("r2_pooled_constant", three)),
     ]
     failed = [f"{row['choice']}: {row['reason']}" for row in rows if row.get("reason")]
-    note = "One choice changed at a time. " + (f"Not fitted: {'; '.join(failed)}" if failed else "")
+    note = f"This page: {choice_words(study)}. One choice changed at a time. " + (
+        f"Not fitted: {'; '.join(failed)}" if failed else ""
+    )
     return Table("sensitivity", "The same data under other choices", frame, columns, note)
 
 
@@ -774,43 +803,35 @@ def three(value: float) -> str:
 def choice_words(study: Study) -> str:
     steps = study.choices.get("steps")
     first, _, last = (steps or ":").partition(":")
-    window = "all steps" if not steps else f"steps ≥ {first}" if not last else f"steps {first or 1}–{last}"
+    window = "all steps from 1 on" if not steps else f"steps ≥ {first}" if not last else f"steps {first or 1}–{last}"
     return f"{window}, {study.choices.get('objective', 'log')} objective, {AXES.get(study.main_axis, study.main_axis)}"
 
 
 def algorithms_table(study: Study) -> Table | None:
     """GRPO against PAPO, one row per size: means, difference paired by seed, interval, number of pairs."""
     try:
-        table = figures.algorithm_comparison(study.curves).table
+        pairs = figures.algorithm_pairs(study.curves)
     except InputError:
         return None
-    rows = []
-    for size, pairs in table.groupby("num_params"):
-        low, high = (pairs[f"mean_difference_ci95_{end}"].iloc[0] for end in ("low", "high"))
-        known = len(pairs) > 1
-        rows.append(
-            {
-                "num_params": size,
-                "size": study.labels.get(float(size)),
-                "pairs": len(pairs),
-                "grpo": pairs["final_test_loss_grpo"].mean(),
-                "papo": pairs["final_test_loss_papo"].mean(),
-                "difference": pairs["difference_papo_minus_grpo"].mean(),
-                "difference_low": low if known else None,
-                "difference_high": high if known else None,
-            }
-        )
+    frame = figures.pair_summary(pairs)[::-1].reset_index(drop=True)
+    frame.insert(1, "label", frame["size"].map(study.labels))
+    known = frame["pairs"] > 1
+    frame["low"], frame["high"] = frame["low"].where(known), frame["high"].where(known)
     signed = lambda value: number(value, sign=True)  # noqa: E731
     columns = [
-        Column("size", of("size")),
+        Column("size", of("label")),
         Column("pairs", of("pairs", whole)),
-        Column("GRPO", of("grpo", number)),
-        Column("PAPO", of("papo", number)),
+        Column("GRPO", of("mean_baseline", number)),
+        Column("PAPO", of("mean_other", number)),
         Column("PAPO − GRPO", of("difference", signed)),
-        Column("95 %", lambda row: interval(ends_of(row, "difference"), signed)),
+        Column("95 %", lambda row: interval(ends_of(row), signed)),
     ]
-    note = "Final test loss; the difference is paired by seed: one base model and one stream of prompts for both runs."
-    return Table("algorithms", "GRPO and PAPO, paired by seed", pd.DataFrame(rows), columns, note)
+    note = (
+        f"Final test loss, mean of the evaluations at {pairs['window'].iloc[0]}; the difference is paired by seed: "
+        "one base "
+        "model and one stream of prompts for both runs."
+    )
+    return Table("algorithms", "GRPO and PAPO, paired by seed", frame, columns, note)
 
 
 # ---------------------------------------------------------------- figures
@@ -825,8 +846,8 @@ class Drawing:
     title: str = ""
     caption: str = ""
     finding: str = ""
-    full: Markup = Markup("")
-    column: Markup = Markup("")
+    full: str = ""
+    column: str = ""
     table: Table | None = None
     more_rows: int = 0
 
@@ -845,6 +866,7 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
             raise InputError(study.no_fit.get(axis, "no law could be fitted."))
         return study.fits[axis]
 
+    windows = figures.window_fits(study.main) if study.main else None
     return {
         "loss_vs_compute": lambda **o: figures.loss_curves(curves, fitted("train_flops"), x="train_flops", **o),
         "loss_vs_prompts": lambda **o: figures.loss_curves(curves, fitted("prompts_seen"), x="prompts_seen", **o),
@@ -856,7 +878,7 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
         ),
         "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
         "compute_split": lambda **o: figures.compute_split(curves, **o),
-        "sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), **o),
+        "sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), windows=windows, **o),
     }
 
 
@@ -882,19 +904,18 @@ def draw_all(study: Study, folder: Path) -> dict[str, Drawing]:
     for name, make in figure_makers(study).items():
         try:
             full, column = make(layout="full"), make(layout="column")
-            inline = [Markup(figures.inline_svg(drawn.figure, f"{name}-{i}")) for i, drawn in enumerate((full, column))]
+            inline = figures.save(full, column, folder, name)
         except InputError as error:
             drawings[name] = Drawing(reason=str(error))
             continue
-        figures.save(full, column, folder, name)
         numbered += 1
         drawings[name] = Drawing(
             number=numbered,
             title=full.title,
             caption=full.caption.removeprefix(str(escape(full.title))).strip(),
             finding=full.finding,
-            full=inline[0],
-            column=inline[1],
+            full=Markup(inline[0]),
+            column=Markup(inline[1]),
             table=as_table(name, full),
             more_rows=max(0, len(full.table) - MOST_ROWS),
         )
@@ -922,7 +943,9 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
     document = fitted.json()
     lines = [line for line in document["per_size"] if line["efficiency"] is not None]
     axis = AXES.get(document["x"], document["x"])
-    shown = [f"{amount(l['efficiency'])} {interval(l['efficiency_ci95'])} ({labels[l['num_params']]})" for l in lines]
+    shown = [
+        f"{amount(one['efficiency'])} {interval(one['efficiency_ci95'])} ({labels[one['num_params']]})" for one in lines
+    ]
     if len(lines) == 1:
         return f"Learning efficiency against {axis}: k = {shown[0]}, one size only."
     first, last = lines[0]["efficiency_ci95"], lines[-1]["efficiency_ci95"]
@@ -936,12 +959,37 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
 
 
 def limit_sentence(fitted: Fit) -> str:
-    """Kmax and N0 where the data identify both; else which is not."""
-    values = fitted.json()["values"]
+    """Kmax and N0 where the data identify both; else which is not, between what bounds and why."""
+    document = fitted.json()
+    values = document["values"]
     texts = {SYMBOL.get(name, name): parameter(value) for name, value in values.items()}
     if all(value["identified"] for value in values.values()):
         return f"Half of the limit Kmax = {texts['Kmax']} is reached at N0 = {texts['N0']}."
-    return "A limit is not in sight: " + joined([f"{name} is {text}" for name, text in texts.items()]) + "."
+    said = [
+        f"{SYMBOL.get(name, name)} is {'' if v['identified'] else 'not identified, 95 % '}{bounds(v)}"
+        for name, v in values.items()
+    ]
+    reasons = list(dict.fromkeys(text.partition(": ")[2] for text in open_ends(document) if ": " in text))
+    return f"A limit is not in sight: {joined(said)}" + (f" ({'; '.join(reasons)})." if reasons else ".")
+
+
+def bounds(value: Mapping[str, Any]) -> str:
+    """The interval of a parameter; with its value in front where it is identified."""
+    return parameter(value) if value["identified"] else interval(value["ci95"], show_of(value))
+
+
+def show_of(value: Mapping[str, Any]) -> Callable[[float], str]:
+    return short_number if value["unit"] == "parameters" else amount
+
+
+def open_ends(document: Mapping[str, Any]) -> list[str]:
+    """What a fit says of the ends of its intervals that are open."""
+    return (document.get("intervals") or {}).get("open", [])
+
+
+def other_warnings(document: Mapping[str, Any]) -> list[str]:
+    """The warnings of a fit that no sentence about Kmax and N0 says already."""
+    return [as_sentence(text) for text in document["warnings"] if text not in open_ends(document)]
 
 
 def zero_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
@@ -956,10 +1004,15 @@ def fit_sentences(fitted: Fit) -> list[str]:
     goodness, window = document["goodness"], document["window"]
     axis = AXIS_SHORT.get(document["x"], "X")
     sizes = counted(len(document["per_size"]), "size")
+    law = (
+        f"The law ln L = −k(N) ln {axis} + E(N) has one function k(N) for all sizes and a level of its own for each"
+        if document["values"]
+        else f"Each size has a line of its own, ln L = −k ln {axis} + E; no law joins the sizes"
+    )
     said = [
-        f"The law ln L = −k(N) ln {axis} + E(N) has one function k(N) for all sizes and a level of its own for each; a line "
-        f"is drawn solid only over the steps that were fitted.",
-        f"It rests on {counted(document['n_points'], 'evaluation')} of {counted(document['n_runs'], 'run')} of {sizes}, "
+        f"{law}; a line is drawn solid only over the steps that were fitted.",
+        f"It rests on {counted(document['n_points'], 'evaluation')} of {counted(document['n_runs'], 'run')} of "
+        f"{sizes}, "
         f"steps {window['first_step']}–{window['last_step']}, {document['objective']} objective.",
     ]
     pooled, constant, within = (goodness.get(name) for name in ("r2_pooled", "r2_pooled_constant", "r2_within"))
@@ -970,7 +1023,10 @@ def fit_sentences(fitted: Fit) -> list[str]:
         )
     if goodness.get("rmse_ln_loss") is not None:
         said.append(f"The points scatter about it by {number(goodness['rmse_ln_loss'])} in ln L (root mean square).")
-    return [*said, *(as_sentence(warning) for warning in document["warnings"])]
+    points = figures.fitted_points(fitted)
+    miss = figures.largest_miss(figures.residual_means(points), figures.size_labels(points))
+    said.append(f"{as_sentence(miss).rstrip('.')} (panel b).")
+    return [*said, *other_warnings(document)]
 
 
 def as_sentence(text: str) -> str:
@@ -983,25 +1039,37 @@ def held_out_sentences(study: Study) -> list[str]:
     for words, fitted in study.held_out.items():
         held = fitted.json()["held_out"]
         errors = held["rmse_ln_loss"]
+        rules = {RULES.get(name, name): value for name, value in errors.items() if name != "law" and value is not None}
         if errors.get("law") is not None:
-            others = [
-                f"{number(value)} for {name.replace('_', ' ')}"
-                for name, value in errors.items()
-                if name != "law" and value
-            ]
+            others = [f"{number(value)} for {rule}" for rule, value in rules.items()]
+            better = [rule for rule, value in rules.items() if value < errors["law"]]
             said.append(
-                f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}."
+                f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}"
+                + (
+                    f": without a law, {joined(better)} {'does' if len(better) == 1 else 'do'} better."
+                    if better
+                    else "."
+                )
             )
-        elif held.get("efficiency_law") is not None:
+        elif held.get("efficiency_law") is not None and held["efficiency_own_line"] is not None:
             label = study.labels[held["num_params"]]
-            predicted, own = held["efficiency_law"], held["efficiency_own_line"]
-            inside = verdict(held["efficiency_law_ci95"], own)
+            own = next(row for row in study.main.json()["per_size"] if row["num_params"] == held["num_params"])
+            inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
             said.append(
-                f"Fitted without {label}, the law predicts k = {amount(predicted)} {interval(held['efficiency_law_ci95'])} "
-                f"there; its own line has {amount(own)} {interval(held['efficiency_own_line_ci95'])}: {inside}. The level "
-                "of a size that was not fitted is free in this law and cannot be predicted."
+                f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
+                f"{interval(held['efficiency_law_ci95'])} there; its own line has "
+                f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}. The level of a "
+                "size "
+                "that was not fitted is free in this law and cannot be predicted."
             )
     return said
+
+
+RULES = {
+    "per_size": "each size's own line",
+    "last_value": "the last value carried forward",
+    "nearest_size": "the nearest size",
+}
 
 
 def verdict(ends: Sequence[float | None] | None, value: float) -> str:
@@ -1009,7 +1077,7 @@ def verdict(ends: Sequence[float | None] | None, value: float) -> str:
         return "without an interval this says little"
     low, high = ends
     held = (low is None or low <= value) and (high is None or value <= high)
-    return "inside the interval" if held else "the law misses it"
+    return "inside the predicted interval" if held else "outside the predicted interval"
 
 
 def algorithm_sentences(table: Table | None) -> list[str]:
@@ -1018,14 +1086,14 @@ def algorithm_sentences(table: Table | None) -> list[str]:
         return []
     said = []
     for row in table.frame.to_dict("records"):
-        ends, pairs = ends_of(row, "difference"), int(row["pairs"])
-        text = f"{row['size']}: PAPO minus GRPO is {number(row['difference'], sign=True)}"
+        ends, pairs = ends_of(row), int(row["pairs"])
+        text = f"{row['label']}: PAPO minus GRPO is {number(row['difference'], sign=True)}"
         if ends is None:
             said.append(f"{text} in one pair, so there is no interval.")
             continue
         text += f" {interval(ends, lambda v: number(v, sign=True))} over {counted(pairs, 'pair')}"
         word = "cannot be told from zero" if contains_zero(ends) else "more than the seeds explain"
-        few = f"; an interval from {pairs} pairs is wide, more seeds would settle it" if pairs <= 3 else ""
+        few = f"; an interval from {pairs} pairs is wide, more seeds would narrow it" if pairs <= 3 else ""
         said.append(f"{text}: {word}{few}.")
     return said
 
@@ -1046,7 +1114,8 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
         said.append(f"{SYMBOL.get(name, name)} is identified under {identified} of {len(documents)}.")
     pooled, constant = frame["r2_pooled"].dropna(), frame["r2_pooled_constant"].dropna()
     said.append(
-        f"Pooled R2 stays within {span(pooled.tolist(), number)} throughout, beside {span(constant.tolist(), number)} for "
+        f"Pooled R2 stays within {span(pooled.tolist(), number)} throughout, beside "
+        f"{span(constant.tolist(), number)} for "
         "k = 0: it does not tell these choices apart."
     )
     return said
@@ -1109,9 +1178,8 @@ def summary_says(study: Study, drawings: Mapping[str, Drawing]) -> list[str]:
         values = study.main.json()["values"].values()
         if values and all(value["identified"] for value in values):
             said.append(limit_sentence(study.main))
-    for name in ("reuse", "algorithm_comparison", "frontier", "group_size"):
-        if not drawings[name].reason:
-            said.append(drawings[name].finding.rstrip(".") + f"{drawings[name].link}.")
+    others = [drawings[name] for name in ("reuse", "algorithm_comparison", "frontier", "group_size")]
+    said += [other.finding.rstrip(".") + f"{other.link}." for other in others if not other.reason]
     return said[:3] or ["No law could be fitted and no comparison be made; see below."]
 
 
@@ -1125,16 +1193,16 @@ def summary_unknown(
     if study.main:
         for name, value in study.main.json()["values"].items():
             if not value["identified"]:
-                show = short_number if value["unit"] == "parameters" else amount
+                show = show_of(value)
                 text = f"{SYMBOL.get(name, name)}: optimum {show(value['value'])}, 95 % {interval(value['ci95'], show)}"
                 items.append(("not identified", f"{text}{drawings['efficiency'].link}."))
         zero = zero_sentence(study.main, study.labels)
         if zero:
             items.append(("not established", zero))
-        items += [("warning", as_sentence(text)) for text in study.main.json()["warnings"][:2]]
+        items += [("warning", text) for text in other_warnings(study.main.json())[:2]]
     if compared := tables["algorithms"]:
         rows = compared.frame.to_dict("records")
-        unclear = [row["size"] for row in rows if contains_zero(ends_of(row, "difference")) or row["pairs"] == 1]
+        unclear = [row["label"] for row in rows if contains_zero(ends_of(row)) or row["pairs"] == 1]
         if unclear:
             link = drawings["algorithm_comparison"].link
             items.append(("not established", f"GRPO against PAPO at {joined(unclear)}{link}."))
@@ -1169,8 +1237,10 @@ def rollouts(study: Study) -> dict[str, Any]:
         return {"reason": f"run {run_id} recorded texts at one step only."}
     of_size = " (the lower of the two in the middle)" if len(sizes) % 2 == 0 else ""
     rule = (
-        f"Not picked by hand: the fitted run of the median size{of_size} with the lowest seed, {run_names(study)[run_id]}; "
-        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the first sample "
+        f"Not picked by hand: the fitted run of the median size{of_size} with the lowest seed, "
+        f"{run_names(study)[run_id]}; "
+        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the "
+        "first sample "
         "of each; at the first and the last evaluation."
     )
     return {"rule": rule, "problems": problems}
@@ -1193,14 +1263,16 @@ def interval_sentences(study: Study) -> list[str]:
         scale = float(np.sqrt(500 / table["eval_problems"].max()))
         said.append(
             f"One test set: {test_set(table)}, the same for every run and step. Intervals hold for this set. For new "
-            f"problems of the same kind add in quadrature about {3.5 * scale:.1f} % of Kmax and {5 * scale:.1f} % of N0 "
+            f"problems of the same kind add in quadrature about {3.5 * scale:.1f} % of Kmax and {5 * scale:.1f} % of "
+            "N0 "
             "(measured on the reference study, scaled to this number of problems); no number of seeds can show it."
         )
     if study.main:
         document = study.main.json()
         per_size = [line["n_runs"] for line in document["per_size"]]
         said.append(
-            f"Runs are independent, points of one curve are not: intervals rest on {counted(document['n_runs'], 'run')} "
+            "Runs are independent, points of one curve are not: intervals rest on "
+            f"{counted(document['n_runs'], 'run')} "
             f"({span(per_size, whole)} at each size), not on {counted(document['n_points'], 'point')}."
         )
         if max(per_size) == 1:
@@ -1210,7 +1282,8 @@ def interval_sentences(study: Study) -> list[str]:
             )
         else:
             said.append(
-                "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests on the "
+                "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
+                "on the "
                 "spread between its own runs and that of the other sizes."
             )
     if study.bases:
@@ -1225,18 +1298,13 @@ def interval_sentences(study: Study) -> list[str]:
         )
     if "n_runs" in table:
         said.append(
-            "Curves are means over runs; their scatter is what is left after the mean, and the seeds are not seen singly."
+            "Curves are means over runs; their scatter is what is left after the mean, and the seeds are not seen "
+            "singly."
         )
     said.append(
         "The choice of window, objective and axis is not in the intervals; what it moves is in the section above."
     )
-    coverage = (study.main.json().get("coverage") or {}) if study.main else {}
-    if coverage:
-        said.append(
-            f"Coverage self-test: nominal 95 %, measured {coverage['measured']:.0f} ± {coverage['error']:.1f} % (simulated "
-            "from this fit: blind to plateau, floor and problems)."
-        )
-    return said
+    return [*said, *filter(None, [study.coverage])]
 
 
 def provenance(study: Study) -> list[tuple[str, str]]:
@@ -1245,7 +1313,9 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     items = [("Data", f"{source}, {len(curves.table):,} rows, sha256 {curves.data_hash}…")]
     if study.attempts:
         for word, keys in [("Code", ("package", "commit")), ("Versions", ("python", "torch", "transformers"))]:
-            parts = [f"{key} {joined(found)}" for key in keys if (found := distinct(study.attempts, key))]
+            parts = [
+                f"{key} {joined(short_commits(found))}" for key in keys if (found := distinct(study.attempts, key))
+            ]
             items.append((word, ", ".join(parts) or "not recorded"))
         machine = distinct(study.attempts, "processor")
         items.append(
@@ -1272,6 +1342,13 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         items.append(("Cost", f"{cost}; start-up of processes not counted"))
     command = source if not curves.folder else curves.folder.name
     items.append(("Made by", f"scaling report {command}"))
+    versions = [
+        f"{name} {metadata.version(name)}" for name in ("rl-scaling-lab", "numpy", "scipy", "pandas", "matplotlib")
+    ]
+    items.append(("Analysis", ", ".join(versions)))
+    if study.main:
+        document = study.main.json()
+        items.append(("Law", f"{document['formula']}; {document['citation']}".rstrip("; ")))
     items.append(("Fits", "fits/*.json beside this report; figures/ and report/tables/ hold every number of the page"))
     return items
 
@@ -1280,13 +1357,22 @@ def distinct(records: Sequence[Mapping[str, Any]], key: str) -> list[str]:
     return list(dict.fromkeys(str(item[key]) for item in records if item.get(key) is not None))
 
 
+def short_commits(values: Sequence[str]) -> list[str]:
+    """Commits by their first 12 digits; a `+` at the end means that files were changed and not committed."""
+    found = [re.fullmatch(r"([0-9a-f]{12})[0-9a-f]{28}(\+?)", value) for value in values]
+    return [
+        value if match is None else match[1] + (" with uncommitted changes" if match[2] else "")
+        for value, match in zip(values, found, strict=True)
+    ]
+
+
 def day(milliseconds: float) -> str:
     return datetime.datetime.fromtimestamp(milliseconds / 1000, datetime.UTC).date().isoformat()
 
 
 # ---------------------------------------------------------------- the page
 
-VARIABLE = re.compile(r"(?<![\w.\-−&])([kNCDLEGUTX])(?![\w\-])")
+VARIABLE = re.compile(r"(?<![\w.\-&])([kNCDLEGUTX])(?![\w\-])")
 
 
 def symbols(text: str) -> Markup:
@@ -1299,7 +1385,8 @@ def symbols(text: str) -> Markup:
 
 def prose(text: str) -> Markup:
     """A plain sentence as HTML: escaped, symbols in italics, `Figure 2` a link."""
-    return Markup(re.sub(r"\bFigure (\d+)", r'<a href="#figure-\1">Figure \1</a>', symbols(str(escape(text)))))
+    shown = str(symbols(str(escape(text)).replace(" %", "\u00a0%")))
+    return Markup(re.sub(r"\bFigure (\d+)", r'<a href="#figure-\1">Figure \1</a>', shown))
 
 
 TONES = {
@@ -1315,6 +1402,10 @@ def tone(word: str) -> str:
     return next((name for name, words in TONES.items() if bare in words), "none")
 
 
+def findings(drawing: Drawing) -> list[str]:
+    return [] if drawing.reason else [drawing.finding]
+
+
 def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
@@ -1325,6 +1416,7 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
     )
     environment.filters |= {"prose": prose, "symbols": symbols, "tone": tone}
     left_out = [] if tables["left_out"] else ["Runs left out: none."]
+    left_out += [as_sentence(text) for text in study.curves.notes]
     limits = [limit_sentence(study.main)] if study.main and study.main.json()["values"] else []
     fits = {axis: fit_sentences(fitted) for axis, fitted in study.fits.items()}
     sizes = [study.labels[n].split()[0] for n in sorted(study.labels)]
@@ -1355,11 +1447,11 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
             efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
             if study.main
             else [],
-            frontier=[] if drawings["frontier"].reason else [drawings["frontier"].finding, FREE_STEP],
-            reuse=[drawings["reuse"].finding],
-            group_size=[drawings["group_size"].finding],
+            frontier=[*findings(drawings["frontier"]), FREE_STEP] if not drawings["frontier"].reason else [],
+            reuse=findings(drawings["reuse"]),
+            group_size=findings(drawings["group_size"]),
             algorithms=algorithm_sentences(tables["algorithms"]),
-            compute=[drawings["compute_split"].finding],
+            compute=findings(drawings["compute_split"]),
             choices=sensitivity_sentences(study, tables["sensitivity"]),
             rollouts=rollouts(study),
             intervals=interval_sentences(study),
@@ -1370,4 +1462,6 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
     )
 
 
-FREE_STEP = "Step 0 costs no training compute: where budgets are small the frontier compares base models and says nothing about RL."
+FREE_STEP = (
+    "Step 0 costs no training compute: where budgets are small the frontier ranks base models and says nothing of RL."
+)
