@@ -41,14 +41,14 @@ class Part(BaseModel):
 class BaseRecipe(Part):
     """How a base model is made: demonstrations first with every step written, then with the habit of leaping."""
 
-    iterations: Int = Field(600, ge=0)
-    leaping_iterations: Int = Field(100, ge=0)
-    batch_size: Int = Field(64, ge=1)
-    value_share: Float = Field(0.65, ge=0, le=1)
+    iterations: Int = Field(default=600, ge=0)
+    leaping_iterations: Int = Field(default=100, ge=0)
+    batch_size: Int = Field(default=64, ge=1)
+    value_share: Float = Field(default=0.65, ge=0, le=1)
     """Probability that a value is written after an operation in the leaping phase."""
-    matrix_learning_rate: Float = Field(0.02, gt=0)
+    matrix_learning_rate: Float = Field(default=0.02, gt=0)
     """Muon, for matrices."""
-    other_learning_rate: Float = Field(5e-3, gt=0)
+    other_learning_rate: Float = Field(default=5e-3, gt=0)
     """AdamW, for embeddings, norms and biases."""
 
 
@@ -58,7 +58,7 @@ class ModelConfig(Part):
     size: str | None = None
     path: str | None = None
     """A transformers folder; its content enters the run_id, not its place."""
-    base_seed: Int | None = Field(None, ge=0)
+    base_seed: Int | None = Field(default=None, ge=0)
     """Seed of the base model; null = the run's own seed, so that seeds are independent from the start."""
     base: BaseRecipe = BaseRecipe()
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -80,7 +80,7 @@ class HexChainConfig(Part):
 
     name: Literal["hex_chain"] = "hex_chain"
     modulus: Literal[16, 10] = 16
-    noise: Float = Field(0.0, ge=0, le=1)
+    noise: Float = Field(default=0.0, ge=0, le=1)
     """Share of demonstrations with a duplicated or wrong step."""
 
 
@@ -88,10 +88,10 @@ TaskConfig = HexChainConfig
 
 
 class DataConfig(Part):
-    prompts_per_step: Int = Field(16, ge=1)
-    prompts_unique: Int | None = Field(None, ge=1)
+    prompts_per_step: Int = Field(default=16, ge=1)
+    prompts_unique: Int | None = Field(default=None, ge=1)
     """Distinct prompts (U); null = no repeats."""
-    reuse_factor: Float | None = Field(None, ge=1)
+    reuse_factor: Float | None = Field(default=None, ge=1)
     """tau = D / U; resolved to prompts_unique against the stop when a study is planned."""
     pass_order: Literal["same", "shuffled"] = "shuffled"
 
@@ -106,7 +106,7 @@ class PapoConfig(Part):
     """Outcome part plus a process part normalised among the correct responses (arXiv 2603.26535)."""
 
     type: Literal["papo"] = "papo"
-    process_weight: Float = Field(0.6, ge=0)
+    process_weight: Float = Field(default=0.6, ge=0)
     """lambda; 0.6 keeps correct responses above wrong ones up to a group size of 16 (bound .693)."""
 
 
@@ -114,38 +114,38 @@ class FullnormConfig(Part):
     """The ablation of PAPO that normalises the process score over the whole group."""
 
     type: Literal["fullnorm"] = "fullnorm"
-    process_weight: Float = Field(0.6, ge=0)
+    process_weight: Float = Field(default=0.6, ge=0)
 
 
 AlgorithmConfig = Annotated[GrpoConfig | PapoConfig | FullnormConfig, Field(discriminator="type")]
 
 
 class LossConfig(Part):
-    clip_low: Float = Field(0.2, ge=0, le=1)
-    clip_high: Float = Field(0.2, ge=0)
-    dual_clip: Float | None = Field(None, gt=1)
+    clip_low: Float = Field(default=0.2, ge=0, le=1)
+    clip_high: Float = Field(default=0.2, ge=0)
+    dual_clip: Float | None = Field(default=None, gt=1)
     """Bound on the loss of a negative advantage; null = off."""
-    kl_weight: Float = Field(0.0, ge=0)
+    kl_weight: Float = Field(default=0.0, ge=0)
     """beta of a k3 penalty against the base model."""
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
-    updates_per_batch: Int = Field(1, ge=1)
+    updates_per_batch: Int = Field(default=1, ge=1)
     """Optimizer updates per rollout batch; the batch is cut into as many mini-batches of whole groups."""
 
 
 class RolloutConfig(Part):
-    group_size: Int = Field(16, ge=1)
-    temperature: Float = Field(1.0, gt=0)
-    max_new_tokens: Int | None = Field(None, ge=1)
+    group_size: Int = Field(default=16, ge=1)
+    temperature: Float = Field(default=1.0, gt=0)
+    max_new_tokens: Int | None = Field(default=None, ge=1)
     """null = what the task declares (1.5 times a careful solution of its hardest level)."""
 
 
 class OptimizerConfig(Part):
-    learning_rate: Float = Field(5e-4, gt=0)
-    beta1: Float = Field(0.9, ge=0, lt=1)
-    beta2: Float = Field(0.95, ge=0, lt=1)
-    weight_decay: Float = Field(0.0, ge=0)
-    gradient_clip: Float = Field(1.0, gt=0)
-    warmup_steps: Int = Field(5, ge=0)
+    learning_rate: Float = Field(default=5e-4, gt=0)
+    beta1: Float = Field(default=0.9, ge=0, lt=1)
+    beta2: Float = Field(default=0.95, ge=0, lt=1)
+    weight_decay: Float = Field(default=0.0, ge=0)
+    gradient_clip: Float = Field(default=1.0, gt=0)
+    warmup_steps: Int = Field(default=5, ge=0)
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """After the warm-up; linear and cosine fall to 0 at stop.steps, which then enters the run_id."""
 
@@ -153,12 +153,12 @@ class OptimizerConfig(Part):
 class EvaluationConfig(Part):
     """When and how the held-out problems are tried. The steps never depend on where a run stops."""
 
-    problems: Int = Field(512, ge=1)
-    samples: Int = Field(1, ge=1)
-    temperature: Float = Field(1.0, gt=0)
-    every: Int | None = Field(None, ge=1)
+    problems: Int = Field(default=512, ge=1)
+    samples: Int = Field(default=1, ge=1)
+    temperature: Float = Field(default=1.0, gt=0)
+    every: Int | None = Field(default=None, ge=1)
     """Evaluate at every k-th step; null = by ratio."""
-    ratio: Float | None = Field(None, gt=1)
+    ratio: Float | None = Field(default=None, gt=1)
     """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
 
     @model_validator(mode="after")
@@ -182,12 +182,12 @@ class EvaluationConfig(Part):
 class StopConfig(Part):
     """Where a run stops: at the first limit that it reaches."""
 
-    steps: Int | None = Field(None, ge=1)
-    prompts: Int | None = Field(None, ge=1)
-    train_flops: Float | None = Field(None, gt=0)
-    wall_seconds: Float | None = Field(None, gt=0)
+    steps: Int | None = Field(default=None, ge=1)
+    prompts: Int | None = Field(default=None, ge=1)
+    train_flops: Float | None = Field(default=None, gt=0)
+    wall_seconds: Float | None = Field(default=None, gt=0)
 
-    def reached(self, *, step: int, prompts_seen: int, train_flops: float, wall_seconds: float = 0.0) -> bool:
+    def reached(self, *, step: float, prompts_seen: float, train_flops: float, wall_seconds: float = 0.0) -> bool:
         pairs = [
             (self.steps, step),
             (self.prompts, prompts_seen),
@@ -215,12 +215,12 @@ class ResourcesConfig(Part):
 
     engine: Literal["native", "hf"] = "native"
     forward: Literal["shared_prefix", "plain"] = "shared_prefix"
-    threads: Int = Field(1, ge=1)
+    threads: Int = Field(default=1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    micro_batch: Int | None = Field(None, ge=1)
+    micro_batch: Int | None = Field(default=None, ge=1)
     """Sequences per forward and backward pass; null = the whole mini-batch."""
-    checkpoint_steps: Int = Field(10, ge=1)
-    checkpoint_minutes: Float = Field(5.0, gt=0)
+    checkpoint_steps: Int = Field(default=10, ge=1)
+    checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
     """Keep the final checkpoint; without it a finished run cannot be extended."""
     export_model: bool = True
@@ -247,7 +247,7 @@ class RunConfig(Part):
     stop: RunStop = RunStop(steps=60)
     resources: ResourcesConfig = ResourcesConfig()
     tracking: TrackingConfig = TrackingConfig()
-    seed: Int = Field(0, ge=0)
+    seed: Int = Field(default=0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -465,7 +465,7 @@ def _explain(error: ValidationError) -> str:
     elif first["type"] == "missing":
         text = f"{dotted} is missing."
     elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = first["ctx"].get("tag", "")
+        given = str(first.get("ctx", {}).get("tag", ""))
         tags = ["grpo", "papo", "fullnorm"]
         text = f"{dotted}.type {given!r} is not an algorithm; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
     else:
