@@ -82,7 +82,10 @@ def make_plan(study: Study) -> Plan:
         by_run.setdefault(run_id, []).append(PlannedCell(name, cell.block, cell.axes, stop, run_id))
         configs_of.setdefault(run_id, []).append(cell.config)
         run_names.setdefault(run_id, run_name)
-    runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
+    try:
+        runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
+    except InputError as error:
+        raise InputError(f"{study.where}: {error}") from None
     return Plan(study, [cell for group in by_run.values() for cell in group], runs, study.dropped())
 
 
@@ -191,6 +194,25 @@ def cells_document(plan: Plan) -> dict[str, Any]:
     }
 
 
+def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What is known of each run before it starts, as its config.json will tell it, and its tau: by run_id."""
+    found = {}
+    for run in plan.runs:
+        config, prompts = run.config, configs.planned_prompts(run.config)
+        shape = Shape.from_rung(LADDER[config.model.size]) if config.model.size else None
+        unique = config.data.prompts_unique
+        found[run.run_id] = {
+            "config": configs.dump(config),
+            "model": {
+                "name": config.model.size or Path(config.model.path or "").name,
+                "num_params": shape and shape.num_params,
+                "num_params_non_embedding": shape and shape.num_params_non_embedding,
+            },
+            "reuse_factor": 1.0 if unique is None else prompts and prompts / min(unique, prompts),
+        }
+    return found
+
+
 # ---------------------------------------------------------------- what it will cost
 
 
@@ -268,7 +290,6 @@ class Estimator:
             memory_gb=memory,
             basis=basis,
         )
-
 
     def _seconds(self, size: str, tokens: float, flops: float) -> float:
         """CPU seconds: by the measured speed of the size, which includes overhead, or by the assumed one."""
