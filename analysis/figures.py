@@ -41,6 +41,7 @@ from scaling.schema import InputError
 Layout = Literal["full", "column"]
 Frame = Any  # a pandas DataFrame: its type stubs know too little of what a column holds
 WIDTH = {"full": 6.8, "column": 3.3}  # inches
+HEIGHTS = 2.6, 4.5
 
 
 class Drawn(NamedTuple):
@@ -172,8 +173,8 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
 
 def power_of_ten(value: float, *, math: bool = False) -> str:
     """2.1×10¹⁸, for captions (plain) or figures (mathtext)."""
-    exponent = int(np.floor(np.log10(value)))
-    head = f"{value / 10**exponent:.2g}"
+    head, _, exponent = f"{value:.1e}".partition("e")
+    head, exponent = head.removesuffix(".0"), int(exponent)
     if math:
         return rf"{head}×10$^{{{exponent}}}$"
     return f"{head}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -212,10 +213,8 @@ ROUND_STEPS = [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5, 7], [1, 1.5, 2, 3, 4, 6, 8],
 def new_figure(layout: Layout, height: float, column_height: float | None = None) -> Figure:
     if layout not in WIDTH:
         raise InputError(f"{layout!r} is not a layout; there are: full, column.")
-    return Figure(
-        figsize=(WIDTH[layout], height if layout == "full" or column_height is None else column_height),
-        layout="constrained",
-    )
+    wanted = height if layout == "full" or column_height is None else column_height
+    return Figure(figsize=(WIDTH[layout], min(max(wanted, HEIGHTS[0]), HEIGHTS[1])), layout="constrained")
 
 
 def two_panels(figure: Figure, layout: Layout, widths: list[float], heights: list[float]) -> tuple[Any, Any]:
@@ -314,6 +313,7 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float
         for label in labels
     ]
     frame = ax.get_window_extent().extents * to_points
+    edge = figure.bbox.width * to_points
     places = []
     for curve, text in zip(curves, texts, strict=True):
         width = text.get_window_extent().width * to_points
@@ -327,13 +327,13 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float
         ]
         covered = [
             int(((crowd[:, 0] > x - 1) & (crowd[:, 0] < x + width) & (np.abs(crowd[:, 1] - y) < LABEL_GAP / 2)).sum())
-            if frame[0] + 1 < x and y < frame[3] + 2
+            if frame[0] + 1 < x < edge - width and y < frame[3] + 2
             else 10**6
             for x, y in spots
         ]
         x, y = spots[int(np.argmin(covered))]
         places.append((x, x + width, y))
-    heights = spread_groups(places, LABEL_GAP)
+    heights = spread_groups(places, LABEL_GAP, (frame[1], frame[3]))
     for text, (x, _, _), y in zip(texts, places, heights, strict=True):
         in_data = ax.transData.inverted().transform((x / to_points, y / to_points))
         text.set_position((float(in_data[0]), float(in_data[1])))
@@ -348,8 +348,13 @@ def dense(curve: np.ndarray) -> np.ndarray:
     return np.vstack(parts)
 
 
-def spread_groups(spans: Sequence[tuple[float, float, float]], gap: float) -> np.ndarray:
-    """New heights for labels given as (left, right, height): those that share some width keep `gap` between them."""
+def spread_groups(
+    spans: Sequence[tuple[float, float, float]], gap: float, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> np.ndarray:
+    """New heights for labels given as (left, right, height): those that share some width keep `gap` between them.
+
+    A group that would leave the limits is moved back as a whole; where it is higher than they are, it ends at the top.
+    """
     heights = np.array([height for _, _, height in spans], dtype=float)
     group = list(range(len(spans)))
     for i, (left, right, _) in enumerate(spans):
@@ -361,7 +366,9 @@ def spread_groups(spans: Sequence[tuple[float, float, float]], gap: float) -> np
         order = members[np.argsort(heights[members], kind="stable")]
         ladder = gap * np.arange(len(order))
         # Least total movement that keeps the order and the gap: isotonic regression of what is left after the gaps.
-        heights[order] = isotonic_regression(heights[order] - ladder).x + ladder
+        spread = isotonic_regression(heights[order] - ladder).x + ladder
+        spread += max(0.0, limits[0] - spread[0])
+        heights[order] = spread - max(0.0, spread[-1] - limits[1])
     return heights
 
 
@@ -1102,6 +1109,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         ends = [(n, rows["step"].to_numpy(), rows["percent"].to_numpy()) for n, rows in residuals.groupby("size")]
         end_labels(right, [EndLabel(labels[n], colours[n], xs, ys) for n, xs, ys in ends])
 
+    error = record["goodness"]["rmse_ln_loss"]
     title = f"Test loss against {re.sub(r' [$].*', '', axis_label)}."
     caption = [
         loss_marks(points),
@@ -1110,12 +1118,13 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         f"({counted(record['n_points'], 'point')}, {window_in_words(record)}).",
         held_out_in_words(record, labels),
         band_in_words(lines),
+        f"Root mean square error in ln L {number(error) if error is not None else 'unknown'}; "
+        f"{largest_miss(residuals, labels)}.",
         "b: means of ln(measured/law), in percent"
         + (", over equal ratios of steps" if points["step"].nunique() > MOST_KNOTS else "")
         + "; a slope or a bend that repeats from size to size is something the law does not describe.",
         unidentified_in_words(record),
     ]
-    error = record["goodness"]["rmse_ln_loss"]
     finding = (
         f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln "
         "L is "
