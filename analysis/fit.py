@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from analysis.curves import CONVENTION, Curves, check_where, run_label
+from analysis.curves import CONVENTION, RUN_KEYS, Curves, check_where, run_label
 from analysis.laws import Law, get_law
 from analysis.splits import Split, held_out, parse_split, rmse, score
 from scaling import record, schema
@@ -140,8 +140,10 @@ def check_choices(choices: dict[str, Any], expected: Curves) -> None:
     choose_size_column(expected, choices.get("size_column"))
     check_name(choices.get("x", CHOICES["x"]), legal_x(expected.table), "x column")
     if "by" in choices:
-        known = [name for name in expected.table.columns if expected.table[name].notna().all()]
-        check_name(choices["by"], known, "column that is constant in a run, for by")
+        constant = [*RUN_KEYS, "reuse_factor", *expected.settings, "run_id"]
+        check_name(
+            choices["by"], [n for n in constant if n in expected.table], "column that is constant in a run, for by"
+        )
     if "where" in choices:
         check_where(expected, choices["where"])
 

@@ -98,6 +98,11 @@ class HexChainConfig(Part):
     noise: Float = Field(default=0.0, ge=0, le=1)
     """Share of demonstrations with a duplicated or wrong step."""
 
+    @property
+    def distinct_prompts(self) -> int:
+        """Prompts until level 2, the smallest of four levels that go in turn, has no new one: it has two operations."""
+        return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - self.TEST_PROBLEMS // 4)
+
 
 TaskConfig = HexChainConfig
 
@@ -426,13 +431,25 @@ def resolve(config: RunConfig) -> RunConfig:
 
 
 def resolve_at(config: RunConfig, where: str) -> RunConfig:
-    """As `resolve`, and the model's folder is looked at; an InputError names `where`."""
+    """As `resolve`, and what a run would fail on later is refused: no model folder, too few prompts in the task.
+
+    An InputError names `where`.
+    """
     try:
         if config.model.path is not None:
             _model_files(Path(config.model.path))
-        return resolve(config)
+        config = resolve(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
+    prompts = planned_prompts(config) if known else None
+    distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
+    if distinct > config.task.distinct_prompts:
+        raise InputError(
+            f"{where}: {distinct} distinct prompts asked for; task {config.task.name} has "
+            f"{config.task.distinct_prompts}: give data.prompts_unique of at most that, or fewer steps."
+        )
+    return config
 
 
 def check_run_folder(config: RunConfig, run: Path) -> None:

@@ -5,6 +5,7 @@ Cells that differ only in where they stop are points on one curve: the longest i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,9 +199,12 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
     """What is known of each run before it starts, as its config.json will tell it, and its tau: by run_id."""
     found = {}
     for run in plan.runs:
-        config, prompts = run.config, configs.planned_prompts(run.config)
+        config = run.config
         shape = Shape.from_rung(LADDER[config.model.size]) if config.model.size else None
-        unique = config.data.prompts_unique
+        unique, prompts = config.data.prompts_unique, configs.planned_prompts(config)
+        known = config.stop.train_flops is None and config.stop.wall_seconds is None
+        # A run stops after a whole step.
+        seen = math.ceil(prompts / config.data.prompts_per_step) * config.data.prompts_per_step if prompts else 0
         found[run.run_id] = {
             "config": configs.dump(config),
             "model": {
@@ -208,7 +212,7 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
                 "num_params": shape and shape.num_params,
                 "num_params_non_embedding": shape and shape.num_params_non_embedding,
             },
-            "reuse_factor": 1.0 if unique is None else prompts and prompts / min(unique, prompts),
+            "reuse_factor": 1.0 if unique is None else seen / min(unique, seen) if known else None,
         }
     return found
 

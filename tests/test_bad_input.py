@@ -204,6 +204,11 @@ BASES = {
     "misspelt schedule": ("model: us, optimizer: {schedule: cosin}", ["optimizer.schedule", "Did you mean cosine?"]),
     "uneven mini-batches": ("model: us, loss: {updates_per_batch: 3}", ["loss.updates_per_batch 3", "prompts_per_step 16"]),
     "too many problems": ("model: us, evaluation: {problems: 4096}", ["evaluation.problems", "4096", "2048"]),
+    "too many prompts": ("model: us, stop: {steps: 9000}", ["144000 distinct prompts", "hex_chain has 127552", "mini.yaml"]),
+    "too many unique prompts": (
+        "model: us, task: {modulus: 10}, stop: {steps: 9000}, data: {prompts_unique: 30000}",
+        ["30000 distinct prompts", "27112", "data.prompts_unique"],
+    ),
     "two rules": ("model: us, evaluation: {every: 5, ratio: 1.5}", ["evaluation", "one of every and ratio"]),
     "ratio 1": ("model: us, evaluation: {ratio: 1}", ["evaluation.ratio", "greater than 1"]),
     "unknown engine": ("model: us, resources: {engine: nativ}", ["resources.engine", "Did you mean native?"]),
@@ -320,11 +325,29 @@ STUDIES = [
 
 
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: case.name)
-@pytest.mark.parametrize("command", ["plan", "launch"])
-def test_bad_study_files(here, capsys, monkeypatch, recwarn, case, command):
+def test_bad_study_files(here, capsys, monkeypatch, recwarn, case):
+    """`launch` is the command that would write."""
     write(here, case.files)
-    arguments = ["sweep", command, "mini.yaml", "--out", "out"]
-    check_refused(here, capsys, monkeypatch, recwarn, arguments, case.words)
+    check_refused(here, capsys, monkeypatch, recwarn, ["sweep", "launch", "mini.yaml", "--out", "out"], case.words)
+
+
+# What only a fit would refuse is told by plan and launch.
+COMMANDS = [
+    *(("plan --json", case) for case in STUDIES[::12]),
+    *(
+        (command, case)
+        for command in ("status", "retry", "logs us-seed0", "mlflow")
+        for case in STUDIES[::24]
+        if not case.name.startswith("analysis")
+    ),
+]
+
+
+@pytest.mark.parametrize(("command", "case"), COMMANDS, ids=lambda value: getattr(value, "name", value))
+def test_bad_study_files_in_the_other_commands(here, capsys, monkeypatch, recwarn, case, command):
+    write(here, case.files)
+    name, *more = command.split()
+    check_refused(here, capsys, monkeypatch, recwarn, ["sweep", name, "mini.yaml", *more], case.words)
 
 
 # ---------------------------------------------------------------- run files
@@ -633,6 +656,8 @@ GOOD_STUDIES = {
     "shorthand and fields": study("model: us, model.base_seed: 0, algorithm: papo, algorithm.process_weight: 0.5"),
     "aliases": study("model: us, stop: &stop {steps: 4}", rest="  - {name: more, set: {model: xs, stop: *stop}}\n"),
     "U and tau": study("model: us, data: {prompts_unique: 32, reuse_factor: 2.5}"),
+    "many steps over few prompts": study("model: us, stop: {steps: 9000}, data: {prompts_unique: 100}"),
+    "many steps, less compute": study("model: us, stop: {steps: 9000, train_flops: 1e9}"),
     "group of one": study("model: us, rollout: {group_size: 1}"),
     "null where legal": study(block="axes: {model.base_seed: [null, 0]}, where: model.base_seed == null"),
     "all problems": study("model: us, evaluation: {problems: 2048}"),
@@ -680,6 +705,10 @@ def test_the_config_knows_how_many_problems_the_task_has(modulus):
     assert len(task.test_prompts(HexChainConfig.TEST_PROBLEMS)) == HexChainConfig.TEST_PROBLEMS
     with pytest.raises(ValueError, match=r"evaluation\.problems"):
         task.test_prompts(HexChainConfig.TEST_PROBLEMS + 1)
+    digits, steps = "0123456789abcdef"[:modulus], [o + d for o in "+-*" for d in "123456789abcdef"[: modulus - 1]]
+    level2 = {f"{d}{a}{b}:" for d in digits for a in steps for b in steps}
+    free = sum(not task.reserved(problem) for problem in level2)
+    assert HexChainConfig(modulus=modulus).distinct_prompts == free * len(task.levels)
 
 
 @pytest.mark.parametrize(
