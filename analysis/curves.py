@@ -324,13 +324,13 @@ def _load_mlflow(source: str) -> Curves:
             f"{source}: there is no MLflow data at {uri}; set MLFLOW_TRACKING_URI to a server or, for a study, to "
             "sqlite:///STUDY/mlflow.db, or give the study folder itself."
         )
-    client = mlflow.MlflowClient()
     name = source.removeprefix("mlflow:")
     try:
+        client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(name)
         names = [found.name for found in client.search_experiments()]
-    except mlflow.MlflowException as error:
-        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from None
+    except Exception as error:  # MLflow passes on whatever its database or connection raises
+        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from error
     if experiment is None:
         raise InputError(f"{source}: no such experiment; there are: {', '.join(names)}.{did_you_mean(name, names)}")
     frames, left_out = [], []

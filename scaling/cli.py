@@ -620,6 +620,8 @@ def _usage(error, did_you_mean) -> str:
         return f"{context.command_path} has no option {option}; it has {', '.join(legal)}.{did_you_mean(option, legal)}"
     if names:
         given = next((a for a in sys.argv[1:] if not a.startswith("-") and a not in context.command_path.split()), "")
+        if not given:
+            return f"{context.command_path}: give a command; it has {', '.join(names)}."
         return (
             f"{context.command_path} has no command {given!r}; it has {', '.join(names)}.{did_you_mean(given, names)}"
         )

@@ -438,6 +438,12 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
     try:
         if config.model.path is not None:
             _model_files(Path(config.model.path))
+            described = read_json(Path(config.model.path) / CONFIG)  # transformers calls it config.json too
+            if not isinstance(described, dict) or not described.get("model_type"):
+                raise InputError(
+                    f"model.path: {config.model.path}: its config.json names no model_type; give a folder that "
+                    "transformers saved."
+                )
         config = resolve(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None

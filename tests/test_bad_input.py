@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 import types
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
-def write(folder: Path, files: dict[str, str | bytes]) -> None:
+def write(folder: Path, files: Mapping[str, str | bytes]) -> None:
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,6 +144,8 @@ BASES = {
     "model is empty": ("model: {}", ["exactly one of size", "path"]),
     "two models": ("model: {size: us, path: x}", ["exactly one of size", "path"]),
     "no model folder": ("model: {path: nowhere}", ["mini.yaml: main", "model.path", "not a transformers folder"]),
+    "model folder of another kind": ("model: {path: other}", ["mini.yaml: main", "model.path", "model_type"]),
+    "model folder that is broken": ("model: {path: broken}", ["mini.yaml: main", "broken/config.json", "not valid JSON"]),
     "unknown task": ("model: us, task: hexchain", ["'hex_chain'", "Did you mean hex_chain?"]),
     "modulus 12": ("model: us, task: {modulus: 12}", ["task.modulus", "16 or 10", "12"]),
     "noise above 1": ("model: us, task: {noise: 1.5}", ["task.noise", "less than or equal to 1", "1.5"]),
@@ -327,7 +330,8 @@ STUDIES = [
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: case.name)
 def test_bad_study_files(here, capsys, monkeypatch, recwarn, case):
     """`launch` is the command that would write."""
-    write(here, case.files)
+    write(here, case.files | {f"{name}/model.safetensors": "" for name in ("other", "broken")})
+    write(here, {"other/config.json": '{"layers": 2}', "broken/config.json": "{"})
     check_refused(here, capsys, monkeypatch, recwarn, ["sweep", "launch", "mini.yaml", "--out", "out"], case.words)
 
 
@@ -600,6 +604,23 @@ def test_bad_sources_options_and_folders(here, capsys, monkeypatch, recwarn, cas
     check_refused(here, capsys, monkeypatch, recwarn, case.arguments, case.words)
 
 
+@pytest.mark.parametrize("uri", ["sqlite:///curves.csv", "foo://bar", "sqlite:////nowhere/x.db"])
+def test_mlflow_that_cannot_be_read(here, capsys, monkeypatch, uri):
+    write(here, GOOD)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    status, out, err = command_line(capsys, monkeypatch, "fit", "mlflow:x")
+    assert (status, out) == (2, "")
+    assert "mlflow:x: " in err and uri in err and "Traceback" not in err
+    assert everything(here).keys() == GOOD.keys()
+
+
+@pytest.mark.parametrize("command", [[], ["sweep"]])
+def test_no_command_is_told_below_the_help(here, capsys, monkeypatch, command):
+    status, out, err = command_line(capsys, monkeypatch, *command)
+    assert status == 2 and "Usage" in out
+    assert "give a command; it has" in err and err.count("\n") == 1
+
+
 @pytest.mark.parametrize("make", [lambda p: p.symlink_to(p.name), lambda p: p.symlink_to("/proc/self/mem")])
 def test_files_that_cannot_be_read(here, capsys, monkeypatch, recwarn, make):
     for name, arguments in {
@@ -621,7 +642,6 @@ def test_files_that_cannot_be_read(here, capsys, monkeypatch, recwarn, make):
         (["sweep", "launch", "mini.yaml", "--out", "out"], ["mini.yaml", "Did you mean data.reuse_factor?"]),
         (["run", "run.yaml", "--out", "out"], ["run.yaml", "'xxl' is not a size of the ladder"]),
         (["fit", "curves.csv", "--json"], ["curves.csv", "between 0 and 1"]),
-        (["fit", "mlflow:nothing"], ["mlflow:nothing", "MLFLOW_TRACKING_URI"]),
     ],
 )
 def test_one_line_from_a_process(tmp_path, monkeypatch, arguments, words):
