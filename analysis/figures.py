@@ -191,8 +191,8 @@ def between(low: int, high: int, word: str) -> str:
 
 
 def joined(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """`a`, `a and b`, `a, b and c`; nothing for no words."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 # --- axes and marks ---------------------------------------------------------------------------------------------------
@@ -275,7 +275,6 @@ LABEL_SIZE, LABEL_GAP = 7.5, 8.6  # points
 def lay_out(figure: Any) -> None:
     """Place the axes, once: labels are positioned on the finished layout, and drawing again would repeat the work."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        figure.draw_without_rendering()  # makes the tick labels; the engine takes their room only in a second pass
         figure.get_layout_engine().execute(figure)
         figure.set_layout_engine("none")
 
@@ -1462,12 +1461,12 @@ def run_slopes(fit: Any) -> Frame:
 
 def law_efficiency(fit: Any, sizes: Any, *, extrapolate: bool) -> Frame:
     """The law's k(N) with its band, over the sizes and, where N0 is identified, beyond them."""
-    grid = np.geomspace(sizes.min(), sizes.max(), 24)
+    grid = np.geomspace(sizes.min(), sizes.max(), 16)
     part = ["fitted"] * len(grid)
     if extrapolate:
         end = max(sizes.max() * BEYOND, min(1.1 * fit.values["n0"]["ci95"][1], 20 * sizes.max()))
-        grid = np.concatenate([grid, np.geomspace(sizes.max(), end, 9)[1:]])
-        part += ["extrapolated"] * 8
+        grid = np.concatenate([grid, np.geomspace(sizes.max(), end, 7)[1:]])
+        part += ["extrapolated"] * 6
     ends = [efficiency_interval(fit, size) if fit.test is not None else (None, None) for size in grid]
     low, high = (np.array([np.nan if end is None else end for end in side]) for side in zip(*ends, strict=True))
     law = {"num_params": grid, "efficiency": fit.efficiency(grid), "low": low, "high": high, "part": part}

@@ -1320,24 +1320,13 @@ def provenance(study: Study) -> list[tuple[str, str]]:
                 f"{key} {joined(short_commits(found))}" for key in keys if (found := distinct(study.attempts, key))
             ]
             items.append((word, ", ".join(parts) or "not recorded"))
-        machine = distinct(study.attempts, "processor")
-        items.append(
-            (
-                "Machine",
-                f"{joined(machine) or 'not recorded'}, threads per run {joined(distinct(study.attempts, 'threads'))}",
-            )
-        )
-        starts = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
-        ends = curves.table["time_ms"].max() if "time_ms" in curves.table else max(starts)
-        days = list(dict.fromkeys(day(moment) for moment in (min(starts), ends)))
-        items.append(
-            (
-                "Trained",
-                f"{' to '.join(days)} (UTC), {counted(len(study.attempts), 'process')}".replace(
-                    "processs", "processes"
-                ),
-            )
-        )
+        machine, threads = (joined(distinct(study.attempts, key)) for key in ("processor", "threads"))
+        items.append(("Machine", f"{machine or 'not recorded'}, threads per run {threads or 'not recorded'}"))
+        moments = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
+        moments += [curves.table["time_ms"].max()] if "time_ms" in curves.table else []
+        days = list(dict.fromkeys(day(moment) for moment in (min(moments), max(moments)))) if moments else []
+        count = f"{len(study.attempts)} process{'es' if len(study.attempts) > 1 else ''}"
+        items.append(("Trained", f"{' to '.join(days) or 'not recorded'} (UTC), {count}"))
     if "cpu_seconds" in curves.table:
         cost = f"{curves.table['cpu_seconds'].sum():,.0f} CPU seconds for the runs"
         bases = [base["timing"]["cpu_seconds"] for base in study.bases if "timing" in base]
