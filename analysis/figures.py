@@ -108,6 +108,7 @@ STYLE: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.5,
     "text.color": INK,
+    "text.hinting": "none",  # else words are wider in the saved file than in the layout
     "mathtext.fontset": "custom",
     "mathtext.rm": "sans",
     "mathtext.it": "sans:italic",
@@ -157,7 +158,8 @@ def size_colours(sizes: Iterable[float]) -> dict[float, str]:
 
 def short_number(value: float) -> str:
     """At most three digits and a word for the size: 145k, 0.5B, 7B, 1.2T."""
-    for limit, divisor, unit in [(1e3, 1, ""), (5e5, 1e3, "k"), (5e8, 1e6, "M"), (1e12, 1e9, "B"), (np.inf, 1e12, "T")]:
+    steps = [(999.5, 1, ""), (999.5e3, 1e3, "k"), (5e8, 1e6, "M"), (999.5e9, 1e9, "B"), (np.inf, 1e12, "T")]
+    for limit, divisor, unit in steps:
         if value < limit:
             return f"{value / divisor:.3g}{unit}"
     return "∞"
@@ -331,10 +333,10 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float
             for x, y in spots
         ]
         x, y = spots[int(np.argmin(covered))]
-        places.append((x, x + width, y))
+        places.append((x - 2, x + width + 2, y))
     heights = spread_groups(places, LABEL_GAP, (frame[1], frame[3]))
-    for text, (x, _, _), y in zip(texts, places, heights, strict=True):
-        in_data = ax.transData.inverted().transform((x / to_points, y / to_points))
+    for text, (left, _, _), y in zip(texts, places, heights, strict=True):
+        in_data = ax.transData.inverted().transform(((left + 2) / to_points, y / to_points))
         text.set_position((float(in_data[0]), float(in_data[1])))
         text.set_in_layout(False)
 
@@ -394,6 +396,12 @@ def note(ax: Axes, x: float, y: float, text: str, **more: Any) -> None:
     """Grey words inside a panel, at axes coordinates."""
     more = {"ha": "left", "va": "top", "fontsize": 7, "color": NOTE, "path_effects": HALO, "zorder": 6} | more
     ax.text(x, y, text, transform=ax.transAxes, **more)
+
+
+def beside(ax: Axes, y: float, text: str, **more: Any) -> None:
+    """Words at the right of the frame, at a fixed distance: the layout then knows what room they take."""
+    more = {"va": "center", "fontsize": 7.5, "linespacing": 1.1} | more
+    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), xytext=(5, 0), textcoords="offset points", **more)
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------
@@ -619,8 +627,8 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
                     ax.text(start + width / 2, place, f"{width:.0f}", **shown)
             left += widths
         for place, total in zip(places, totals, strict=True):
-            ax.text(102, place, power_of_ten(total, math=True), va="center", fontsize=7.5)
-        ax.text(102, -0.62, "total FLOPs" if layout == "full" else "FLOPs", fontsize=7, color=NOTE, va="bottom")
+            beside(ax, place, power_of_ten(total, math=True))
+        beside(ax, -0.62, "total FLOPs" if layout == "full" else "FLOPs", fontsize=7, color=NOTE, va="bottom")
         ax.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.6), xlabel="share of total FLOPs (%)")
         ax.set_yticks(places, names)
         ax.tick_params(axis="y", length=0)
@@ -821,7 +829,7 @@ def draw_differences(ax: Axes, summary: Frame, pairs: Frame, names: list[str], o
         words = number(row.difference, sign=True)
         words += ("\n" if layout == "column" else "  ") if row.pairs > 1 else ""
         words += interval_text(row.low, row.high, sign=True) if row.pairs > 1 else ""
-        ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, linespacing=1.1)
+        beside(ax, place, words)
     ax.set(xlim=(-limit, limit), ylim=(len(names) - 0.4, -0.75))
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0, pad=8)
@@ -1386,7 +1394,7 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         if law is not None:
             draw_law_efficiency(ax, law)
         sizes = np.concatenate([rows["num_params"], [] if law is None else law["num_params"]])
-        low, high = sizes.min() / 1.5, sizes.max() * (1.05 if "n0" in known else 1.5)
+        low, high = sizes.min() / (1.5 if layout == "full" else 2.2), sizes.max() * (1.05 if "n0" in known else 1.5)
         power_axis(ax.xaxis, low, high, 5 if layout == "full" else 2.2)
         if "n0" in known:
             draw_n0(ax, fit, top, (low, high), layout)
@@ -1790,9 +1798,9 @@ def stretches(mask: np.ndarray) -> list[tuple[int, int]]:
 
 def envelope_legend(found: Envelope) -> list[Any]:
     kinds = set(found.switches["kind"])
-    handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest line; b: not rejected as best")]
+    handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest; b: not rejected")]
     hollow = {"linestyle": "none", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
-    marks = {"crossover": ("o", "crossover"), "first step": ("v", "first step of the next")}
+    marks = {"crossover": ("o", "crossover"), "first step": ("v", "next one starts")}
     for kind, (marker, words) in (marks | {"end of run": (">", "not run further")}).items():
         if kind in kinds:
             handles.append(Line2D([], [], marker=marker, label=words, **hollow))

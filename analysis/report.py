@@ -626,7 +626,7 @@ def what_was_held(study: Study) -> dict[str, str]:
         on_purpose = [name for name in on_purpose if name == "algorithm.type" or not name.startswith("algorithm.")]
     varied = [setting_name(name) for name in on_purpose]
     moved = frame.loc[frame["role"] == "varies with size", "field"]
-    moved = [setting_name(name) for name in moved if not name.startswith("model.")]
+    moved = [setting_name(name) for name in moved if name != "seed" and not name.startswith("model.")]
     seeds = frame.loc[(frame["field"] == "seed") & (frame["role"] != "constant"), "value"]
     varied += [f"seed ({value})" for value in seeds]
     size = ["model size"] if len(study.labels) > 1 else []
