@@ -932,7 +932,7 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     )
     counts = summary["runs"]
     caption = [
-        f"{label}, {sentence_of_constants(frame)}a: mean over the evaluations at {finals.window()}; "
+        f"{label}{constants_in_words(frame)}. a: mean over the evaluations at {finals.window()}; "
         f"{between(counts.min(), counts.max(), 'run')} at each τ"
         + (" (small dots: single runs)" if counts.max() > 1 else "")
         + ("; grey lines join runs of one seed." if "pairs" in basis else "."),
@@ -981,10 +981,10 @@ def already_there(run: Frame, frame: Frame) -> bool:
     return bool((pd.Series(same).groupby(both["run_id"].to_numpy()).mean() > 0.9).any())
 
 
-def sentence_of_constants(frame: Frame) -> str:
-    """What all runs of the frame share, for a caption: `group size 8, `."""
+def constants_in_words(frame: Frame) -> str:
+    """What all runs of the frame share, for a caption: `, group size 8`."""
     group = frame["group_size"].iloc[0]
-    return f"group size {group:.0f}, " if np.isfinite(group) else ""
+    return f", group size {group:.0f}" if np.isfinite(group) else ""
 
 
 def reuse_summary(runs: Frame, spread: Spread) -> Frame:
