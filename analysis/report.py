@@ -809,13 +809,12 @@ def choice_words(study: Study) -> str:
 
 
 def algorithms_table(study: Study) -> Table | None:
-    """GRPO against PAPO, one row per size: means, difference paired by seed, interval, number of pairs."""
+    """GRPO against PAPO per size and condition: means, difference paired by seed, interval, number of pairs."""
     try:
         pairs = figures.algorithm_pairs(study.curves)
     except InputError:
         return None
     frame = figures.pair_summary(pairs)[::-1].reset_index(drop=True)
-    frame.insert(1, "label", frame["size"].map(study.labels))
     known = frame["pairs"] > 1
     frame["low"], frame["high"] = frame["low"].where(known), frame["high"].where(known)
     signed = lambda value: number(value, sign=True)  # noqa: E731
@@ -829,8 +828,7 @@ def algorithms_table(study: Study) -> Table | None:
     ]
     note = (
         f"Final test loss, mean of the evaluations at {pairs['window'].iloc[0]}; the difference is paired by seed: "
-        "one base "
-        "model and one stream of prompts for both runs."
+        "one base model and one stream of prompts for both runs."
     )
     return Table("algorithms", "GRPO and PAPO, paired by seed", frame, columns, note)
 
@@ -1095,7 +1093,7 @@ def algorithm_sentences(table: Table | None) -> list[str]:
             said.append(f"{text} in one pair, so there is no interval.")
             continue
         text += f" {interval(ends, lambda v: number(v, sign=True))} over {counted(pairs, 'pair')}"
-        word = "cannot be told from zero" if contains_zero(ends) else "more than the seeds explain"
+        word = "cannot be told from zero" if contains_zero(ends) else "the interval excludes 0"
         few = f"; an interval from {pairs} pairs is wide, more seeds would narrow it" if pairs <= 3 else ""
         said.append(f"{text}: {word}{few}.")
     return said
