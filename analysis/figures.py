@@ -678,8 +678,7 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     absent = [part for column, part in COMPUTE_PARTS.items() if (means[column] == 0).all()]
     caption = [
         "Bars: share of each kind in the total FLOPs of a run at its last step, counted from the tokens and passes "
-        "that "
-        f"were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
+        f"that were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
         "Groups without an advantage skip the backward pass and count 0 in the update.",
         f"No compute went to: {', '.join(absent)}." if absent else "",
         "Making the base models is not counted.",
@@ -1136,7 +1135,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         left, right = two_panels(figure, layout, [1.9, 1], [2.2, 1])
         left.set_ylabel(LOSS_LABEL)
         panel_title(left, "a", "Test loss and the fitted law")
-        plain_log_axis(left.yaxis, *loss_limits(points["loss_floored"]))
+        plain_log_axis(left.yaxis, *loss_limits([*points["loss_floored"], *lines["loss"]]))
         for size in sizes:
             draw_size(left, points[points["size"] == size], lines[lines["size"] == size], colours[size])
         draw_residuals(right, residuals, colours, layout)
@@ -1167,9 +1166,8 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         unidentified_in_words(record),
     ]
     finding = (
-        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln "
-        "L is "
-        f"{number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
+        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln L "
+        f"is {number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
     )
     return drawn(figure, title, caption, finding, loss_table(points, lines, x))
 
@@ -1884,8 +1882,7 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
     )
     return (
         f"At the largest budget at which more than one was run, {letter} = {power_of_ten(float(found.x[at]))} FLOPs, "
-        f"{best} "
-        "has "
+        f"{best} has "
         f"the lowest line; {told}."
     )
 
@@ -2029,10 +2026,9 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         "colour: ratio "
         "to it, log scale; blank: fewer than four evaluated steps.",
         "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
-        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a "
-        "level per "
-        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own "
-        "window.",
+        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level "
+        f"per size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's "
+        "own window.",
         finding,
     ]
     table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})

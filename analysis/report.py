@@ -60,10 +60,9 @@ CONTENTS = [
 ]
 SYMBOLS = (
     "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
-    "rollouts per "
-    "prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 − pass@1; "
-    "k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at which k = "
-    "Kmax/2; "
+    "rollouts per prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 "
+    "− pass@1; k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at "
+    "which k = Kmax/2; "
     "E(N) intercept, ln L at X = 1. Brackets hold 95 % intervals."
 )
 
@@ -1060,8 +1059,7 @@ def held_out_sentences(study: Study) -> list[str]:
                 f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
                 f"{interval(held['efficiency_law_ci95'])} there; its own line has "
                 f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}. The level of a "
-                "size "
-                "that was not fitted is free in this law and cannot be predicted."
+                "size that was not fitted is free in this law and cannot be predicted."
             )
     return said
 
@@ -1240,9 +1238,8 @@ def rollouts(study: Study) -> dict[str, Any]:
     rule = (
         f"Not picked by hand: the fitted run of the median size{of_size} with the lowest seed, "
         f"{run_names(study)[run_id]}; "
-        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the "
-        "first sample "
-        "of each; at the first and the last evaluation."
+        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the first "
+        "sample of each; at the first and the last evaluation."
     )
     return {"rule": rule, "problems": problems}
 
@@ -1284,8 +1281,7 @@ def interval_sentences(study: Study) -> list[str]:
         else:
             said.append(
                 "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
-                "on the "
-                "spread between its own runs and that of the other sizes."
+                "on the spread between its own runs and that of the other sizes."
             )
     if study.bases:
         bases = {(base["recipe"]["size"], base["recipe"].get("base_seed")) for base in study.bases}
