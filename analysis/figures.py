@@ -524,8 +524,8 @@ def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size"
 
 
 def labelled(size: str, condition: str) -> str:
-    """`xs 20.8k`, or `xs 20.8k, modulus 10` where a condition has to be told."""
-    return f"{size}, {condition}" if condition else size
+    """`xs 20.8k`, or `xs 20.8k (modulus 10)` where a condition has to be told."""
+    return f"{size} ({condition})" if condition else size
 
 
 def size_labels(frame: Frame) -> dict[float, str]:
@@ -843,7 +843,7 @@ def draw_algorithm_curves(ax: Axes, frame: Frame, ids: dict[str, list[str]]) -> 
 
 def draw_differences(ax: Axes, summary: Frame, pairs: Frame, other: str, layout: Layout) -> bool:
     """Draw panel b; tells whether an interval had to be cut at the frame."""
-    names = [label.replace(", ", "\n", 1) for label in summary["label"]]
+    names = [label.replace(" (", "\n(", 1) for label in summary["label"]]
     colour, marker = ALGORITHMS.get(other, (INK, "D"))
     scatter = pairs["difference"].abs().max()
     finite = summary[["low", "high"]].abs().to_numpy()

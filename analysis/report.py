@@ -559,7 +559,9 @@ def settings_frame(study: Study) -> Frame | None:
     rows = []
     for name in names:
         values = {run: flats[run].get(name) for run in flats}
-        shown = list(dict.fromkeys(plain(value) for value in values.values()))
+        numeric = all(isinstance(value, int | float) for value in values.values())
+        ordered = sorted(values.values()) if numeric else values.values()
+        shown = list(dict.fromkeys(plain(value) for value in ordered))
         by_size: dict[float, set[str]] = {}
         for run in sorted(fitted):
             by_size.setdefault(sizes[run], set()).add(plain(values[run]))

@@ -375,9 +375,9 @@ def test_runs_of_another_condition_are_never_averaged_in(study, bare):
     pairs = figures.pair_summary(figures.algorithm_pairs(study.curves)).set_index("label")
     split = figures.pair_summary(figures.algorithm_pairs(mixed)).set_index("label")
     (label,) = pairs.index
-    assert set(split.index) == {label, f"{label}, modulus 10"}
+    assert set(split.index) == {label, f"{label} (modulus 10)"}
     assert split.loc[label].to_dict() == pytest.approx(pairs.loc[label].to_dict())
-    halved = split.loc[f"{label}, modulus 10"]
+    halved = split.loc[f"{label} (modulus 10)"]
     assert halved["difference"] == pytest.approx(pairs.loc[label, "difference"] / 2)
     for name in ("reuse", "group_size"):
         one, many = getattr(figures, name)(study.curves).table, getattr(figures, name)(mixed).table
