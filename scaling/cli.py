@@ -545,6 +545,7 @@ def _show_findings(study: Path) -> None:
     curves = analysis.load(study)
     found = analysis.fit(curves, **curves.defaults).json()
     console = _console()
+    console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:
         k, ends = _number(row["efficiency"]), _interval(row["efficiency_ci95"])
         console.print(f"k({_number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")
