@@ -23,7 +23,7 @@ from scipy.special import betainc
 from scipy.stats import t as student
 
 from analysis.fit import Fit, Points
-from analysis.laws.efficiency import shape
+from analysis.laws import saturation as shape
 from scaling.schema import InputError
 
 LEVEL = 0.05
@@ -510,17 +510,28 @@ def _tested(fit: Fit) -> RunTest:
 # ---------------------------------------------------------------- into the record
 
 
-def add_intervals(fit: Fit, law_exact: bool = False) -> Fit:
+def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) -> Fit:
     """Fill in the intervals, standard errors and flags of a fit's record; returns the fit.
 
     A shared parameter is `identified` where its interval exists, is closed at both ends, and the optimum is not at a
     bound. `stderr` is the run-level Wald error: a size of the uncertainty, not the interval.
     """
-    assert fit.points is not None
-    record = fit.record
+    assert fit.points is not None and fit.solution is not None
+    record, warnings = fit.record, fit.record["warnings"]
+    if fit.solution.covariance is not None:
+        _add_errors(record, *fit.solution.covariance)
+    without = [name for name in record["values"] if name not in ("k_max", "n0") or fit.law.shape is None]
+    if without:
+        warnings.append(f"no interval for {', '.join(without)}: no method with measured coverage is known for them")
+    if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
+        record["intervals"] = {
+            "method": "none: no run has two points at different X", "misfit": None, "degrees_of_freedom": None,
+            "per_size_basis": "none", "misfit_p": None, "curvature_z": None, "open": [],
+            "questions": "standard errors take each point as independent",
+        }  # fmt: skip
+        return fit
     fit.test = test = run_test(fit.points, law_exact)
     of_law = fit.law.shape is not None
-    warnings = record["warnings"]
     record["intervals"] = {
         "method": "inverted profile F test on the slopes of runs, 95 %",
         "misfit": "law exact" if law_exact else "sizes may miss the law a little",
@@ -541,14 +552,24 @@ def add_intervals(fit: Fit, law_exact: bool = False) -> Fit:
     if abs(test.lines.curvature) > 3:
         warnings.append(f"slopes depend on the window: the curves bend (Z = {test.lines.curvature:.1f})")
     repeats = np.bincount(test.lines.size)
-    if repeats.max() == 1 and test.law is not None:
+    if repeats.max() == 1 and test.law is not None and of_law:
         warnings.append(f"one run per size: assumes the law, {test.law.df} degrees of freedom")
-    elif repeats.max() == 1:
+    elif repeats.max() == 1 and test.law is None:
         warnings.append("one run per size and fewer than three runs: no interval")
     held = record["held_out"]
     if held is not None and held.get("efficiency_law") is not None and test.law is not None:
         held["efficiency_law_ci95"] = list(test.law.efficiency_interval(held["num_params"]))
+    if self_test:
+        record["intervals"]["coverage"] = coverage(fit, seed=record["seed"])
     return fit
+
+
+def _add_errors(record: dict[str, Any], names: list[str], covariance: np.ndarray) -> None:
+    """Standard errors of shared parameters from the scatter of runs about the law; of a scale from that of its log."""
+    for name, variance in zip(names, np.diag(covariance), strict=True):
+        entry = record["values"][name]
+        error = math.sqrt(max(float(variance), 0.0))
+        entry["stderr"] = error * entry["value"] if entry["log_scale"] else error
 
 
 def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:
@@ -564,8 +585,12 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
     covariance = law.covariance(k_max["value"], n0["value"]) if k_max["value"] > 0 else None
     if covariance is not None:
         k_max["stderr"], n0["stderr"] = math.sqrt(covariance[0, 0]), n0["value"] * math.sqrt(covariance[1, 1])
-    for entry in (k_max, n0):
+    for name, entry in (("Kmax", k_max), ("N0", n0)):
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
+        if not all(end is None or (end - entry["value"]) * side >= -1e-6 * abs(entry["value"])
+                   for end, side in zip(entry["ci95"], (-1, 1), strict=True)):  # fmt: skip
+            entry["identified"] = False
+            warnings.append(f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses")
     low, high = n0["ci95"]
     opened = record["intervals"]["open"]
     if high is None and low is not None:

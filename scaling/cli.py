@@ -74,7 +74,7 @@ def fit(
     size_column: Annotated[
         str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="log, binomial or linear. [default: log]")] = None,
+    objective: Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")] = None,
     where: Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")] = None,
     by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
     steps: Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")] = None,
@@ -87,6 +87,9 @@ def fit(
     bounds: Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")] = None,
     law_exact: Annotated[
         bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
+    ] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Simulate studies from the fit and print how often its intervals hold.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of random numbers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
@@ -103,7 +106,7 @@ def fit(
     }  # fmt: skip
     # The study's own analysis section first, the line on top of it, the defaults of analysis.fit below both.
     choices = {**curves.defaults, **{name: value for name, value in given.items() if value is not None}}
-    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed)
+    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed, coverage=coverage)
     saved = analysis.save_in_study(found, curves)
     if as_json:
         print(json.dumps(found.json(), indent=2, allow_nan=False))
@@ -143,6 +146,7 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
                 "law": law.name,
                 "formula": law.formula,
                 "citation": law.citation,
+                "predicts": law.predicts,
                 "predicts_unseen_size": law.predicts_unseen,
                 "parameters": [
                     {"name": p.name, "unit": p.unit, "meaning": p.meaning, "per_size": p.per_size}
@@ -153,11 +157,14 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
         ]
         print(json.dumps({"laws": document}, indent=2))
         return
-    rows = [
-        [law.name, law.formula, ", ".join(f"{p.name}{' per size' * p.per_size}" for p in law.parameters), law.citation]
-        for law in known
-    ]
-    _table(_console(), "", ["law", "formula", "parameters", "source"], rows)
+    for law in known:
+        each = "tau" if law.group else "size"
+        of_each = [p.name for p in law.parameters if p.per_size]
+        named = [*(p.name for p in law.shared), *([f"{', '.join(of_each)} for each {each}"] if of_each else [])]
+        _console().print(
+            f"{law.name}\n  {law.formula}   ({law.citation})\n  parameters  {', '.join(named)}\n"
+            f"  predicts    {law.predicts}"
+        )
 
 
 # ---------------------------------------------------------------- many runs
@@ -472,10 +479,12 @@ def _show_fit(record: dict) -> None:
             _number(row["efficiency"]), _interval(row["efficiency_ci95"]), _number(row["intercept"]),
             _number(row["efficiency_law"]), _number(row["r2"]), _number(row["r2_law"]),
         ]
-        for row in record["per_size"]
+        for row in record["per_size"][:40]
     ]  # fmt: skip
-    names = ["N", "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
-    _table(console, "per size", names, rows)
+    first = "N" if record["size_column"].startswith("num_params") else record["size_column"]
+    names = [first, "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
+    more = len(record["per_size"]) - len(rows)
+    _table(console, "per size" + (f" ({more} more: --json has them all)" if more else ""), names, rows)
     good = record["goodness"]
     console.print(
         f"goodness    on L: pooled R2 {_number(good['r2_pooled'])}, where k = 0 with a level per size has "
@@ -483,9 +492,32 @@ def _show_fit(record: dict) -> None:
         f"rmse of ln L {_number(good['rmse_ln_loss'])}"
     )
     console.print(f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}")
+    if record["intervals"].get("coverage"):
+        console.print(f"self-test   {record['intervals']['coverage']['text']}")
+    if "consistency" in record:
+        _show_consistency(console, record["consistency"])
     _show_held_out(console, record["held_out"])
     for warning in record["warnings"]:
         console.print(f"warning     {warning}")
+
+
+def _show_consistency(console, found: dict) -> None:
+    data, cost = found["axes"]
+    rows = [
+        [
+            _number(row["num_params"], "parameters"), _number(row["phi"]), _number(row["efficiency_data"]),
+            _number(row["efficiency_compute"]), _number(row["difference"]),
+            _number(row["intercept_compute"] - row["intercept_by_constraint"]),
+        ]
+        for row in found["per_size"]
+    ]  # fmt: skip
+    names = ["N", f"{cost} / (N {data})", f"k on {data}", f"k on {cost}", "difference", "E off the constraint"]
+    _table(console, "free fits, line by line", names, rows)
+    test, p = found["by_run"], found["by_run"]["p"]
+    console.print(
+        f"constraint  phi {_number(found['phi'])}; mean difference of k over {test['n_runs']} runs "
+        f"{_number(test['mean_difference'])}, {'no test below three runs' if p is None else f'p = {p:.2g}'}"
+    )
 
 
 def _show_findings(study: Path) -> None:
