@@ -24,6 +24,7 @@ from scipy.stats import t as student
 
 from analysis.fit import Fit, Points
 from analysis.laws import saturation as shape
+from analysis.solve import solve_near
 from scaling.schema import InputError
 
 LEVEL = 0.05
@@ -33,6 +34,7 @@ MISFIT = {0.0: 0.7, 4.0: 0.12, 16.0: 0.12, 64.0: 0.06}  # variance of sizes abou
 EXACT = {0.0: 1.0}
 # Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
 BORROWED = (0.0025, 0.004)
+MANY_RUNS = 30  # runs beyond the number of parameters from which their scatter alone gives an interval
 NOTHING = 1e-12  # least weighted sum of squares: data without any noise still have a scale
 QUESTIONS = (0.035, 0.05)  # relative sd of k_max and n0 from the choice of 500 questions
 
@@ -520,14 +522,22 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) ->
     record, warnings = fit.record, fit.record["warnings"]
     if fit.solution.covariance is not None:
         _add_errors(record, *fit.solution.covariance)
-    without = [name for name in record["values"] if name not in ("k_max", "n0") or fit.law.shape is None]
+    many = len(fit.points.runs) - record["goodness"]["n_parameters"] >= MANY_RUNS
+    bootstrapped = many and fit.law.predicts_unseen and fit.law.shape is None
+    if bootstrapped:
+        _add_bootstrap(fit)
+    without = [
+        name for name, entry in record["values"].items()
+        if entry["ci95"] is None and (name not in ("k_max", "n0") or fit.law.shape is None)
+    ]  # fmt: skip
     if without:
         warnings.append(f"no interval for {', '.join(without)}: no method with measured coverage is known for them")
     if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
         record["intervals"] = {
-            "method": "none: no run has two points at different X", "misfit": None, "degrees_of_freedom": None,
+            "method": "percentile bootstrap over runs, 95 %" if bootstrapped else "none: no run has two points",
+            "misfit": None, "degrees_of_freedom": None,
             "per_size_basis": "none", "misfit_p": None, "curvature_z": None, "open": [],
-            "questions": "standard errors take each point as independent",
+            "questions": "each run is taken as independent",
         }  # fmt: skip
         return fit
     fit.test = test = run_test(fit.points, law_exact)
@@ -567,9 +577,27 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) ->
 def _add_errors(record: dict[str, Any], names: list[str], covariance: np.ndarray) -> None:
     """Standard errors of shared parameters from the scatter of runs about the law; of a scale from that of its log."""
     for name, variance in zip(names, np.diag(covariance), strict=True):
-        entry = record["values"][name]
-        error = math.sqrt(max(float(variance), 0.0))
+        error, entry = math.sqrt(max(float(variance), 0.0)), record["values"][name]
         entry["stderr"] = error * entry["value"] if entry["log_scale"] else error
+
+
+def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
+    """Percentile intervals from fits to runs drawn with replacement: for laws without parameters of each size, where
+    there are many runs and most of the information is between them."""
+    points, values = fit.points, fit.values
+    assert points is not None
+    known = {name: entry["value"] for name, entry in values.items()}
+    at = [np.flatnonzero(points.run == i) for i in range(len(points.runs))]
+    rng = np.random.default_rng([fit.record["seed"], 1])
+    found: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(draws):
+        drawn = points.draw([at[i] for i in rng.integers(len(at), size=len(at))])
+        for name, value in solve_near(drawn, fit.law, fit.record["objective"], known).items():
+            found[name].append(value)
+    for name, entry in values.items():
+        low, high = np.quantile(found[name], (LEVEL / 2, 1 - LEVEL / 2))
+        entry["ci95"], entry["stderr"] = [float(low), float(high)], float(np.std(found[name], ddof=1))
+        entry["identified"] = not entry["at_bound"]
 
 
 def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:

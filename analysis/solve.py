@@ -83,6 +83,16 @@ class Points:
             {name: values[mask] for name, values in self.columns.items()},
         )  # fmt: skip
 
+    def draw(self, runs: list[np.ndarray]) -> Points:
+        """Points at these indices, a list for each run; a run that stands twice counts as two."""
+        at, run = np.concatenate(runs), np.repeat(np.arange(len(runs)), [len(r) for r in runs])
+        sizes, size = np.unique(self.size[at], return_inverse=True)
+        return Points(
+            self.sizes[sizes], size, [str(i) for i in range(len(runs))], run, self.x[at], self.loss[at],
+            None if self.trials is None else self.trials[at], self.step[at],
+            {name: values[at] for name, values in self.columns.items()},
+        )  # fmt: skip
+
     def sum_by_size(self, values: np.ndarray) -> np.ndarray:
         return np.bincount(self.size, values, minlength=len(self.sizes))
 
@@ -590,6 +600,13 @@ def _solve_general(
     )  # fmt: skip
 
 
+def solve_near(points: Points, law: Law, objective: str, values: dict[str, float]) -> dict[str, float]:
+    """Shared values of a law without parameters per size on other points, from values near the optimum: one start."""
+    problem = _Problem(points, law, objective, False)
+    begin = np.array([math.log(values[p.name]) if p.scale else values[p.name] for p, _ in problem.slots])
+    return problem.values(_polish(problem, begin, 1e-8, 200)[0])
+
+
 def _plain(value: Any) -> float | list[float]:
     return float(value) if np.ndim(value) == 0 else [float(v) for v in value]
 
@@ -683,8 +700,9 @@ def _sandwich(
         slope = slope / np.maximum(problem.curve(vector), TINY)[:, None]
     missed, by_eta = problem.residual(eta)
     weight = by_eta**2
-    if problem.objective == "huber":  # of an absolute error the curvature is that of the same error squared and shrunk
-        weight = HUBER / np.maximum(np.abs(missed), HUBER)
+    if problem.objective == "huber":  # the curvature is the density of residuals near 0, from a window of their scatter
+        window = max(HUBER, 0.7 * float(np.median(np.abs(missed))))
+        weight = np.where(np.abs(missed) <= window, HUBER / window, 0.0)
         missed = np.clip(missed, -HUBER, HUBER)
     gradient = slope * (-missed * by_eta)[:, None]
     if not np.isfinite(slope).all() or free.sum() == 0:

@@ -205,6 +205,16 @@ def test_chinchilla_is_replicated():
     assert len(fit.record["diagnostics"]["starts"]) == 9
 
 
+def test_chinchilla_has_the_errors_of_its_replication():
+    """Besiroglu et al. print standard errors 124.6 (A), 1293 (B), .03 (E), .02, .02 from a bootstrap of the points."""
+    values = chinchilla_fit().values
+    printed = {"a": 124.6, "b": 1293.0, "e": 0.03, "alpha": 0.02, "beta": 0.02}
+    for name, error in printed.items():
+        assert values[name]["stderr"] == pytest.approx(error, rel=0.35), name
+        low, high = values[name]["ci95"]
+        assert low < values[name]["value"] < high
+
+
 def test_a_single_bad_start_reaches_the_optimum_or_is_flagged():
     curves = load("reference:chinchilla").where("excluded == false")
     from analysis.fit import select_points
