@@ -1,4 +1,4 @@
-# make quickstart | test | lint | mlflow. `setup` is cheap when nothing has changed.
+# make quickstart | test | test-coverage | lint | mlflow. `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test lint mlflow clean
+.PHONY: setup quickstart test test-coverage lint mlflow clean
 
 setup: $(VENV)/.ready
 
@@ -22,6 +22,10 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Do the 95 % intervals hold? Simulated studies of nineteen kinds, fixed seeds; about three minutes on two cores.
+test-coverage: setup
+	$(BIN)/python tests/interval_coverage.py
 
 lint: setup
 	$(BIN)/ruff check .
