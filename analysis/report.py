@@ -26,7 +26,7 @@ from markupsafe import Markup, escape
 
 from analysis import Fit, figures, fit
 from analysis.curves import Curves, load
-from analysis.figures import Drawn, counted, joined, number, power_of_ten, short_number
+from analysis.figures import Drawn, Frame, counted, joined, number, power_of_ten, short_number
 from analysis.fit import OBJECTIVES, choose_size_column
 from analysis.intervals import coverage
 from scaling import record, schema
@@ -200,7 +200,7 @@ class Study:
         if len(half) >= 4:
             found.append((f"steps ≤ {half[-1]}", {"steps": f"{first}:{half[-1]}"}))
         main = self.choices.get("objective", "log")
-        found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name != main]
+        found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name not in (main, "huber")]
         axis = self.choices.get("x", "train_flops")
         others = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != axis and x in table]
         found += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
@@ -309,7 +309,7 @@ class Table:
 
     name: str
     title: str
-    frame: pd.DataFrame
+    frame: Frame
     columns: list[Column]
     note: str = ""
 
@@ -373,7 +373,7 @@ def all_tables(study: Study) -> dict[str, Table | None]:
 # ---------------------------------------------------------------- what was run
 
 
-def last_evaluations(curves: Curves) -> pd.DataFrame:
+def last_evaluations(curves: Curves) -> Frame:
     """One row per run: what is constant in it, loss at step 0 and at the end, steps and CPU seconds."""
     table = curves.table
     runs = curves.runs().set_index("run_id")
@@ -405,7 +405,7 @@ def run_names(study: Study) -> dict[str, str]:
     return {run: (study.configs.get(run) or {}).get("name") or run for run in study.curves.table["run_id"].unique()}
 
 
-def runs_frame(study: Study) -> pd.DataFrame:
+def runs_frame(study: Study) -> Frame:
     runs = last_evaluations(study.curves)
     fitted = set(study.fitted().table["run_id"]) if study.main else set()
     names = run_names(study)
@@ -417,7 +417,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
     )
 
 
-def run_columns(study: Study, frame: pd.DataFrame) -> list[Column]:
+def run_columns(study: Study, frame: Frame) -> list[Column]:
     """The columns that both tables of runs share: N, and the settings in which runs differ."""
     columns = []
     size = study.size_column
@@ -549,7 +549,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 NOT_SCIENCE = ("name", "resources.", "tracking.", "stop.also_evaluate")
 
 
-def settings_frame(study: Study) -> pd.DataFrame | None:
+def settings_frame(study: Study) -> Frame | None:
     """One row per config field: its values over all runs, and over the fitted ones whether it moves with size."""
     if not study.configs:
         return None
@@ -626,7 +626,7 @@ def what_was_held(study: Study) -> dict[str, str]:
         on_purpose = [name for name in on_purpose if name == "algorithm.type" or not name.startswith("algorithm.")]
     varied = [setting_name(name) for name in on_purpose]
     moved = frame.loc[frame["role"] == "varies with size", "field"]
-    moved = [setting_name(name) for name in moved if not name.startswith("model.")]
+    moved = [setting_name(name) for name in moved if name != "seed" and not name.startswith("model.")]
     seeds = frame.loc[(frame["field"] == "seed") & (frame["role"] != "constant"), "value"]
     varied += [f"seed ({value})" for value in seeds]
     size = ["model size"] if len(study.labels) > 1 else []
@@ -644,10 +644,11 @@ def covariates_table(study: Study) -> Table | None:
     if len(study.labels) < 2:
         return None
     rows = []
-    for size, group in table.groupby(study.size_column):
+    for size in sorted(table[study.size_column].unique()):
+        group = table[table[study.size_column] == size]
         first_step = group[group["step"] == 1] if "response_length_mean" in group else group.iloc[:0]
         ends = group.groupby("run_id").tail(1)
-        row: dict[str, Any] = {"num_params": size, "size": study.labels[float(size)], "runs": len(ends)}
+        row: dict[str, Any] = {"num_params": size, "size": study.labels[size], "runs": len(ends)}
         if study.size_column == "num_params_non_embedding" and "num_params" in group:
             row["with_embeddings"] = group["num_params"].iloc[0]
         start = group[(group["step"] == 0) & group["test_loss"].notna()]
@@ -748,7 +749,7 @@ def parameters_table(study: Study) -> Table | None:
     columns = [
         Column("parameter", of("parameter")),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
-        Column("axis", of("axis", lambda axis: AXES.get(axis, axis)), left=True),
+        Column("axis", of("axis", lambda axis: str(AXES.get(axis, axis))), left=True),
         Column("optimum", lambda row: show_of(row)(row["value"])),
         Column("95 %", lambda row: interval(ends_of(row, "ci95_"), show_of(row))),
         Column("runs", of("runs", whole)),
@@ -784,7 +785,7 @@ def sensitivity_table(study: Study) -> Table | None:
     columns += [
         Column(f"k({study.labels[n].split()[0]})", of(f"k_{n:.0f}", amount)) for n in sizes if n in study.labels
     ]
-    columns += [Column(SYMBOL.get(name, name), of(f"{name}_text")) for name in study.main.json()["values"]]
+    columns += [Column(str(SYMBOL.get(name, name)), of(f"{name}_text")) for name in study.main.json()["values"]]
     columns += [
         Column("pooled R2", of("r2_pooled", three)),
         Column("the same with k = 0", of("r2_pooled_constant", three)),
@@ -1036,13 +1037,15 @@ def as_sentence(text: str) -> str:
 
 def held_out_sentences(study: Study) -> list[str]:
     said = []
+    if (main := study.main) is None:
+        return []
     for words, fitted in study.held_out.items():
         held = fitted.json()["held_out"]
         errors = held["rmse_ln_loss"]
         rules = {RULES.get(name, name): value for name, value in errors.items() if name != "law" and value is not None}
         if errors.get("law") is not None:
             others = [f"{number(value)} for {rule}" for rule, value in rules.items()]
-            better = [rule for rule, value in rules.items() if value < errors["law"]]
+            better = [str(rule) for rule, value in rules.items() if value < errors["law"]]
             said.append(
                 f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}"
                 + (
@@ -1053,7 +1056,7 @@ def held_out_sentences(study: Study) -> list[str]:
             )
         elif held.get("efficiency_law") is not None and held["efficiency_own_line"] is not None:
             label = study.labels[held["num_params"]]
-            own = next(row for row in study.main.json()["per_size"] if row["num_params"] == held["num_params"])
+            own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
             inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
             said.append(
                 f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
@@ -1156,7 +1159,7 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     return items
 
 
-def test_set(table: pd.DataFrame) -> str:
+def test_set(table: Frame) -> str:
     problems = span(sorted(table["eval_problems"].dropna().unique()), whole)
     samples = sorted(table["eval_samples"].dropna().unique()) if "eval_samples" in table else []
     each = (
@@ -1317,24 +1320,13 @@ def provenance(study: Study) -> list[tuple[str, str]]:
                 f"{key} {joined(short_commits(found))}" for key in keys if (found := distinct(study.attempts, key))
             ]
             items.append((word, ", ".join(parts) or "not recorded"))
-        machine = distinct(study.attempts, "processor")
-        items.append(
-            (
-                "Machine",
-                f"{joined(machine) or 'not recorded'}, threads per run {joined(distinct(study.attempts, 'threads'))}",
-            )
-        )
-        starts = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
-        ends = curves.table["time_ms"].max() if "time_ms" in curves.table else max(starts)
-        days = list(dict.fromkeys(day(moment) for moment in (min(starts), ends)))
-        items.append(
-            (
-                "Trained",
-                f"{' to '.join(days)} (UTC), {counted(len(study.attempts), 'process')}".replace(
-                    "processs", "processes"
-                ),
-            )
-        )
+        machine, threads = (joined(distinct(study.attempts, key)) for key in ("processor", "threads"))
+        items.append(("Machine", f"{machine or 'not recorded'}, threads per run {threads or 'not recorded'}"))
+        moments = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
+        moments += [curves.table["time_ms"].max()] if "time_ms" in curves.table else []
+        days = list(dict.fromkeys(day(moment) for moment in (min(moments), max(moments)))) if moments else []
+        count = f"{len(study.attempts)} process{'es' if len(study.attempts) > 1 else ''}"
+        items.append(("Trained", f"{' to '.join(days) or 'not recorded'} (UTC), {count}"))
     if "cpu_seconds" in curves.table:
         cost = f"{curves.table['cpu_seconds'].sum():,.0f} CPU seconds for the runs"
         bases = [base["timing"]["cpu_seconds"] for base in study.bases if "timing" in base]
@@ -1348,7 +1340,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     items.append(("Analysis", ", ".join(versions)))
     if study.main:
         document = study.main.json()
-        items.append(("Law", f"{document['formula']}; {document['citation']}".rstrip("; ")))
+        items.append(("Law", f"{figures.law_in_words(document, 'X')}; {document['citation']}".rstrip("; ")))
     items.append(("Fits", "fits/*.json beside this report; figures/ and report/tables/ hold every number of the page"))
     return items
 
