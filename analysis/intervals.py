@@ -197,6 +197,8 @@ class LawTest:
     Attributes:
         ln_n0: grid; p_n0: p of each n0. best: ln n0 with the highest p. df: runs - 2.
         variance: (cells, runs); size_variance: (cells, sizes); scale: (cells,) q. trend: (sizes,) u.
+        square: (cells, grid) profile of the weighted squares over n0; least: (cells,) its minimum. slope_at,
+            information: (cells, grid) the best k_max at each n0 and its weight.
     """
 
     def __init__(
@@ -231,10 +233,10 @@ class LawTest:
             self.within = (weight * (slope - mean[:, index]) ** 2).sum(1)
             self.size_variance = 1 / summed + w * (1 + r) * self.median * grown / self.runs_per_size.mean()
             precision = 1 / self.size_variance
-            self._a, self._b = precision @ (f**2).T, (precision * mean) @ f.T
-            self._k = np.maximum(self._b / self._a, 0)
-            square = (precision * mean**2).sum(1)[:, None] - 2 * self._k * self._b + self._k**2 * self._a
-            self._square, self.least = square, np.maximum(_grid_min(square), NOTHING)
+            self.information, b = precision @ (f**2).T, (precision * mean) @ f.T
+            self.slope_at = np.maximum(b / self.information, 0)
+            square = (precision * mean**2).sum(1)[:, None] - 2 * self.slope_at * b + self.slope_at**2 * self.information
+            self.square, self.least = square, np.maximum(_grid_min(square), NOTHING)
             h = f0 * (1 - f0)  # the Jeffreys-like volume of (k_max, ln n0)
             volume = (precision @ f0**2) * (precision @ h**2) - (precision @ (f0 * h)) ** 2
             log_weight = [math.log(POWER[g] * prior[x]) for g, _, x in cells] - 0.5 * (
@@ -248,12 +250,12 @@ class LawTest:
             centre = self.ln_n0[((self.weight / self.scale) @ square).argmin()]
             cells = [(g, r, x) for g in POWER for r in RATIO for x in prior if r or x or g == 0]
         self.centre = float(centre)
-        self.p_n0 = self.weight @ f_tail((self._square - self.least[:, None]) / self.scale[:, None], self.df)
+        self.p_n0 = self.weight @ f_tail((self.square - self.least[:, None]) / self.scale[:, None], self.df)
 
     def p_efficiency(self, value: float, num_params: float | None = None) -> float:
         """p of k(num_params) = value; of k_max = value without a size."""
         g = 1.0 if num_params is None else shape(num_params, np.exp(self.ln_n0))
-        square = self._square + self._a * (value / g - self._k) ** 2
+        square = self.square + self.information * (value / g - self.slope_at) ** 2
         return float(self.weight @ f_tail((_grid_min(square) - self.least) / self.scale, self.df))
 
     def n0_interval(self) -> tuple[float | None, float | None]:
@@ -277,8 +279,8 @@ class LawTest:
             return None, None
         grid = np.geomspace(0.1 if num_params is None else 1e-3, 60, 64 if num_params is None else 110) * largest
         # The optimum stands on the grid, or a narrow interval would fall between two of its values.
-        best = self._square.argmin(1)[:, None]
-        slope = np.take_along_axis(self._k, best, 1)[:, 0]
+        best = self.square.argmin(1)[:, None]
+        slope = np.take_along_axis(self.slope_at, best, 1)[:, 0]
         if num_params is not None:
             slope = slope * shape(num_params, np.exp(self.ln_n0[best[:, 0]]))
         optimum = float(self.weight @ slope)

@@ -119,6 +119,106 @@ def fit(
         print(f"saved {path}", file=sys.stderr)
 
 
+SourceArgument = Annotated[
+    str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+]
+XOption = Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")]
+SizeColumnOption = Annotated[
+    str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+]
+ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
+WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
+StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
+PointsOption = Annotated[str | None, typer.Option(help="A:B, a slice of each curve after step 0.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def _choices(curves, names: str, **given) -> dict:
+    """The study's own analysis section, of the choices `names`, under what the command line gives."""
+    defaults = {name: value for name, value in curves.defaults.items() if name in names.split()}
+    return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+
+@app.command()
+def forecast(
+    source: SourceArgument,
+    size: Annotated[float | None, typer.Option(help="N of the run to predict, e.g. 72e9.")] = None,
+    at: Annotated[list[float] | None, typer.Option(help="X at which to predict it; may be given several times.")] = None,
+    calibrate: Annotated[
+        int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
+    ] = 0,
+    fraction: Annotated[float, typer.Option(help="Part of each curve that is fitted in the intra-model score.")] = 0.3,
+    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a run with a prediction interval (--size and --at); without them, score forecasts on held-out points."""
+    import json
+
+    import analysis
+    from analysis.forecast import forecast as predict
+    from analysis.forecast import score_protocols
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    if (size is None) != (not at):
+        raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
+    if size is None or not at:
+        scores = score_protocols(curves, **choices, calibrate=calibrate or 10, fraction=fraction, seed=seed)
+        if as_json:
+            print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
+        else:
+            _show_scores(scores)
+        return
+    found = predict(curves, size, at, **choices, calibrate=calibrate, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    console = _console()
+    place = "a fitted size" if found["fitted_size"] else f"{_number(found['size_factor'])} times the largest fitted size"
+    console.print(
+        f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
+        f"size        {_number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
+        f"rests on    {found['rests_on']}"
+    )
+    rows = [
+        [_number(r["x"]), _number(r["x_factor"]), _number(r["loss"]), _interval(r["ci95_mean"]), _interval(r["ci95_run"])]
+        for r in found["predictions"]
+    ]
+    _table(console, "", [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"], rows)
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+def _show_scores(scores: list[dict]) -> None:
+    console = _console()
+    for entry in scores:
+        if "error" in entry:
+            console.print(f"{entry['protocol']}: {entry['error']}")
+            continue
+        rows = [
+            [name, _number(value), _number(entry["bias_ln_loss"][name])] for name, value in entry["rmse_ln_loss"].items()
+        ]
+        _table(console, entry["protocol"], ["rule", "rmse of ln L", "bias"], rows)
+        inside = entry["interval_coverage"]
+        covered = "no interval" if inside is None else f"{100 * inside:.0f} % inside the interval of a measured run"
+        console.print(
+            f"{entry['n_points']} held-out points, X up to {_number(entry['x_factor'])} times the fitted; {covered}; "
+            f"tuned on them: {entry['tuned_on_held_out']}; leak test: "
+            f"{'FAILED, a prediction moved with the held-out values' if entry['leak'] else 'held-out values moved nothing'}"
+        )
+
+
 @app.command()
 def report(
     source: Annotated[
