@@ -119,7 +119,9 @@ def select_points(
     used = used[keep]
     for axis in [x] if law is None or not law.axes else law.axes:
         if axis not in legal:
-            raise InputError(f"{curves.source}: law {law and law.name} ties {x} to {axis}, which is not a column of it.")
+            raise InputError(
+                f"{curves.source}: law {law and law.name} ties {x} to {axis}, which is not a column of it."
+            )
         _check_axis(used, axis, curves.source)
     low, high = parse_window(steps, "steps")
     if steps is not None:
@@ -313,8 +315,8 @@ class Fit:
         sizes = ", ".join(f"{row['num_params']:.4g}" for row in self.per_size)
         raise InputError(
             f"law {self.record['law']} has free parameters per size and cannot predict an unseen size (N = "
-            f"{num_params:.4g}; fitted: {sizes}){'; it gives only the slope there' if self.law.shape else ''}. Use a law "
-            "with a parametric E(N), or calibrate the level on a declared number of points of the new size."
+            f"{num_params:.4g}; fitted: {sizes}){'; it gives only the slope there' if self.law.shape else ''}. Use a "
+            "law with a parametric E(N), or calibrate the level on a declared number of points of the new size."
         )
 
     def plot(self, **options):
@@ -439,11 +441,13 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
     if per_size and not law.closed_form and (distinct < per_size).any():
         i = int(np.argmin(distinct))
         raise InputError(
-            f"{source}: law {law.name} has {per_size} parameters for each size, size {points.sizes[i]:.4g} has points at "
-            f"{distinct[i]} different X; widen --steps and --points, leave the size out, or use --law per_size."
+            f"{source}: law {law.name} has {per_size} parameters for each size, size {points.sizes[i]:.4g} has points "
+            f"at {distinct[i]} different X; widen --steps and --points, leave the size out, or use --law per_size."
         )
     if not per_size and len(points) < len(law.parameters):
-        raise InputError(f"{source}: law {law.name} has {len(law.parameters)} parameters, there are {len(points)} points.")
+        raise InputError(
+            f"{source}: law {law.name} has {len(law.parameters)} parameters, there are {len(points)} points."
+        )
     if not per_size and len(points.sizes) < 2:
         raise InputError(f"{source}: law {law.name} needs two sizes or more; use --law per_size.")
     if not per_size and np.ptp(points.x) == 0:
@@ -525,7 +529,7 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
     if law.shape is not None and solution.values[law.amplitude] == 0:
         found.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")
     if not solution.converged:
-        found.append(f"the fit did not converge")
+        found.append("the fit did not converge")
     return found
 
 
@@ -656,8 +660,9 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
         "num_params": new,
         "size_factor": new / float(used.sizes[-1]),
         "tuned_on_held_out": "nothing",
-        "reason": "level and slope by the law" if unseen else
-        f"law {fit.law.name} has a free level per size: of an unseen size it predicts only the slope",
+        "reason": "level and slope by the law"
+        if unseen
+        else f"law {fit.law.name} has a free level per size: of an unseen size it predicts only the slope",
         "efficiency_law": float(fit.efficiency(new)) if fit.law.shape is not None else None,
         "efficiency_law_ci95": None,
         "efficiency_own_line": float(own.slope[0]) if own.information[0] > 0 else None,

@@ -219,8 +219,8 @@ def predict_new_size(
         return Prediction(np.log(fit.predict(num_params, np.exp(ln_x))), None, None, "the law's own level of N")
     if law.shape is None or test.law is None:
         raise InputError(
-            f"law {law.name} says nothing of a size that was not fitted (N = {num_params:.4g}): use efficiency or a law "
-            "with a level of N, with three runs at two sizes or more."
+            f"law {law.name} says nothing of a size that was not fitted (N = {num_params:.4g}): use efficiency or a "
+            "law with a level of N, with three runs at two sizes or more."
         )
     rng = np.random.default_rng([seed, 3])
     lines, repeats = test.lines, np.bincount(test.lines.size).max() > 1
@@ -235,7 +235,9 @@ def predict_new_size(
         mean = levels.mean[:, None] - slopes.mean[:, None] * away
         seeds = levels.seed_sd[:, None] * (rho * z[0] + math.sqrt(1 - rho**2) * z[1]) - seed_slope * away
         point = levels.point - k * away
-        basis = f"slope by law {law.name}, level linear in ln N over {len(lines.sizes)} sizes, nothing tuned on the size"
+        basis = (
+            f"slope by law {law.name}, level linear in ln N over {len(lines.sizes)} sizes, nothing tuned on the size"
+        )
     else:
         centre, level = float(first.x.mean()), float(first.ln_loss().mean())
         away = ln_x - centre
@@ -299,7 +301,9 @@ def forecast(
                 f"{calibrate}; sizes: {', '.join(f'{s:.4g}' for s in every.sizes)}."
             )
         first = first_points(every.take(here), calibrate)
-        column = size_column or ("num_params_non_embedding" if "num_params_non_embedding" in curves.table else "num_params")
+        column = size_column or (
+            "num_params_non_embedding" if "num_params_non_embedding" in curves.table else "num_params"
+        )
         curves = replace(curves, table=curves.table[~np.isclose(curves.table[column], num_params, rtol=1e-6)])
     fit = add_intervals(fit_curves(curves, law, x, objective, where, steps, points, "none", size_column, seed))
     known = [row["num_params"] for row in fit.per_size]
@@ -309,24 +313,31 @@ def forecast(
     else:
         found = predict_new_size(fit, num_params, np.log(at_x), first, seed)
     assert fit.points is not None
-    furthest = fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
-    rows = []
-    for i, value in enumerate(at_x):
-        rows.append({
-            "x": float(value), "loss": float(np.exp(min(found.ln_loss[i], 0.0))), "x_factor": float(value / np.exp(furthest.max())),
+    furthest = (
+        fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
+    )
+    furthest = float(np.exp(furthest.max()))
+    rows = [
+        {
+            "x": float(value), "loss": float(np.exp(min(found.ln_loss[i], 0.0))), "x_factor": float(value / furthest),
             **{name: None if ends is None else [float(np.exp(ends[0][i])), float(np.exp(ends[1][i]))]
                for name, ends in (("ci95_mean", found.mean), ("ci95_run", found.run))},
-        })  # fmt: skip
+        }
+        for i, value in enumerate(at_x)
+    ]  # fmt: skip
     warnings = [*fit.warnings]
     if (found.ln_loss > 0).any():
         warnings.append("the law says a loss above 1 there: shown as 1")
-    for row in rows:
-        if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]:
-            warnings.append(f"at X = {row['x']:.3g} the law is outside what the size's own runs say: the law misses it")
+    warnings += [
+        f"at X = {row['x']:.3g} the law is outside what the size's own runs say: it misses them"
+        for row in rows
+        if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
+    ]
     return {
         "law": law, "formula": fit.law.formula, "x": x, "size_column": fit.record["size_column"],
         "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
-        "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known, "window": fit.record["window"],
+        "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,
+        "window": fit.record["window"],
         "rests_on": found.rests_on, "tuned_on_size": f"level on its first {calibrate} points" if calibrate else
         "its own runs" if seen else "nothing", "predictions": rows, "warnings": warnings,
     }  # fmt: skip
@@ -377,9 +388,12 @@ def score_protocols(
     chosen = curves.where(where) if where else curves
     formula = get_law(law)
     found = []
-    for name, split in (("inter-model, level predicted", "inter"), (f"inter-model, level from {calibrate} points", "inter"),
-                        (f"intra-model, first {100 * fraction:.0f} %", f"intra:{fraction:g}")):  # fmt: skip
-        count = calibrate if "points" in name else 0
+    protocols = [
+        ("inter-model, level predicted", "inter", 0),
+        (f"inter-model, level from {calibrate} points", "inter", calibrate),
+        (f"intra-model, first {100 * fraction:.0f} %", f"intra:{fraction:g}", 0),
+    ]
+    for name, split, count in protocols:
         try:
             entry = _score_one(chosen, formula, split, count, options, size_column)
         except InputError as error:

@@ -620,7 +620,9 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
         if not all(end is None or (end - entry["value"]) * side >= -1e-6 * abs(entry["value"])
                    for end, side in zip(entry["ci95"], (-1, 1), strict=True)):  # fmt: skip
             entry["identified"] = False
-            warnings.append(f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses")
+            warnings.append(
+                f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses"
+            )
     low, high = n0["ci95"]
     opened = record["intervals"]["open"]
     if high is None and low is not None:
@@ -742,7 +744,7 @@ def _persistence(points: Points, lines: RunLines) -> float:
 def _draw(
     rng: np.random.Generator, points: Points, lines: RunLines, slope: np.ndarray, level: np.ndarray, persistence: float
 ) -> np.ndarray:
-    """Test losses of one simulated study: lines of runs, AR(1) extra noise, and counts of errors where they are known."""
+    """Test losses of one simulated study: lines of runs, AR(1) extra noise, counts of errors where they are known."""
     run = points.run
     shock = rng.standard_normal(len(run))
     for i in range(1, len(run)):

@@ -110,7 +110,16 @@ class Points:
 
     def hash(self) -> str:
         digest = hashlib.sha256()
-        for part in (self.sizes, self.size, self.run, self.x, self.loss, self.trials, self.step, *self.columns.values()):
+        for part in (
+            self.sizes,
+            self.size,
+            self.run,
+            self.x,
+            self.loss,
+            self.trials,
+            self.step,
+            *self.columns.values(),
+        ):
             digest.update(b"none" if part is None else np.ascontiguousarray(part, float).tobytes())
         return digest.hexdigest()[:12]
 
@@ -261,8 +270,8 @@ def _linearise(points: Points, objective: str, eta: np.ndarray) -> tuple[np.ndar
 
 def _criterion(points: Points, objective: str, eta: np.ndarray) -> float:
     """What is minimised. linear: squared error on L, mean over points, then over sizes. binomial: -2 ln likelihood per
-    sample. log: -2 ln of the normal likelihood of ln L with the fitted variances, per point (it compares starts). huber:
-    the sum over points."""
+    sample. log: -2 ln of the normal likelihood of ln L with the fitted variances, per point (it compares starts).
+    huber: the sum over points."""
     if objective == "linear":
         square = (points.loss - np.exp(np.minimum(eta, 2.0))) ** 2
         return float(np.mean(points.sum_by_size(square) / points.sum_by_size(np.ones(len(points)))))

@@ -144,7 +144,9 @@ def _choices(curves, names: str, **given) -> dict:
 def forecast(
     source: SourceArgument,
     size: Annotated[float | None, typer.Option(help="N of the run to predict, e.g. 72e9.")] = None,
-    at: Annotated[list[float] | None, typer.Option(help="X at which to predict it; may be given several times.")] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(help="X at which to predict it; may be given several times.")
+    ] = None,
     calibrate: Annotated[
         int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
     ] = 0,
@@ -185,17 +187,128 @@ def forecast(
         print(json.dumps(found, indent=2, allow_nan=False))
         return
     console = _console()
-    place = "a fitted size" if found["fitted_size"] else f"{_number(found['size_factor'])} times the largest fitted size"
+    place = (
+        "a fitted size" if found["fitted_size"] else f"{_number(found['size_factor'])} times the largest fitted size"
+    )
     console.print(
         f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
         f"size        {_number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
         f"rests on    {found['rests_on']}"
     )
     rows = [
-        [_number(r["x"]), _number(r["x_factor"]), _number(r["loss"]), _interval(r["ci95_mean"]), _interval(r["ci95_run"])]
+        [
+            _number(r["x"]),
+            _number(r["x_factor"]),
+            _number(r["loss"]),
+            _interval(r["ci95_mean"]),
+            _interval(r["ci95_run"]),
+        ]
         for r in found["predictions"]
     ]
     _table(console, "", [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"], rows)
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+@app.command()
+def frontier(
+    source: SourceArgument,
+    target: Annotated[float | None, typer.Option(help="A test loss: what each size pays to reach it.")] = None,
+    replicates: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Repeated runs, for the spread behind the reuse threshold.")
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option(help="A law with a level of N adds the continuous frontier. [default: efficiency]")
+    ] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Which size or group size to train with a budget, what a loss costs, how far prompts can be reused."""
+    import json
+
+    import analysis
+    from analysis.frontier import frontier as find
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    found = find(curves, **choices, target=target, replicates=replicates, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        _show_frontier(found)
+
+
+def _show_frontier(found: dict) -> None:
+    console, x = _console(), found["x"]
+    sized = lambda value: _number(value, "parameters")  # noqa: E731
+    for name, title, show in (("sizes", "size", sized), ("group_size", "group size", _number)):
+        part = found[name]
+        if "error" in part:
+            console.print(f"best {title}: {part['error']}")
+            continue
+        rows = [
+            [
+                _number(s["from"]), _number(s["to"]), show(s["best"]) + ("" if s["compared"] else " (only one run)"),
+                ", ".join(map(show, s["not_rejected"])) or "-",
+            ]
+            for s in part["segments"]
+        ]  # fmt: skip
+        _table(console, f"best {title} by {x}", ["from", "to", "best", "not told apart from it"], rows)
+        for s in part["switches"]:
+            if s["kind"] == "crossover":
+                known = _number(s["x"]) if s["identified"] else f"not identified (lines cross at {_number(s['x'])})"
+                console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {_interval(s['ci95'])}")
+    if found.get("untrained") is not None:
+        console.print(f"untrained   the best base model has loss {_number(found['untrained'])} at no cost")
+    part = found["continuous"]
+    if "error" not in part:
+        rows = []
+        for r in part["rows"]:
+            optimum = f"(optimum {sized(r['num_params'])})" if r["num_params"] else "(beyond the sizes)"
+            best = sized(r["num_params"]) if r["identified"] else f"not identified {optimum}"
+            rows.append([_number(r["x"]), best, _interval(r["ci95"], "parameters")])
+        _table(console, f"continuous N* by law {part['law']}; band: {part['band']}", [x, "N*", "95 %"], rows)
+    if isinstance(found["crossovers"], list):
+        rows = [
+            [
+                sized(c["smaller"]), sized(c["larger"]), _number(c["x"]), _interval(c["ci95"]),
+                "yes" if c["identified"] else "not identified",
+            ]
+            for c in found["crossovers"]
+        ]  # fmt: skip
+        _table(console, "where neighbours cross", ["smaller", "larger", x, "95 %", "identified"], rows)
+    if isinstance(found.get("cost"), list):
+        rows = [
+            [
+                sized(c["num_params"]), _number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
+                _interval(c["ci95"]), c["why"],
+            ]
+            for c in found["cost"]
+        ]  # fmt: skip
+        _table(console, f"{x} to a test loss of {found['target']}", ["N", "cost", "95 %", ""], rows)
+    part = found["reuse"]
+    if "error" in part:
+        console.print(f"data reuse: {part['error']}")
+    else:
+        rows = [
+            [_number(r["reuse_factor"]), _number(r["difference"]), _interval(r["ci95"]), r["basis"]]
+            for r in part["rows"]
+        ]
+        title = f"final loss ({part['window']}) minus that at tau = {_number(part['baseline'])}"
+        _table(console, f"{title}, N = {sized(part['num_params'])}", ["tau", "difference", "95 %", "rests on"], rows)
+        if part["identified"]:
+            console.print(f"reuse       worse from tau = {_number(part['threshold'])}")
+        else:
+            tested = _number(part["highest_run"])
+            console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
     for warning in found["warnings"]:
         console.print(f"warning     {warning}")
 
@@ -207,7 +320,8 @@ def _show_scores(scores: list[dict]) -> None:
             console.print(f"{entry['protocol']}: {entry['error']}")
             continue
         rows = [
-            [name, _number(value), _number(entry["bias_ln_loss"][name])] for name, value in entry["rmse_ln_loss"].items()
+            [name, _number(value), _number(entry["bias_ln_loss"][name])]
+            for name, value in entry["rmse_ln_loss"].items()
         ]
         _table(console, entry["protocol"], ["rule", "rmse of ln L", "bias"], rows)
         inside = entry["interval_coverage"]
@@ -215,7 +329,7 @@ def _show_scores(scores: list[dict]) -> None:
         console.print(
             f"{entry['n_points']} held-out points, X up to {_number(entry['x_factor'])} times the fitted; {covered}; "
             f"tuned on them: {entry['tuned_on_held_out']}; leak test: "
-            f"{'FAILED, a prediction moved with the held-out values' if entry['leak'] else 'held-out values moved nothing'}"
+            f"{'FAILED, held-out values moved a prediction' if entry['leak'] else 'held-out values moved nothing'}"
         )
 
 

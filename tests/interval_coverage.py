@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 
@@ -108,7 +107,7 @@ def draw(family: Family, seed: int) -> Points:
 
 
 def one(job: tuple[Family, int]) -> dict[str, float]:
-    """What the intervals of one study say: 1 where they hold the truth, their width, whether the weakness is flagged."""
+    """What the intervals of one study say: 1 where they hold the truth, their width, whether a weakness is flagged."""
     family, seed = job
     lines = run_lines(draw(family, seed))
     found: dict[str, float] = {"bends": abs(lines.curvature) > 3}
@@ -127,9 +126,11 @@ def one(job: tuple[Family, int]) -> dict[str, float]:
 
 
 def main(studies: int) -> int:
-    start, wrong = time.process_time(), []
+    wrong: list[str] = []
     print(f"{studies} studies a family; coverage of nominal 95 % intervals, Kmax/N0, %; width: median of N0 / truth")
-    print(f"{'family':<28}{'default':>10}{'width':>7}{'law exact':>11}{'width':>7}{'open %':>8}{'bends %':>9}{'given':>8}")
+    print(
+        f"{'family':<28}{'default':>10}{'width':>7}{'law exact':>11}{'width':>7}{'open %':>8}{'bends %':>9}{'given':>8}"
+    )
     with ProcessPoolExecutor(2) as pool:
         for family in FAMILIES:
             rows = list(pool.map(one, [(family, seed) for seed in range(studies)], chunksize=10))

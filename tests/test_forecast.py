@@ -214,4 +214,6 @@ def test_the_command_prints_one_document_and_says_what_it_rests_on():
 def test_predictions_ignore_the_index_of_the_frame():
     table = synthetic(sizes=LADDER, noise=1).set_index(pd.Index(np.arange(5 * 61) * 3))
     one = score_protocols(make_curves(table), x="prompts_seen")
-    assert json.dumps(one) == json.dumps(score_protocols(make_curves(synthetic(sizes=LADDER, noise=1)), x="prompts_seen"))
+    assert json.dumps(one) == json.dumps(
+        score_protocols(make_curves(synthetic(sizes=LADDER, noise=1)), x="prompts_seen")
+    )

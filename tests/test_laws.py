@@ -43,7 +43,7 @@ BEYOND = {
 
 def one_size(law):
     """The truth at a single size, and the columns of a single point."""
-    return {name: float(np.max(value)) for name, value in TRUTH[law.name].items()}, {name: 2.0 for name in law.columns}
+    return {name: float(np.max(value)) for name, value in TRUTH[law.name].items()}, dict.fromkeys(law.columns, 2.0)
 
 
 def points_of(law, values=None, trials=500.0):
@@ -143,7 +143,7 @@ def test_two_fits_are_equal_to_the_byte(law):
     assert json.dumps(one, allow_nan=False) == json.dumps(other, allow_nan=False)
     again = analysis.Fit.from_json(json.loads(json.dumps(one)))
     row = one["per_size"][1]
-    columns = {name: 1.0 for name in law.columns}
+    columns = dict.fromkeys(law.columns, 1.0)
     assert again.predict(row["num_params"], 1e4, **columns) == pytest.approx(
         analysis.fit(make_curves(table), law=law.name).predict(row["num_params"], 1e4, **columns)
     )

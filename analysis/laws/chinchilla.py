@@ -31,9 +31,7 @@ LAW = Law(
         Parameter("alpha", "1", "exponent of size", (0.01, 3.0), starts=(0.1, 0.4, 0.9)),
         Parameter("beta", "1", "exponent of data", (0.01, 3.0), starts=(0.1, 0.4, 0.9)),
     ),
-    curve=lambda n, x, values: (
-        values["e"] + values["a"] * n ** -values["alpha"] + values["b"] * x ** -values["beta"]
-    ),
+    curve=lambda n, x, values: values["e"] + values["a"] * n ** -values["alpha"] + values["b"] * x ** -values["beta"],
     predicts="any size and any X",
     link="identity",
     cross_entropy=True,

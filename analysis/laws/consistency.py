@@ -15,7 +15,6 @@ import numpy as np
 
 from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
 
-
 LAW = Law(
     name="consistency",
     formula="ln L = -k(N) ln D + E(N) and C = N D phi, k(N) = k_max / (1 + n0/N)",

@@ -32,9 +32,7 @@ LAW = Law(
         Parameter("amplitude", "1", "loss that training removes", (0.0, 1.0), per_size=True, linear=True),
         Parameter("d0", "unit of X", "X at half of it", (1e-3, 1e3), of_x=True, per_size=True, starts=(0.6, 1.1)),
     ),
-    curve=lambda n, x, values: (
-        fixed_part(n, values) + values["amplitude"] / (1 + (x / values["d0"]) ** values["beta"])
-    ),
+    curve=lambda n, x, values: fixed_part(n, values) + values["amplitude"] / (1 + (x / values["d0"]) ** values["beta"]),
     predicts="more X at fitted sizes",
     link="identity",
 )

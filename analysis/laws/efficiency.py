@@ -14,7 +14,6 @@ import numpy as np
 
 from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
 
-
 LAW = Law(
     name="efficiency",
     formula="ln L = -k(N) ln X + E(N), k(N) = k_max / (1 + n0/N)",

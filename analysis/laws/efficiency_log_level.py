@@ -1,4 +1,4 @@
-"""Learning efficiency with a level that is linear in ln N, so that an unseen size is predicted with nothing tuned on it.
+"""Learning efficiency with a level linear in ln N, so that an unseen size is predicted with nothing tuned on it.
 
     ln L(N, X) = -k(N) ln X + e0 - e1 ln N,   k(N) = k_max / (1 + n0 / N)
 

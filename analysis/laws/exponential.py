@@ -1,6 +1,6 @@
 """Exponential saturation (arXiv 2507.18014), one curve for each size.
 
-    R(X) = r_inf - (r_inf - r0) exp(-X / x0),   L = 1 - R
+R(X) = r_inf - (r_inf - r0) exp(-X / x0),   L = 1 - R
 """
 
 from __future__ import annotations
