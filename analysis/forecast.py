@@ -54,7 +54,7 @@ def _ends(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _noise(lines: RunLines, ln_loss: np.ndarray, dispersion: float) -> np.ndarray:
     """Variance of one evaluation about its run's curve, in ln L."""
     known = lines.trials[np.isfinite(lines.trials)]
-    loss = np.minimum(np.exp(ln_loss), 1.0)
+    loss = np.exp(np.minimum(ln_loss, 0.0))
     counts = (1 - loss) / np.maximum(loss, 1e-6) / float(np.median(known)) if len(known) else 0.0
     return dispersion * (counts + lines.extra)
 

@@ -313,6 +313,86 @@ def _show_frontier(found: dict) -> None:
         console.print(f"warning     {warning}")
 
 
+@app.command()
+def compare(
+    source: SourceArgument,
+    laws: Annotated[str | None, typer.Option(help="Laws to compare, with commas: efficiency,sigmoid,per_size.")] = None,
+    by: Annotated[str | None, typer.Option(help="A column, e.g. algorithm: its values are compared by pairs.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="With --by: the value to compare with. [default: grpo]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare laws by what they predict of points they have not seen, or algorithms by runs paired by seed."""
+    import json
+
+    import analysis
+    from analysis.compare import compare_by, compare_laws
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    if (laws is None) == (by is None):
+        raise InputError("compare: give either --laws A,B,... or --by COLUMN.")
+    given = {"x": x, "size_column": size_column, "where": where, "steps": steps, "points": points}
+    if by is not None:
+        # The where of a study's own analysis section chooses one algorithm: here all are wanted.
+        choices = _choices(curves, "x size_column steps points", **given)
+        found = compare_by(curves, by, baseline=baseline, **choices)
+    else:
+        choices = _choices(curves, "x size_column objective where steps points", **given, objective=objective)
+        names = [name.strip() for name in str(laws).split(",") if name.strip()]
+        found = compare_laws(curves, names, **choices, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    elif by is not None:
+        _show_pairs(found)
+    else:
+        _show_laws(found)
+
+
+def _show_laws(found: dict) -> None:
+    console = _console()
+    rows = []
+    for row in found["rows"]:
+        if row["error"]:
+            console.print(f"{row['law']}: {row['error']}")
+            continue
+        gap = row["difference"]
+        numbers = [_number(row[name]) for name in ("rmse_rolling", "rmse_largest_size", "weight", "qaic")]
+        more = "best" if gap is None else f"{gap['mean']:+.2g} {_interval(gap['ci95'])}"
+        rows.append([row["law"], numbers[0], more, *numbers[1:], str(row["n_parameters"])])
+    rows += [[name, _number(value), "", "", "", "", ""] for name, value in found["baselines"].items()]
+    names = ["law", "rmse ln L", "squared error above best", "largest size", "weight", "QAIC above best", "parameters"]
+    title = f"rest of each curve from {', '.join(f'{100 * f:.0f} %' for f in found['origins'])}: "
+    _table(console, title + f"{found['n_held_out']} held-out points of {found['n_runs']} runs", names, rows)
+    console.print(found["verdict"])
+
+
+def _show_pairs(found: dict) -> None:
+    console = _console()
+    for one in found["comparisons"]:
+        gap, level = one["efficiency"], one["level"]
+        console.print(
+            f"N = {_number(one['num_params'], 'parameters')}: {one[found['by']]} minus {one['baseline']}, "
+            f"{one['n_pairs']} pairs by seed\n"
+            f"  k      {gap['mean']:+.3g} {_interval(gap['ci95'])}\n"
+            f"  ln L   {level['mean']:+.3g} {_interval(level['ci95'])} at {found['x']} = {_number(one['level_at'])}"
+        )
+        rows = [[_number(r["loss"]), _number(r["multiplier"]), _interval(r["ci95"])] for r in one["multiplier"]]
+        if rows:
+            console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
+            _table(console, "", ["test loss", "multiplier", "95 %"], rows)
+        else:
+            console.print(f"  no multiplier: {one['no_multiplier']}")
+    for run in found["unpaired"]:
+        console.print(f"unpaired    {run}")
+
+
 def _show_scores(scores: list[dict]) -> None:
     console = _console()
     for entry in scores:

@@ -176,7 +176,8 @@ def test_a_loss_that_is_worse_from_some_tau_on_is_found():
         frames += [
             pd.DataFrame({
                 "run_id": f"t{tau}s{seed}", "num_params": 1e6, "seed": seed, "reuse_factor": tau,
-                "step": np.arange(1, 21), "test_loss": loss + 0.002 * ((seed * tau + tau // 4) % 3 - 1) + 0.1 / np.arange(1, 21),
+                "step": np.arange(1, 21),
+                "test_loss": loss + 0.002 * ((seed * tau + tau // 4) % 3 - 1) + 0.1 / np.arange(1, 21),
             })
             for seed in range(3)
         ]  # fmt: skip
