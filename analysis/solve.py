@@ -296,7 +296,7 @@ def _iterate(
     value, share, before = _criterion(points, objective, lines.eta(points)), 1.0, np.inf
     for rounds in range(1, MAX_ROUNDS + 1):
         weight, response = _linearise(points, objective, lines.eta(points))
-        aim = _solve_weighted(points, weight, response, law, published_bounds)
+        aim = _solve_weighted(points, weight, response, law, published_bounds, exact=tolerance < 1e-8)
         moved = float(np.max(np.abs(aim.eta(points) - lines.eta(points))))
         if objective == "log":  # weights that depend on the fit may make it swing to and fro: then smaller steps
             share = max(share / 2, 1 / 16) if moved > 0.9 * before else share
@@ -324,6 +324,7 @@ def _solve_weighted(
     law: Law,
     published_bounds: bool,
     scale: float | None = None,
+    exact: bool = True,
 ) -> _Lines:
     """Weighted least squares of `response` on ln X: levels and amplitude in closed form, the scale by a 1-D search.
 
@@ -342,7 +343,15 @@ def _solve_weighted(
         return _Lines(0.0, 0.0, slope, z_mean + slope * x_mean, information)
     limits = {p.name: p.limits(points.sizes, published_bounds) for p in law.shared}
     if scale is None:
-        scale = _search_scale(law.shape, points.sizes, slope, information, limits[law.amplitude], limits[law.scale])
+        scale = _search_scale(
+            law.shape,
+            points.sizes,
+            slope,
+            information,
+            limits[law.amplitude],
+            limits[law.scale],
+            1e-13 if exact else 1e-6,
+        )
     shape = law.shape(points.sizes, scale)
     amplitude = _amplitude(shape, slope, information, limits[law.amplitude])
     return _Lines(amplitude, scale, amplitude * shape, z_mean + amplitude * shape * x_mean, information)
@@ -358,7 +367,7 @@ def _amplitude(shape: np.ndarray, slope: np.ndarray, information: np.ndarray, li
 
 def _search_scale(
     shape: Callable, sizes: np.ndarray, slope: np.ndarray, information: np.ndarray,
-    amplitude_limits: tuple[float, float], limits: tuple[float, float],
+    amplitude_limits: tuple[float, float], limits: tuple[float, float], tolerance: float,
 ) -> float:  # fmt: skip
     """The scale (n0) whose best amplitude misses least: a grid over its bounds, then the root of the derivative."""
 
@@ -369,21 +378,21 @@ def _search_scale(
 
     def derivative(log_scale: float, h: float = 1e-4) -> float:
         """Of the profile by ln scale; the amplitude's own part vanishes at its optimum (and at its bound)."""
-        f = shape(sizes, math.exp(log_scale))
-        df = (shape(sizes, math.exp(log_scale + h)) - shape(sizes, math.exp(log_scale - h))) / (2 * h)
+        at = math.exp(log_scale)
+        low, f, high = shape(sizes, np.array([[at * math.exp(-h)], [at], [at * math.exp(h)]]))
         best = _amplitude(f, slope, information, amplitude_limits)
-        return -2 * best * float((information * (slope - best * f)) @ df)
+        return -best * float((information * (slope - best * f)) @ (high - low)) / h
 
     grid = np.linspace(math.log(limits[0]), math.log(limits[1]), 101)
     missed = misses(grid)
     i = int(np.argmin(missed))
     if 0 < i < len(grid) - 1 and derivative(grid[i - 1]) < 0 < derivative(grid[i + 1]):
-        return math.exp(brentq(derivative, grid[i - 1], grid[i + 1], xtol=1e-13, rtol=1e-13))
+        return math.exp(brentq(derivative, grid[i - 1], grid[i + 1], xtol=tolerance, rtol=tolerance))
     if missed.max() - missed.min() <= 1e-13 * float(np.sum(information * slope**2)):
         return float(np.sqrt(sizes[0] * sizes[-1]))  # flat (no slope above 0): any scale fits, take one inside
     edge = (grid[0], grid[1]) if i == 0 else (grid[-2], grid[-1])
     if i in (0, len(grid) - 1) and derivative(edge[0]) < 0 < derivative(edge[1]):
-        return math.exp(brentq(derivative, *edge, xtol=1e-13, rtol=1e-13))
+        return math.exp(brentq(derivative, *edge, xtol=tolerance, rtol=tolerance))
     return limits[0] if i == 0 else limits[1] if i == len(grid) - 1 else math.exp(grid[i])
 
 

@@ -1,7 +1,7 @@
 """The published law on the published curves: our fit against the reference study's own method, in one run.
 
-Theirs: CMA-ES over (Kmax, N0, E of each size) with the settings of the study (arXiv 2509.25300): squared error on L with
-equal total weight per size, parameters scaled to [0, 1] by bounds Kmax 0..2, N0 0.1e9..100e9, E -10..10 (base 10),
+Theirs: CMA-ES over (Kmax, N0, E of each size) with the settings of the study (arXiv 2509.25300): squared error on L
+with equal total weight per size, parameters scaled to [0, 1] by bounds Kmax 0..2, N0 0.1e9..100e9, E -10..10 (base 10),
 population 20, sigma 0.3, at most 1600 iterations, up to 5 trials (the first from Kmax 0.5, N0 7e9, E 0.1, the others
 uniform), no further trial once the loss is below 3e-4. Ours: objective `linear` with the same bounds.
 
@@ -63,9 +63,8 @@ def reference_fit(points: Points, seed: int) -> tuple[float, float, float]:
 def main() -> None:
     law, curves = get_law("efficiency"), load("reference:qwen2.5_base")
     ratios, differences = [], []
-    print(
-        f"{'axis':<14}{'protocol':<18}{'theirs, s':>10}{'ours, ms':>10}{'ratio':>8}   Kmax theirs, ours    N0 theirs, ours"
-    )
+    title = f"{'axis':<14}{'protocol':<18}{'theirs, s':>10}{'ours, ms':>10}{'ratio':>8}"
+    print(title + "   Kmax theirs, ours   N0 theirs, ours")
     for x in AXES:
         for name, choice in PROTOCOLS.items():
             chosen = curves.where(choice["where"]) if "where" in choice else curves
