@@ -202,7 +202,7 @@ def _solve_lines(
     if start and law.shape is not None:
         fixed = [start[law.scale], *fixed]
     begun = [_solve_weighted(points, weight, response, law, published_bounds, scale) for scale in fixed]
-    ended = [_iterate(points, objective, law, published_bounds, begin, 1e-4) for begin in begun]
+    ended = [_iterate(points, objective, law, published_bounds, begin, 1e-3) for begin in begun]
     best = min(ended, key=lambda end: end[1])
     line, value, rounds, converged = _iterate(points, objective, law, published_bounds, best[0], TOLERANCE)
     values, starts = {}, []
