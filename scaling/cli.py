@@ -414,6 +414,19 @@ def _show_scores(scores: list[dict]) -> None:
 
 
 @app.command()
+def reproduce(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A published study: tan2025.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where report/ and figures/ go. [default: reproduce-STUDY]")
+    ] = None,
+) -> None:
+    """The tables and figures of a published study from the shipped curves, ours beside the published values."""
+    from analysis.reproduce import reproduce as write_page
+
+    print(write_page(study, out))
+
+
+@app.command()
 def report(
     source: Annotated[
         str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
