@@ -127,9 +127,9 @@ def test_the_page_is_whole_and_takes_less_than_a_minute(tmp_path, study):
     assert shown["k_max_published"].tolist() == [0.135, 0.152, 0.135, 0.163]
 
 
-def test_a_page_without_the_shipped_reuse_study_refuses(study):
+def test_a_table_of_reuse_needs_runs_that_reuse():
     with pytest.raises(InputError):
-        reproduce.all_tables(reproduce.Study({"reuse": load("reference:qwen2.5_base")}))
+        reproduce.reuse_table(reproduce.Study({"reuse": load("reference:qwen2.5_base")}))
 
 
 def test_an_unknown_study_is_one_line():
