@@ -725,8 +725,9 @@ def _sandwich(
     gradient = slope * (-missed * by_eta)[:, None]
     if not np.isfinite(slope).all() or free.sum() == 0:
         return None, None
-    norm = np.linalg.norm(slope * np.sqrt(weight)[:, None], axis=0)
-    if (norm == 0).any():
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = np.linalg.norm(slope * np.sqrt(weight)[:, None], axis=0)
+    if not (np.isfinite(norm) & (norm > 0)).all():
         return None, None
     information = (slope / norm).T @ (slope / norm * weight[:, None])
     singular = np.linalg.svd(information, compute_uv=False)
