@@ -104,7 +104,7 @@ def compare_laws(
             "n_parameters": sum(len(every.sizes) if p.per_size else 1 for p in get_law(name).parameters),
         }  # fmt: skip
         if name != best and len(count) > 1:
-            row["difference"] = paired_difference(by_run[best], by_run[name])
+            row["difference"] = paired_difference(by_run[best].tolist(), by_run[name].tolist())
         row |= _largest_size(name, every, fitted)
     return {
         "source": curves.source, "x": x, "objective": objective, "n_points": len(every), "n_runs": len(count),

@@ -56,7 +56,7 @@ def _noise(lines: RunLines, ln_loss: np.ndarray, dispersion: float) -> np.ndarra
     known = lines.trials[np.isfinite(lines.trials)]
     loss = np.exp(np.minimum(ln_loss, 0.0))
     counts = (1 - loss) / np.maximum(loss, 1e-6) / float(np.median(known)) if len(known) else 0.0
-    return dispersion * (counts + lines.extra)
+    return np.asarray(dispersion * (counts + lines.extra))
 
 
 def _test(fit: Fit) -> RunTest:

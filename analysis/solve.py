@@ -483,7 +483,7 @@ class _Problem:
         a, b = design * root[:, None], (response - offset) * root
         if not (np.isfinite(a).all() and np.isfinite(b).all()):
             return np.where(self.linear, np.clip(0.0, self.low, self.high), vector)
-        norm = np.linalg.norm(a, axis=0)
+        norm = np.abs(a).max(axis=0)
         norm = np.where(norm > 0, norm, 1.0)
         low, high = self.low[self.linear] * norm, self.high[self.linear] * norm
         best, free = np.zeros(len(norm)), np.ones(len(norm), bool)
@@ -725,8 +725,7 @@ def _sandwich(
     gradient = slope * (-missed * by_eta)[:, None]
     if not np.isfinite(slope).all() or free.sum() == 0:
         return None, None
-    with np.errstate(over="ignore", invalid="ignore"):
-        norm = np.linalg.norm(slope * np.sqrt(weight)[:, None], axis=0)
+    norm = np.abs(slope * np.sqrt(weight)[:, None]).max(axis=0)
     if not (np.isfinite(norm) & (norm > 0)).all():
         return None, None
     information = (slope / norm).T @ (slope / norm * weight[:, None])
