@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 from analysis.curves import Curves, load
 from analysis.fit import Fit, fit_curves, select_points
 from analysis.forecast import predict_new_size
+from analysis.frontier import conditions
 from analysis.intervals import add_intervals, paired_difference, run_lines
 from analysis.laws import get_law, law_names
 from analysis.solve import Points, solve
@@ -233,7 +234,7 @@ def compare_by(
         the first. The others as for `analysis.fit`.
 
     Returns:
-        `comparisons`: per size and other value `n_pairs`, `efficiency` and `level` (other minus baseline: slope k, and
+        `comparisons`: per size, condition and other value `n_pairs`, `efficiency` and `level` (other minus baseline: slope k, and
         ln L at the middle of the shared range of X; mean and 95 % interval over pairs) and `multiplier`: rows
         {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
         `unpaired`: runs without a partner.
@@ -249,7 +250,9 @@ def compare_by(
         base = "grpo" if "grpo" in groups else next(iter(groups))
     if "seed" not in curves.table or curves.table["seed"].isna().any():
         raise InputError(f"by {by}: pairs need a seed for every run; column seed is missing or blank.")
-    lines = {value: _Lines(part, x, size_column, steps, points) for value, part in groups.items()}
+    # Runs of another task or learning rate are another condition: they are never paired or averaged with these.
+    condition = conditions(curves, apart=(by,))
+    lines = {value: _Lines(part, x, size_column, steps, points, condition) for value, part in groups.items()}
     comparisons, unpaired = [], []
     for value, other in lines.items():
         if value == base:
@@ -258,16 +261,17 @@ def compare_by(
         twice = [key for runs in (of_base, of_other) for key, found in runs.items() if len(found) > 1]
         if twice:
             raise InputError(
-                f"by {by}: several runs of size {twice[0][0]:.4g} share seed {twice[0][1]}: they differ in something "
-                "else too; choose among them with where."
+                f"by {by}: several runs of size {twice[0][0]:.4g} share seed {twice[0][2]:g}; give every run a "
+                "seed of its own, or choose among them with where."
             )
         keys = sorted(set(of_base) & set(of_other))
         unpaired += [f"{by} {base}: {of_base[k][0]}" for k in sorted(set(of_base) - set(keys))]
         unpaired += [f"{by} {value}: {of_other[k][0]}" for k in sorted(set(of_other) - set(keys))]
-        for size in sorted({size for size, _ in keys}):
-            pairs = [(of_base[k][0], of_other[k][0]) for k in keys if k[0] == size]
+        for size, setting in sorted({key[:2] for key in keys}):
+            pairs = [(of_base[k][0], of_other[k][0]) for k in keys if k[:2] == (size, setting)]
             comparisons.append({
                 by: value if isinstance(value, str) else float(value), "baseline": str(base), "num_params": float(size),
+                "condition": setting,
                 **_pairs(lines[base], other, pairs),
             })  # fmt: skip
     if not comparisons:
@@ -276,16 +280,19 @@ def compare_by(
 
 
 class _Lines:
-    """One line per run of one value: `runs` {(size, seed): [names]}, and slope, level and range of X by name."""
+    """One line per run of one value: `runs` {(size, condition, seed): [names]}, and slope, level and range of X by name."""
 
-    def __init__(self, curves: Curves, x: str, size_column: str | None, steps: str | None, points: str | None):
+    def __init__(
+        self, curves: Curves, x: str, size_column: str | None, steps: str | None, points: str | None,
+        condition: dict[str, str],
+    ):  # fmt: skip
         chosen, _notes = select_points(curves, x, size_column, steps, points)
         lines = run_lines(chosen)
         seed = curves.table.groupby("run_id")["seed"].first()
-        self.runs: dict[tuple[float, float], list[str]] = {}
+        self.runs: dict[tuple[float, str, float], list[str]] = {}
         self.line: dict[str, tuple[float, float, float, float, float]] = {}
         for i, name in enumerate(lines.runs):
-            key = (float(lines.num_params[i]), float(seed[name]))
+            key = (float(lines.num_params[i]), condition[name], float(seed[name]))
             self.runs.setdefault(key, []).append(name)
             of_run = chosen.x[np.array(chosen.runs)[chosen.run] == name]
             self.line[name] = (lines.slope[i], lines.level[i], lines.centre[i], of_run.min(), of_run.max())

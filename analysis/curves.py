@@ -167,6 +167,8 @@ def check_where(expected: Curves, expression: str) -> None:
 
 
 def _near(path: Path) -> str:
+    if (Path("studies") / path / schema.CELLS).exists():  # the name of a study instead of its folder
+        return f" Did you mean {Path('studies') / path}?"
     parent = path.parent
     return did_you_mean(path.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
 

@@ -499,6 +499,11 @@ def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, tabl
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
+def labelled(size: str, condition: str) -> str:
+    """`xs 20.8k`, or `xs 20.8k (modulus 10)` where a condition has to be told."""
+    return f"{size} ({condition})" if condition else size
+
+
 def size_labels(frame: Frame) -> dict[float, str]:
     """`0.5B`, and `s 55.8k` where the model's name is a short one that does not say its size."""
     labels = {}
@@ -565,12 +570,15 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     frame = evaluations(curves)
     last = frame.sort_values("step").groupby("run_id").tail(1)
     labels = size_labels(frame)
-    means = last.groupby(["size", "algorithm"], dropna=False, sort=True)[list(COMPUTE_PARTS)].mean()
-    counts = last.groupby(["size", "algorithm"], dropna=False, sort=True).size()
+    groups = last.groupby(["size", "algorithm", "condition"], dropna=False, sort=True)
+    means, counts = groups[list(COMPUTE_PARTS)].mean(), groups.size()
     several = last.groupby("size")["algorithm"].nunique().max() > 1
     totals = means.sum(axis=1)
     shares = means.div(totals, axis=0) * 100
-    names = [labels[size] + (f", {str(a).upper()}" if several else "") for size, a in shares.index]
+    names = [
+        labelled(labels[size] + (f", {str(algorithm).upper()}" if several else ""), condition)
+        for size, algorithm, condition in shares.index
+    ]
 
     with style("compute_split"):
         figure = new_figure(layout, 1.1 + 0.28 * len(names))
@@ -611,8 +619,7 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     absent = [part for column, part in COMPUTE_PARTS.items() if (means[column] == 0).all()]
     caption = [
         "Bars: share of each kind in the total FLOPs of a run at its last step, counted from the tokens and passes "
-        "that "
-        f"were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
+        f"that were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
         "Groups without an advantage skip the backward pass and count 0 in the update.",
         f"No compute went to: {', '.join(absent)}." if absent else "",
         "Making the base models is not counted.",
@@ -631,21 +638,20 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
     """Learning curves of two algorithms at one size, and their final losses paired by seed at every size."""
     frame = evaluations(curves)
     pairs = algorithm_pairs(curves, baseline, other)
-    labels = size_labels(frame)
-    sizes = sorted(pairs["size"].unique(), reverse=True)
-    shown = max(sizes, key=lambda size: ((pairs["size"] == size).sum(), size))
     summary = pair_summary(pairs)
+    # The curves of the setting with most pairs; of several, of the largest size.
+    shown = summary.sort_values(["pairs", "size"], kind="stable")["label"].iloc[-1]
     up, base = other.upper(), baseline.upper()
 
     with style("algorithm_comparison"):
-        rows = len(sizes)
-        figure = new_figure(layout, 2.4 + 0.1 * rows, 3.2 + 0.35 * rows)
+        rows = len(summary)
+        figure = new_figure(layout, min(2.4 + 0.1 * rows, 4.5), 3.2 + 0.35 * rows)
         left, right = two_panels(figure, layout, [1, 1.15], [2, 0.45 + 0.35 * rows])
-        runs = pairs[pairs["size"] == shown]
+        runs = pairs[pairs["label"] == shown]
         ids = {baseline: list(runs["run_baseline"]), other: list(runs["run_other"])}
         draw_algorithm_curves(left, frame, ids)
-        panel_title(left, "a", f"{labels[shown]}, {counted(len(runs), 'seed')}")
-        cut = draw_differences(right, summary, pairs, [labels[size] for size in sizes], other, layout)
+        panel_title(left, "a", f"{shown}, {counted(len(runs), 'seed')}")
+        cut = draw_differences(right, summary, pairs, other, layout)
         panel_title(right, "b", f"Final loss of {up} − {base}")
         right.set_xlabel(f"difference in final test loss, {up} − {base}")
         lay_out(figure)
@@ -656,25 +662,23 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
             ends.append(EndLabel(algorithm.upper(), ALGORITHMS.get(algorithm, (INK, "D"))[0], xs, ys))
         end_labels(left, ends)
 
-    chosen = summary[summary["size"] == shown].iloc[0]
-    separated = summary[(summary["low"] > 0) | (summary["high"] < 0)]
+    chosen = summary[summary["label"] == shown].iloc[0]
+    few_pairs = f", on {counted(int(chosen.pairs), 'pair')} only" if chosen.pairs <= FEW_PAIRS else ""
     title = f"{base} against {up}."
     finding = (
-        f"At {labels[shown]} the final loss of {up} minus {base} is {number(chosen.difference, sign=True)}"
+        f"At {shown} the final loss of {up} minus {base} is {number(chosen.difference, sign=True)}"
         + (f" {interval_text(chosen.low, chosen.high, sign=True)}" if chosen.pairs > 1 else "")
         + f" over {counted(int(chosen.pairs), 'pair')}: "
-        + ("more than the seeds explain." if shown in set(separated["size"]) else "not established.")
+        + ("not established." if chosen.low <= 0 <= chosen.high else f"the interval excludes 0{few_pairs}.")
     )
-    single = [labels[size] for size in summary.loc[summary["pairs"] == 1, "size"]]
-    few = summary[summary["pairs"].between(2, 3)]
+    single = list(summary.loc[summary["pairs"] == 1, "label"])
+    few = summary[summary["pairs"].between(2, FEW_PAIRS)]
     caption = [
-        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {labels[shown]}; "
-        "step 0 "
+        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {shown}; step 0 "
         "is not on the log axis.",
         f"b: ticks are pairs (one seed, so one base model and one stream of prompts for both), "
         f"{counted(int(summary['pairs'].sum()), 'pair')} in all; markers their mean, filled where the interval "
-        "excludes "
-        "0; bars: 95 %, t interval of the mean paired difference (pairs − 1 degrees of freedom)"
+        "excludes 0; bars: 95 %, t interval of the mean paired difference (pairs − 1 degrees of freedom)"
         + (
             ", never narrower than the finite test set allows "
             f"(standard error of one difference {number(chosen.noise)})."
@@ -688,7 +692,8 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
         f"One pair only, no interval: {', '.join(single)}." if single else "",
         f"Final loss: mean of the evaluations at {pairs['window'].iloc[0]}.",
     ]
-    table = pairs.merge(summary.drop(columns=["difference", "mean_baseline", "mean_other"]), on="size").rename(
+    more = summary.drop(columns=["size", "difference", "mean_baseline", "mean_other"])
+    table = pairs.merge(more, on="label").rename(
         columns={
             "size": "num_params",
             "baseline": f"final_test_loss_{baseline}",
@@ -701,20 +706,29 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
     return drawn(figure, title, caption, finding, table)
 
 
+FEW_PAIRS = 3  # an interval from so few is named as such
+
+
 def pair_summary(pairs: Frame) -> Frame:
-    """One row per size, large to small: number of pairs, mean losses, mean difference with its 95 % interval, noise."""
+    """One row per size and condition, large to small: number of pairs, mean losses, mean difference with its 95 %
+    interval, noise of one difference."""
     rows = []
-    for size, of_size in pairs.groupby("size"):
-        differences, noise = of_size["difference"].to_numpy(), test_set_noise(of_size)
-        means = of_size["baseline"].mean(), of_size["other"].mean()
-        rows.append((size, len(of_size), *means, differences.mean(), *t_interval(differences, noise), noise))
-    columns = ["size", "pairs", "mean_baseline", "mean_other", "difference", "low", "high", "noise"]
+    for (size, label), alike in pairs.groupby(["size", "label"]):
+        differences, noise = alike["difference"].to_numpy(), test_set_noise(alike)
+        means = alike["baseline"].mean(), alike["other"].mean()
+        rows.append((size, label, len(alike), *means, differences.mean(), *t_interval(differences, noise), noise))
+    columns = ["size", "label", "pairs", "mean_baseline", "mean_other", "difference", "low", "high", "noise"]
     return pd.DataFrame(rows[::-1], columns=columns)
 
 
 def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") -> Frame:
-    """One row per pair of runs that differ in the algorithm only: their final losses and the difference."""
+    """One row per pair of runs that differ in the algorithm only: their final losses and the difference.
+
+    `label` names size and condition: pairs of another task or learning rate are never averaged with these.
+    """
     frame = evaluations(curves)
+    frame["condition"] = frame["run_id"].map(conditions(curves, apart=()))
+    labels = size_labels(frame)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
     if baseline not in present or other not in present:
         raise InputError(
@@ -722,16 +736,14 @@ def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") ->
         )
     if frame["seed"].isna().any():
         raise InputError("needs the column seed: the comparison is paired by seed.")
-    # Settings of the estimator itself differ by definition; all others must be equal within a pair.
-    settings = [name for name in curves.settings if not name.startswith("algorithm") and name in frame]
-    keys = ["size", "seed", *settings]
+    # Settings of the estimator itself differ by definition; all others, the condition, must be equal within a pair.
     found = []
-    for size, rows in frame[frame["algorithm"].isin([baseline, other])].groupby("size"):
+    both_kinds = frame[frame["algorithm"].isin([baseline, other])]
+    for (size, condition), rows in both_kinds.groupby(["size", "condition"]):
         finals = final_losses(rows)
-        runs = finals.runs.merge(rows.groupby("run_id")[settings].first(), on="run_id", suffixes=("", "_"))
-        sides = [runs[runs["algorithm"] == name] for name in (baseline, other)]
-        both = sides[0].merge(sides[1][[*keys, "run_id", "final"]], on=keys, suffixes=("_baseline", "_other"))
-        found.append(both.assign(window=finals.window(), size=size))
+        sides = [finals.runs[finals.runs["algorithm"] == name] for name in (baseline, other)]
+        both = sides[0].merge(sides[1][["seed", "run_id", "final"]], on="seed", suffixes=("_baseline", "_other"))
+        found.append(both.assign(window=finals.window(), size=size, label=labelled(labels[size], condition)))
     pairs = pd.concat(found, ignore_index=True)
     if pairs.empty:
         raise InputError(f"needs runs of {baseline} and {other} at one size with the same seed; no two runs match.")
@@ -744,7 +756,7 @@ def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") ->
         }
     )
     pairs["difference"] = pairs["other"] - pairs["baseline"]
-    kept = ["size", "seed", "run_baseline", "run_other", "baseline", "other", "difference", "window"]
+    kept = ["size", "label", "seed", "run_baseline", "run_other", "baseline", "other", "difference", "window"]
     return pairs[[*kept, "final_evaluations", "eval_problems"]]
 
 
@@ -770,8 +782,9 @@ def draw_algorithm_curves(ax: Axes, frame: Frame, ids: dict[str, list[str]]) -> 
     ax.set(xlabel="step", ylabel=LOSS_LABEL)
 
 
-def draw_differences(ax: Axes, summary: Frame, pairs: Frame, names: list[str], other: str, layout: Layout) -> bool:
+def draw_differences(ax: Axes, summary: Frame, pairs: Frame, other: str, layout: Layout) -> bool:
     """Draw panel b; tells whether an interval had to be cut at the frame."""
+    names = [label.replace(" (", "\n(", 1) for label in summary["label"]]
     colour, marker = ALGORITHMS.get(other, (INK, "D"))
     scatter = pairs["difference"].abs().max()
     finite = summary[["low", "high"]].abs().to_numpy()
@@ -784,7 +797,7 @@ def draw_differences(ax: Axes, summary: Frame, pairs: Frame, names: list[str], o
         zero_inside = row.low <= 0 <= row.high
         shown = {"markersize": 5.5, "markeredgecolor": colour, "markerfacecolor": "white" if zero_inside else colour}
         ax.plot([row.difference], [place], marker=marker, markeredgewidth=1.2, zorder=4, **shown)
-        ticks = pairs.loc[pairs["size"] == row.size, "difference"]
+        ticks = pairs.loc[pairs["label"] == row.label, "difference"]
         ax.plot(ticks, np.full(len(ticks), place + 0.27), linestyle="none", marker="|", markersize=6, color=colour)
         words = number(row.difference, sign=True)
         words += ("\n" if layout == "column" else "  ") if row.pairs > 1 else ""
@@ -858,9 +871,10 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     unit = summary.iloc[-1]
     difference, low, high, basis = reuse_difference(finals.runs, spread, taus[0], taus[-1])
     bounded = np.isfinite(low)
-    verdict = (
-        "no interval" if not bounded else "not established" if low <= 0 <= high else "more than the repeats explain"
-    )
+    pairs = int(basis.split()[0]) if "pairs" in basis else 0
+    few_pairs = f", on {pairs} pairs only" if 0 < pairs <= FEW_PAIRS else ""
+    excluded = f"the interval excludes 0{few_pairs}"
+    verdict = "no interval" if not bounded else "not established" if low <= 0 <= high else excluded
     finding = (
         f"The final loss of {label} at τ = {unit.reuse_factor:.3g} minus that at τ = {taus[0]:.3g} is "
         f"{number(difference, sign=True)} "
@@ -869,7 +883,7 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     )
     counts = summary["runs"]
     caption = [
-        f"{label}, {sentence_of_constants(frame)}a: mean over the evaluations at {finals.window()}; "
+        f"{label}{constants_in_words(frame)}. a: mean over the evaluations at {finals.window()}; "
         f"{between(counts.min(), counts.max(), 'run')} at each τ"
         + (" (small dots: single runs)" if counts.max() > 1 else "")
         + ("; grey lines join runs of one seed." if "pairs" in basis else "."),
@@ -889,10 +903,10 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     return drawn(figure, title, caption, finding, table.drop(columns=["model", "eval_problems"]))
 
 
-def sentence_of_constants(frame: Frame) -> str:
-    """What all runs of the frame share, for a caption: `group size 8, `."""
+def constants_in_words(frame: Frame) -> str:
+    """What all runs of the frame share, for a caption: `, group size 8`."""
     group = frame["group_size"].iloc[0]
-    return f"group size {group:.0f}, " if np.isfinite(group) else ""
+    return f", group size {group:.0f}" if np.isfinite(group) else ""
 
 
 def draw_reuse_finals(ax: Axes, finals: Finals, summary: Frame, colours: dict[float, str], layout: Layout) -> None:
@@ -986,7 +1000,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         left, right = two_panels(figure, layout, [1.9, 1], [2.2, 1])
         left.set_ylabel(LOSS_LABEL)
         panel_title(left, "a", "Test loss and the fitted law")
-        plain_log_axis(left.yaxis, *loss_limits(points["loss_floored"]))
+        plain_log_axis(left.yaxis, *loss_limits([*points["loss_floored"], *lines["loss"]]))
         for size in sizes:
             draw_size(left, points[points["size"] == size], lines[lines["size"] == size], colours[size])
         draw_residuals(right, residuals, colours, layout)
@@ -1017,9 +1031,8 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         unidentified_in_words(record),
     ]
     finding = (
-        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln "
-        "L is "
-        f"{number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
+        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln L "
+        f"is {number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
     )
     return drawn(figure, title, caption, finding, loss_table(points, lines, x))
 
@@ -1638,8 +1651,7 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
     )
     return (
         f"At the largest budget at which more than one was run, {letter} = {power_of_ten(float(found.x[at]))} FLOPs, "
-        f"{best} "
-        "has "
+        f"{best} has "
         f"the lowest line; {told}."
     )
 
@@ -1769,10 +1781,9 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         "colour: ratio "
         "to it, log scale; blank: fewer than four evaluated steps.",
         "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
-        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a "
-        "level per "
-        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own "
-        "window.",
+        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level "
+        f"per size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's "
+        "own window.",
         finding,
     ]
     table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})

@@ -37,7 +37,7 @@ def counted(n: int, word: str) -> str:
 
 
 def evaluations(curves: Any, size_column: str | None = None) -> Frame:
-    """The rows with a test loss, with `size` (what the fit calls N) and every column that runs are grouped by."""
+    """The rows with a test loss, with `size` (what the fit calls N), `condition` and what else runs are grouped by."""
     frame = curves.frame()
     if "test_loss" not in frame:
         raise InputError(f"{curves.source}: learning curves need the column test_loss.")
@@ -45,7 +45,26 @@ def evaluations(curves: Any, size_column: str | None = None) -> Frame:
     column = size_column or ("num_params_non_embedding" if "num_params_non_embedding" in frame else "num_params")
     missing = {name: np.nan for name in ("seed", "group_size", "reuse_factor", "eval_problems") if name not in frame}
     missing |= {name: None for name in ("model", "algorithm") if name not in frame}
-    return frame.assign(size=frame[column], **missing).reset_index(drop=True)
+    condition = frame["run_id"].map(conditions(curves))
+    return frame.assign(size=frame[column], condition=condition, **missing).reset_index(drop=True)
+
+
+def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size")) -> dict[str, str]:
+    """In what a run's settings differ from those of most runs, in words (`modulus 10, noise 0.3`), by run id.
+
+    The estimator and the settings `apart` are left out: what is compared. A comparison must not mix two conditions.
+    """
+    runs = curves.runs().set_index("run_id")
+    found: dict[str, list[str]] = {run: [] for run in runs.index}
+    names = [name for name in curves.settings if name in runs and name not in apart]
+    for name in (name for name in names if not name.startswith("algorithm")):
+        values = runs[name].map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value))
+        shares = values.value_counts(normalize=True)
+        usual = shares.index[0] if shares.iloc[0] > 0.5 else None  # without a majority each value is named
+        for run, value in values.items():
+            if value != usual:
+                found[str(run)].append(f"{name.split('.')[-1].replace('_', ' ')} {value}")
+    return {run: ", ".join(words) for run, words in found.items()}
 
 
 class Finals(NamedTuple):
@@ -112,7 +131,7 @@ def reuse_frame(curves: Any, replicates: Any) -> Frame:
     frame = frame[frame["reuse_factor"].notna()]
     groups = [
         rows
-        for _, rows in frame.groupby(["size", "algorithm", "group_size"], dropna=False)
+        for _, rows in frame.groupby(["size", "algorithm", "group_size", "condition"], dropna=False)
         if rows["reuse_factor"].nunique() > 1
     ]
     if not groups:
@@ -463,7 +482,7 @@ def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
     frame = frame[frame["group_size"].notna()]
     groups = [
         rows
-        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor"], dropna=False)
+        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor", "condition"], dropna=False)
         if rows["group_size"].nunique() > 1
     ]
     if not groups:

@@ -60,10 +60,9 @@ CONTENTS = [
 ]
 SYMBOLS = (
     "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
-    "rollouts per "
-    "prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 − pass@1; "
-    "k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at which k = "
-    "Kmax/2; "
+    "rollouts per prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 "
+    "− pass@1; k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at "
+    "which k = Kmax/2; "
     "E(N) intercept, ln L at X = 1. Brackets hold 95 % intervals."
 )
 
@@ -560,7 +559,9 @@ def settings_frame(study: Study) -> Frame | None:
     rows = []
     for name in names:
         values = {run: flats[run].get(name) for run in flats}
-        shown = list(dict.fromkeys(plain(value) for value in values.values()))
+        numeric = all(isinstance(value, int | float) for value in values.values())
+        ordered = sorted(values.values()) if numeric else values.values()
+        shown = list(dict.fromkeys(plain(value) for value in ordered))
         by_size: dict[float, set[str]] = {}
         for run in sorted(fitted):
             by_size.setdefault(sizes[run], set()).add(plain(values[run]))
@@ -809,13 +810,12 @@ def choice_words(study: Study) -> str:
 
 
 def algorithms_table(study: Study) -> Table | None:
-    """GRPO against PAPO, one row per size: means, difference paired by seed, interval, number of pairs."""
+    """GRPO against PAPO per size and condition: means, difference paired by seed, interval, number of pairs."""
     try:
         pairs = figures.algorithm_pairs(study.curves)
     except InputError:
         return None
     frame = figures.pair_summary(pairs)[::-1].reset_index(drop=True)
-    frame.insert(1, "label", frame["size"].map(study.labels))
     known = frame["pairs"] > 1
     frame["low"], frame["high"] = frame["low"].where(known), frame["high"].where(known)
     signed = lambda value: number(value, sign=True)  # noqa: E731
@@ -829,8 +829,7 @@ def algorithms_table(study: Study) -> Table | None:
     ]
     note = (
         f"Final test loss, mean of the evaluations at {pairs['window'].iloc[0]}; the difference is paired by seed: "
-        "one base "
-        "model and one stream of prompts for both runs."
+        "one base model and one stream of prompts for both runs."
     )
     return Table("algorithms", "GRPO and PAPO, paired by seed", frame, columns, note)
 
@@ -1062,8 +1061,7 @@ def held_out_sentences(study: Study) -> list[str]:
                 f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
                 f"{interval(held['efficiency_law_ci95'])} there; its own line has "
                 f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}. The level of a "
-                "size "
-                "that was not fitted is free in this law and cannot be predicted."
+                "size that was not fitted is free in this law and cannot be predicted."
             )
     return said
 
@@ -1095,7 +1093,7 @@ def algorithm_sentences(table: Table | None) -> list[str]:
             said.append(f"{text} in one pair, so there is no interval.")
             continue
         text += f" {interval(ends, lambda v: number(v, sign=True))} over {counted(pairs, 'pair')}"
-        word = "cannot be told from zero" if contains_zero(ends) else "more than the seeds explain"
+        word = "cannot be told from zero" if contains_zero(ends) else "the interval excludes 0"
         few = f"; an interval from {pairs} pairs is wide, more seeds would narrow it" if pairs <= 3 else ""
         said.append(f"{text}: {word}{few}.")
     return said
@@ -1242,9 +1240,8 @@ def rollouts(study: Study) -> dict[str, Any]:
     rule = (
         f"Not picked by hand: the fitted run of the median size{of_size} with the lowest seed, "
         f"{run_names(study)[run_id]}; "
-        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the "
-        "first sample "
-        "of each; at the first and the last evaluation."
+        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the first "
+        "sample of each; at the first and the last evaluation."
     )
     return {"rule": rule, "problems": problems}
 
@@ -1286,8 +1283,7 @@ def interval_sentences(study: Study) -> list[str]:
         else:
             said.append(
                 "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
-                "on the "
-                "spread between its own runs and that of the other sizes."
+                "on the spread between its own runs and that of the other sizes."
             )
     if study.bases:
         bases = {(base["recipe"]["size"], base["recipe"].get("base_seed")) for base in study.bases}

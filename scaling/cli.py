@@ -378,7 +378,8 @@ def _show_pairs(found: dict) -> None:
     for one in found["comparisons"]:
         gap, level = one["efficiency"], one["level"]
         console.print(
-            f"N = {_number(one['num_params'], 'parameters')}: {one[found['by']]} minus {one['baseline']}, "
+            f"N = {_number(one['num_params'], 'parameters')}{one['condition'] and ', ' + one['condition']}: "
+            f"{one[found['by']]} minus {one['baseline']}, "
             f"{one['n_pairs']} pairs by seed\n"
             f"  k      {gap['mean']:+.3g} {_interval(gap['ci95'])}\n"
             f"  ln L   {level['mean']:+.3g} {_interval(level['ci95'])} at {found['x']} = {_number(one['level_at'])}"
@@ -884,6 +885,7 @@ def _show_findings(study: Path) -> None:
     curves = analysis.load(study)
     found = analysis.fit(curves, **curves.defaults).json()
     console = _console()
+    console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:
         k, ends = _number(row["efficiency"]), _interval(row["efficiency_ci95"])
         console.print(f"k({_number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")

@@ -364,6 +364,28 @@ def test_pairs_that_agree_by_luck_have_the_test_sets_own_width():
     assert figures.t_interval(np.array([1.0])) == (-np.inf, np.inf)
 
 
+def test_runs_of_another_condition_are_never_averaged_in(study, bare):
+    """The same study with every run once more on another task, where losses are halved."""
+    table = study_table()
+    other = table.assign(run_id=table["run_id"] + "-mod10", test_loss=table["test_loss"] / 2)
+    both = pd.concat([table.assign(modulus=16), other.assign(modulus=10)])
+    both.loc[both["run_id"].str.startswith("us") & (both["modulus"] == 10), "modulus"] = 16  # 16 is the usual one
+    both = both[~(both["run_id"].str.startswith("us") & both["run_id"].str.endswith("mod10"))]
+    mixed = make_curves(both.rename(columns={"modulus": "task.modulus"}), settings=["task.modulus"])
+    pairs = figures.pair_summary(figures.algorithm_pairs(study.curves)).set_index("label")
+    split = figures.pair_summary(figures.algorithm_pairs(mixed)).set_index("label")
+    (label,) = pairs.index
+    assert set(split.index) == {label, f"{label} (modulus 10)"}
+    assert split.loc[label].to_dict() == pytest.approx(pairs.loc[label].to_dict())
+    halved = split.loc[f"{label} (modulus 10)"]
+    assert halved["difference"] == pytest.approx(pairs.loc[label, "difference"] / 2)
+    for name in ("reuse", "group_size"):
+        one, many = getattr(figures, name)(study.curves).table, getattr(figures, name)(mixed).table
+        assert len(one) == len(many)
+    shares = figures.compute_split(mixed).table
+    assert len(shares) == 2 * len(figures.compute_split(study.curves).table) - 1
+
+
 def test_compute_shares_sum_to_the_bars(study):
     drawn = study.draw("compute_split")
     shares = drawn.table.filter(like="_share_percent")
