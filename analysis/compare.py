@@ -234,9 +234,9 @@ def compare_by(
         the first. The others as for `analysis.fit`.
 
     Returns:
-        `comparisons`: per size, condition and other value `n_pairs`, `efficiency` and `level` (other minus baseline: slope k, and
-        ln L at the middle of the shared range of X; mean and 95 % interval over pairs) and `multiplier`: rows
-        {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
+        `comparisons`: per size, condition and other value `n_pairs`, `efficiency` and `level` (other minus baseline:
+        slope k, and ln L at the middle of the shared range of X; mean and 95 % interval over pairs) and `multiplier`:
+        rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
         `unpaired`: runs without a partner.
     """
     curves = load(source)
@@ -280,7 +280,7 @@ def compare_by(
 
 
 class _Lines:
-    """One line per run of one value: `runs` {(size, condition, seed): [names]}, and slope, level and range of X by name."""
+    """One line per run of one value: `runs` {(size, condition, seed): [names]}; slope, level, range of X by name."""
 
     def __init__(
         self, curves: Curves, x: str, size_column: str | None, steps: str | None, points: str | None,

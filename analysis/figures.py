@@ -37,6 +37,7 @@ from analysis.frontier import (
     Envelope,
     Finals,
     Frame,
+    conditions,
     counted,
     envelope,
     evaluations,

@@ -154,6 +154,18 @@ def test_a_baseline_can_be_chosen():
         compare_by(make_curves(pairs()), baseline="pap")
 
 
+def test_runs_of_another_condition_are_never_paired_with_these():
+    """Another task at the same size and seeds: two comparisons, each with its own pairs."""
+    table = pairs()
+    noisy = table.assign(run_id="n" + table["run_id"], task="noisy chain", test_loss=0.5 + table["test_loss"] / 2)
+    curves = make_curves(pd.concat([table.assign(task="chain"), noisy], ignore_index=True))
+    found = compare_by(curves)["comparisons"]
+    assert {one["condition"] for one in found} == {"task chain", "task noisy chain"}
+    assert [one["n_pairs"] for one in found] == [3, 3]
+    clean = next(one for one in found if one["condition"] == "task chain")
+    assert clean["multiplier"][3]["multiplier"] == pytest.approx(2, rel=1e-4)
+
+
 def test_curves_that_rise_have_no_multiplier():
     table = pairs()
     table.loc[table["run_id"] == "grpo0", "test_loss"] = np.linspace(0.3, 0.5, 25)
