@@ -56,21 +56,23 @@ def fit(
     seed: int = 0,
     bounds: str | None = None,
     law_exact: bool = False,
+    coverage: bool = False,
 ) -> Any:
     """Fit a law to curves, with 95 % intervals at the level of runs.
 
     Args:
         source: Curves, or anything that `load` takes.
         law: a name of `analysis.laws`; x: the column on the horizontal axis.
-        objective: log, binomial or linear (see `analysis.fit`).
+        objective: log, binomial, linear or huber (see `analysis.solve`).
         where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
         by: a column; each of its values is fitted on its own.
         steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
         split: none, inter or intra:FRACTION; held-out points are scored and never fitted.
         size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
-        seed: of random numbers; the laws of today draw none.
+        seed: of random numbers: the self-test draws studies, fits draw none.
         bounds: None, or "published" for the bounds of the law's source.
         law_exact: narrower intervals that are right only if the sizes follow the law exactly.
+        coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
 
     Returns:
         A Fit; with `by` a Fits, {value: Fit}.
@@ -79,7 +81,7 @@ def fit(
 
     def one(part: Curves, where: str | None) -> Fit:
         found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
-        return add_intervals(found, law_exact)
+        return add_intervals(found, law_exact, coverage)
 
     if by is None:
         return one(curves, where)

@@ -14,7 +14,6 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -31,15 +30,29 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogFormatterMathtext, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import ScaledTranslation
-from scipy import stats
 from scipy.optimize import isotonic_regression
 
 from analysis.fit import fit_curves
-from analysis.intervals import BORROWED, add_intervals, band, efficiency_interval
+from analysis.frontier import (
+    Envelope,
+    Finals,
+    Frame,
+    conditions,
+    counted,
+    envelope,
+    evaluations,
+    final_losses,
+    group_fit,
+    pooled_spread,
+    reuse_difference,
+    reuse_frame,
+    reuse_summary,
+    t_interval,
+)
+from analysis.intervals import band, efficiency_interval
 from scaling.schema import InputError
 
 Layout = Literal["full", "column"]
-Frame = Any  # a pandas DataFrame: its type stubs know too little of what a column holds
 WIDTH = {"full": 6.8, "column": 3.3}  # inches
 HEIGHTS = 2.6, 4.5
 
@@ -180,11 +193,6 @@ def power_of_ten(value: float, *, math: bool = False) -> str:
     if math:
         return rf"{head}×10$^{{{exponent}}}$"
     return f"{head}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-
-
-def counted(n: int, word: str) -> str:
-    """`1 run`, `14 curves`, `1,214 points`."""
-    return f"{n:,} {word}" + ("" if n == 1 else "s")
 
 
 def between(low: int, high: int, word: str) -> str:
@@ -492,37 +500,6 @@ def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, tabl
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def evaluations(curves: Any, size_column: str | None = None) -> Frame:
-    """The rows with a test loss, with `size` (what the fit calls N), `condition` and what else figures group by."""
-    frame = curves.frame()
-    if "test_loss" not in frame:
-        raise InputError(f"{curves.source}: a figure of learning curves needs the column test_loss.")
-    frame = frame[frame["test_loss"].notna()]
-    column = size_column or ("num_params_non_embedding" if "num_params_non_embedding" in frame else "num_params")
-    missing = {name: np.nan for name in ("seed", "group_size", "reuse_factor", "eval_problems") if name not in frame}
-    missing |= {name: None for name in ("model", "algorithm") if name not in frame}
-    condition = frame["run_id"].map(conditions(curves))
-    return frame.assign(size=frame[column], condition=condition, **missing).reset_index(drop=True)
-
-
-def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size")) -> dict[str, str]:
-    """In what a run's settings differ from those of most runs, in words (`modulus 10, noise 0.3`), by run id.
-
-    The estimator and the settings `apart` are left out: what a figure compares. It must not mix two conditions.
-    """
-    runs = curves.runs().set_index("run_id")
-    found: dict[str, list[str]] = {run: [] for run in runs.index}
-    names = [name for name in curves.settings if name in runs and name not in apart]
-    for name in (name for name in names if not name.startswith("algorithm")):
-        values = runs[name].map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value))
-        shares = values.value_counts(normalize=True)
-        usual = shares.index[0] if shares.iloc[0] > 0.5 else None  # without a majority each value is named
-        for run, value in values.items():
-            if value != usual:
-                found[str(run)].append(f"{name.split('.')[-1].replace('_', ' ')} {value}")
-    return {run: ", ".join(words) for run, words in found.items()}
-
-
 def labelled(size: str, condition: str) -> str:
     """`xs 20.8k`, or `xs 20.8k (modulus 10)` where a condition has to be told."""
     return f"{size} ({condition})" if condition else size
@@ -536,28 +513,6 @@ def size_labels(frame: Frame) -> dict[float, str]:
         bare = not isinstance(name, str) or len(name) > 6 or re.search(r"\d[kMBT]\b", name)
         labels[size] = short_number(float(size)) if bare else f"{name} {short_number(float(size))}"
     return labels
-
-
-class Finals(NamedTuple):
-    """The final loss of each run: mean over the evaluations in the last tenth of the steps that all runs reached."""
-
-    runs: Frame  # one row per run, column `final`
-    first: int
-    last: int
-
-    def window(self) -> str:
-        return f"step {self.last}" if self.first == self.last else f"steps {self.first}–{self.last}"
-
-
-def final_losses(frame: Frame, last: float = np.inf) -> Finals:
-    """The final losses at the last step that all runs reached, or at `last` if that is earlier."""
-    last = min(last, frame.groupby("run_id")["step"].max().min())
-    rows = frame[(frame["step"] > 0.9 * last) & (frame["step"] <= last)]
-    columns = ["size", "model", "algorithm", "group_size", "reuse_factor", "seed", "eval_problems"]
-    runs = rows.groupby("run_id", sort=False)[columns].first()
-    runs["final"] = rows.groupby("run_id")["test_loss"].mean()
-    runs["final_evaluations"] = rows.groupby("run_id")["test_loss"].size()
-    return Finals(runs.reset_index(), int(rows["step"].min()), int(last))
 
 
 MOST_KNOTS = 20
@@ -590,19 +545,6 @@ def loss_limits(losses: Iterable[float], margin: float = 0.06) -> tuple[float, f
     low, high = values.min(), min(values.max(), 1.0)
     room = (high / low) ** margin * 1.01
     return low / room, min(high * room, 1.03)
-
-
-def t_interval(values: np.ndarray, noise: float = 0.0) -> tuple[float, float]:
-    """95 % interval of the mean of independent values; open on both sides for a single one.
-
-    `noise` is a known standard error of one value (the finite test set): values that agree better than it allows do so
-    by chance, so the interval is never narrower than it says.
-    """
-    n = len(values)
-    if n < 2:
-        return -np.inf, np.inf
-    half = max(stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1), stats.norm.ppf(0.975) * noise) / np.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def interval_text(low: float, high: float, digits: int = 3, *, sign: bool = False) -> str:
@@ -886,29 +828,6 @@ def clipped_bar(ax: Axes, low: float, high: float, place: float, limits: tuple[f
 # --- data reuse -------------------------------------------------------------------------------------------------------
 
 
-class Spread(NamedTuple):
-    """Relative standard deviation between repeats of one setting, pooled, and what it rests on."""
-
-    sd: float
-    degrees: int
-    words: str
-
-    def half_width(self, runs: int) -> float:
-        """Half of the 95 % interval of ln(mean over `runs` runs); infinite where nothing was repeated."""
-        return float(stats.t.ppf(0.975, self.degrees)) * self.sd / np.sqrt(runs) if self.degrees else np.inf
-
-
-def pooled_spread(finals: Frame, keys: Sequence[str], words: str) -> Spread:
-    """Spread of ln(final loss) between the runs that share `keys`."""
-    logs = np.log(finals["final"].clip(lower=1e-4))
-    groups = logs.groupby([finals[key] for key in keys], dropna=False)
-    degrees = int((groups.size() - 1).sum())
-    squares = float(((logs - groups.transform("mean")) ** 2).sum())
-    runs = int(groups.size()[groups.size() > 1].sum())
-    sd = np.sqrt(squares / degrees) if degrees else np.nan
-    return Spread(sd, degrees, f"{counted(runs, 'repeated run')} {words}")
-
-
 def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Drawn:
     """Final loss for each data reuse, with single runs and intervals; and the curves beside those without reuse.
 
@@ -985,63 +904,10 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     return drawn(figure, title, caption, finding, table.drop(columns=["model", "eval_problems"]))
 
 
-def reuse_frame(curves: Any, replicates: Any) -> Frame:
-    """The runs that differ in data reuse only, at the size where most values of it were run."""
-    frame = evaluations(curves)
-    frame = frame[frame["reuse_factor"].notna()]
-    groups = [
-        rows
-        for _, rows in frame.groupby(["size", "algorithm", "group_size", "condition"], dropna=False)
-        if rows["reuse_factor"].nunique() > 1
-    ]
-    if not groups:
-        values = ", ".join(f"{tau:.3g}" for tau in sorted(frame["reuse_factor"].unique())) or "none"
-        raise InputError(f"needs runs at two values of data reuse at one size; there is only τ = {values}.")
-    chosen = max(groups, key=lambda rows: rows["reuse_factor"].nunique())
-    if replicates is None:
-        return chosen
-    more = evaluations(replicates)
-    more = more[(more["size"] == chosen["size"].iloc[0]) & more["reuse_factor"].isin(chosen["reuse_factor"])]
-    more = more[more["step"] <= chosen["step"].max()]
-    more = more.groupby("run_id").filter(lambda run: not already_there(run, chosen))
-    return pd.concat([chosen, more], ignore_index=True)
-
-
-def already_there(run: Frame, frame: Frame) -> bool:
-    """Whether a run stands in the frame under another name: the same losses at the same steps are the same run."""
-    both = frame.merge(run[["step", "test_loss"]], on="step", suffixes=("", "_of_run"))
-    same = np.isclose(both["test_loss"], both["test_loss_of_run"], rtol=0, atol=1e-9)
-    return bool((pd.Series(same).groupby(both["run_id"].to_numpy()).mean() > 0.9).any())
-
-
 def constants_in_words(frame: Frame) -> str:
     """What all runs of the frame share, for a caption: `, group size 8`."""
     group = frame["group_size"].iloc[0]
     return f", group size {group:.0f}" if np.isfinite(group) else ""
-
-
-def reuse_summary(runs: Frame, spread: Spread) -> Frame:
-    rows = []
-    for tau, values in runs.groupby("reuse_factor")["final"]:
-        centre, half = float(values.mean()), spread.half_width(len(values))
-        rows.append((tau, len(values), centre, centre * np.exp(-half), min(centre * np.exp(half), 1.0)))
-    return pd.DataFrame(rows, columns=["reuse_factor", "runs", "mean", "low", "high"])
-
-
-def reuse_difference(runs: Frame, spread: Spread, base: float, tau: float) -> tuple[float, float, float, str]:
-    """Difference of final loss, its 95 % interval and what it rests on: pairs by seed where there are two or more."""
-    sides = [runs[runs["reuse_factor"] == value] for value in (base, tau)]
-    pairs = sides[0].dropna(subset="seed").merge(sides[1], on="seed")
-    if len(pairs) > 1:
-        draws = pairs["eval_problems_x"] * pairs["final_evaluations_x"]
-        loss = (pairs["final_x"] + pairs["final_y"]) / 2
-        noise = float(np.nan_to_num(np.sqrt(2 * loss * (1 - loss) / draws).mean()))
-        differences = (pairs["final_y"] - pairs["final_x"]).to_numpy()
-        return differences.mean(), *t_interval(differences, noise), f"{len(pairs)} pairs by seed, t interval"
-    means = [float(side["final"].mean()) for side in sides]
-    relative = [spread.half_width(len(side)) * mean for side, mean in zip(sides, means, strict=True)]
-    half, difference = float(np.hypot(relative[0], relative[1])), means[1] - means[0]
-    return difference, difference - half, difference + half, f"{counted(len(sides[1]), 'run')}, spread of the repeats"
 
 
 def draw_reuse_finals(ax: Axes, finals: Finals, summary: Frame, colours: dict[float, str], layout: Layout) -> None:
@@ -1191,9 +1057,9 @@ def fitted_points(fit: Any) -> Frame:
     # The floor of half an error, as in the fit: a loss of 0 has no place on a log axis.
     problems = frame["eval_problems"].fillna(np.inf)
     frame["loss_floored"] = np.maximum(frame["test_loss"], 0.5 / problems)
-    law = {row["num_params"]: (row["intercept_law"], row["efficiency_law"]) for row in fit.per_size}
-    level, slope = (frame["size"].map({size: pair[i] for size, pair in law.items()}) for i in (0, 1))
-    frame["law"] = np.exp(level - slope * np.log(frame["x"]))
+    known = frame["size"].isin(fitted_sizes(fit)) & (not fit.law.columns)
+    frame["law"] = np.nan
+    frame.loc[known, "law"] = fit.predict(frame.loc[known, "size"], frame.loc[known, "x"])
     return frame.reset_index(drop=True)
 
 
@@ -1218,7 +1084,13 @@ def law_line(fit: Any, points: Frame, size: float) -> Frame:
     xs = np.concatenate([solid, beyond])
     low, high, basis = mean_band(fit, size, xs)
     part = ["fitted"] * len(solid) + ["extrapolated"] * len(beyond)
-    found = {"size": size, "x": xs, "loss": fit.predict(size, xs), "low": low, "high": high}
+    found = {
+        "size": size,
+        "x": xs,
+        "loss": fit.predict(size, xs, **dict.fromkeys(fit.law.columns, 1.0)),
+        "low": low,
+        "high": high,
+    }
     return pd.DataFrame(found | {"part": part, "basis": basis})
 
 
@@ -1629,108 +1501,6 @@ def slope_in_words(row: Any) -> str:
 # --- the best of several choices at a budget --------------------------------------------------------------------------
 
 
-class Envelope(NamedTuple):
-    """Which of n choices (sizes, group sizes) has the lowest line at each of m budgets.
-
-    Fields:
-        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where not run or above 1.
-        fitted: (n, m) inside the fitted steps; best: (m,) index of the lowest line, -1 where none was run.
-        as_good: (n, m) not rejected as best at 5 %, where two or more were run.
-        switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run)
-            and the 95 % interval `low`, `high` of a crossover, NaN where it is open in the range that both were run.
-    """
-
-    values: np.ndarray
-    x: np.ndarray
-    loss: np.ndarray
-    fitted: np.ndarray
-    best: np.ndarray
-    as_good: np.ndarray
-    switches: Frame
-
-    @property
-    def lowest(self) -> np.ndarray:
-        """(m,) loss of the best line."""
-        return np.where(self.best < 0, np.nan, self.loss[self.best, np.arange(len(self.x))])
-
-    def table(self) -> Frame:
-        """One row per choice and budget at which it was run."""
-        grid = pd.DataFrame({
-            "value": np.repeat(self.values, len(self.x)), "x": np.tile(self.x, len(self.values)),
-            "line": self.loss.ravel(), "inside_fitted_steps": self.fitted.ravel(),
-            "best": (np.arange(len(self.values))[:, None] == self.best).ravel(),
-            "not_rejected_as_best": self.as_good.ravel(),
-        })  # fmt: skip
-        return grid[grid["line"].notna()]
-
-
-def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
-    """p of "the mean curves of sizes i and j meet at ln X" for each j; one run per size borrows the seed spread."""
-    heights, variance = test.lines.at(ln_x)
-    sizes = test.sizes(heights, variance)
-    if sizes.df > 0:
-        return np.array([1.0 if j == i else sizes.p_equal(i, j) for j in others])
-    variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
-    run = {size: position for position, size in enumerate(test.lines.size)}
-    gaps = [abs(heights[run[i]] - heights[run[j]]) / np.sqrt(variance[run[i]] + variance[run[j]]) for j in others]
-    return np.asarray(2 * stats.norm.sf(gaps))
-
-
-def envelope(fit: Any, points: Frame) -> Envelope:
-    """The lower envelope of the own lines of a fit's sizes over the range in which each was run."""
-    rows = [row for row in fit.per_size if row["efficiency"] is not None]
-    if len(rows) < 2:
-        raise InputError(f"needs lines of two choices to compare; there is {len(rows)}.")
-    values = np.array([row["num_params"] for row in rows])
-    index = np.searchsorted(fit.test.lines.sizes, values)
-    by_size = dict(iter(points.groupby("size")))
-    ran, used = (
-        np.array(
-            [[of["x"].min(), of["x"].max()] for of in (by_size[v][by_size[v]["state"].isin(states)] for v in values)]
-        )
-        for states in (("fitted", "held out", "not used"), ("fitted",))
-    )
-    x = np.unique(np.concatenate([np.geomspace(ran.min(), ran.max(), 160), ran.ravel(), used.ravel()]))
-    line = np.array([np.exp(row["intercept"] - row["efficiency"] * np.log(x)) for row in rows])
-    inside = (ran[:, :1] <= x) & (x <= ran[:, 1:])
-    loss = np.where(inside & (line <= 1), line, np.nan)
-    fitted = (used[:, :1] <= x) & (x <= used[:, 1:])
-    best = np.where(np.isnan(loss).all(0), -1, np.argmin(np.nan_to_num(loss, nan=np.inf), axis=0))
-    as_good = np.zeros(loss.shape, bool)
-    for j, budget in enumerate(x):
-        here = np.flatnonzero(~np.isnan(loss[:, j]))
-        if len(here) > 1:
-            as_good[here, j] = (
-                equal_p(fit.test, float(np.log(budget)), int(index[best[j]]), index[here].tolist()) > 0.05
-            )
-    return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(fit, rows, index, x, inside, best))
-
-
-def envelope_switches(
-    fit: Any, rows: list[dict[str, Any]], index: np.ndarray, x: np.ndarray, inside: np.ndarray, best: np.ndarray
-) -> Frame:
-    found = []
-    for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
-        a, b = best[j], best[j + 1]
-        at, low, high = x[j + 1], np.nan, np.nan
-        kind = "first step" if not inside[b, j] else "end of run" if not inside[a, j + 1] else "crossover"
-        if kind == "crossover":
-            gap = rows[b]["efficiency"] - rows[a]["efficiency"]
-            at = np.exp((rows[b]["intercept"] - rows[a]["intercept"]) / gap)
-            both = np.flatnonzero(inside[a] & inside[b])
-            equal = [equal_p(fit.test, float(np.log(x[i])), int(index[a]), [int(index[b])])[0] > 0.05 for i in both]
-            centre = int(np.searchsorted(both, j))
-            left, right = centre, centre
-            while left > 0 and equal[left - 1]:
-                left -= 1
-            while right < len(both) - 1 and equal[right + 1]:
-                right += 1
-            low = np.nan if left == 0 else x[both[left]]
-            high = np.nan if right == len(both) - 1 else x[both[right]]
-        found.append((at, rows[a]["num_params"], rows[b]["num_params"], kind, low, high))
-    return pd.DataFrame(found, columns=["x", "before", "after", "kind", "low", "high"])
-
-
 class ChoiceWords(NamedTuple):
     """What the two panels of a figure of choices are called."""
 
@@ -1890,7 +1660,7 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
 def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
     """Which size has the lowest loss at a budget: each size's own line, the envelope and what it cannot separate."""
     points = fitted_points(fit)
-    found = envelope(fit, points)
+    found = envelope(fit)
     frame = evaluations(curves, fit.record["size_column"])
     colours, labels = size_colours(frame["size"]), size_labels(frame)
     letter = X_AXES.get(fit.record["x"], ("", "X"))[1]
@@ -1928,24 +1698,10 @@ def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
 
 def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full") -> Drawn:
     """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run."""
-    frame = evaluations(curves)
-    frame = frame[frame["group_size"].notna()]
-    groups = [
-        rows
-        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor", "condition"], dropna=False)
-        if rows["group_size"].nunique() > 1
-    ]
-    if not groups:
-        values = ", ".join(f"{g:.0f}" for g in sorted(frame["group_size"].unique())) or "none"
-        raise InputError(f"needs runs at two group sizes at one model size; there is only G = {values}.")
-    chosen = max(groups, key=lambda rows: rows["group_size"].nunique())
+    fit, chosen = group_fit(curves, steps)
     label = size_labels(chosen)[chosen["size"].iloc[0]]
-    # The fit groups its lines by N; here they are grouped by G.
-    table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")
-    by_group = replace(curves, table=table.assign(num_params=table["group_size"]), settings=[])
-    fit = add_intervals(fit_curves(by_group, law="per_size", x="train_flops", steps=steps, size_column="num_params"))
     points = fitted_points(fit)
-    found = envelope(fit, points)
+    found = envelope(fit)
     colours = ramp_colours(found.values, ORDER_RAMP)
     labels = {value: f"G = {value:.0f}" for value in found.values}
     titles = (

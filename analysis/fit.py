@@ -1,103 +1,28 @@
-"""Fit a law to curves: choose the points, find the optimum, keep a record of everything that was chosen.
-
-One solver serves the three objectives. Each round linearises around the present curve, which gives a working response
-z and a weight w per point (eta = ln mu is the fitted log loss, Q the number of evaluated samples):
-
-    log        z = ln L                   w = Q mu / (1 - mu)   the inverse variance of ln L for a count of errors
-    binomial   z = eta - g / w            w = g', g the derivative of -ln likelihood of the counts by eta (Newton)
-    linear     z = eta + (L - mu) / mu    w = mu^2 / n_size     Gauss-Newton for squared error on L itself,
-                                                                equal total weight per size (Tan et al. 2025)
-
-and solves the weighted problem exactly: levels E in closed form by centring within sizes, k_max >= 0 in closed form
-given n0, n0 by a search in one dimension. A fixed point is a stationary point of the objective itself. Weights of `log`
-come from the *fitted* curve: weights from the observed loss favour points that happen to be high.
-"""
+"""Fit a law to curves: choose the points, have the optimum found, keep a record of everything that was chosen."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
+from scipy.stats import ttest_1samp
 
 from analysis.curves import CONVENTION, RUN_KEYS, Curves, check_where, run_label
 from analysis.laws import Law, get_law
+from analysis.solve import OBJECTIVES, Points, Solution, solve
 from analysis.splits import Split, held_out, parse_split, rmse, score
 from scaling import record, schema
 from scaling.schema import InputError, check_name, did_you_mean
 
 FIT_SCHEMA_VERSION = 1
-OBJECTIVES = {
-    "log": "least squares on ln L, weights Q L / (1 - L) from the fitted curve",
-    "binomial": "likelihood of the counts of errors",
-    "linear": "squared error on L, equal total weight per size",
-}
-MAX_ROUNDS = 200
-TOLERANCE = 1e-11
 
 
 # ---------------------------------------------------------------- points
-
-
-@dataclass(frozen=True)
-class Points:
-    """The points of a fit; arrays of n points, ordered by run and step.
-
-    Fields:
-        sizes: (n_sizes,) distinct N, ascending; size: (n,) index into it.
-        runs: names of the runs; run: (n,) index into it.
-        x: (n,) ln X; loss: (n,) L; trials: (n,) Q = eval_problems x eval_samples, or None where not known.
-        step: (n,).
-    """
-
-    sizes: np.ndarray
-    size: np.ndarray
-    runs: list[str]
-    run: np.ndarray
-    x: np.ndarray
-    loss: np.ndarray
-    trials: np.ndarray | None
-    step: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def take(self, mask: np.ndarray) -> Points:
-        """The points of the mask; sizes and runs without points drop out."""
-        sizes, size = np.unique(self.size[mask], return_inverse=True)
-        runs, run = np.unique(self.run[mask], return_inverse=True)
-        return Points(
-            self.sizes[sizes], size, [self.runs[i] for i in runs], run, self.x[mask], self.loss[mask],
-            None if self.trials is None else self.trials[mask], self.step[mask],
-        )  # fmt: skip
-
-    def sum_by_size(self, values: np.ndarray) -> np.ndarray:
-        return np.bincount(self.size, values, minlength=len(self.sizes))
-
-    def run_sizes(self) -> np.ndarray:
-        """(n_runs,) index of the size of each run."""
-        sizes = np.zeros(len(self.runs), int)
-        sizes[self.run] = self.size
-        return sizes
-
-    def ln_loss(self) -> np.ndarray:
-        """ln L with the floor of half an error where no error was counted; -inf only where counts are unknown."""
-        loss = self.loss if self.trials is None else np.maximum(self.loss, 0.5 / self.trials)
-        with np.errstate(divide="ignore"):
-            return np.log(loss)
-
-    def hash(self) -> str:
-        digest = hashlib.sha256()
-        for part in (self.sizes, self.size, self.run, self.x, self.loss, self.trials, self.step):
-            digest.update(b"none" if part is None else np.ascontiguousarray(part, float).tobytes())
-        return digest.hexdigest()[:12]
 
 
 def parse_window(text: str | None, what: str) -> tuple[int | None, int | None]:
@@ -132,12 +57,13 @@ def check_choices(choices: dict[str, Any], expected: Curves) -> None:
         check_name(name, CHOICES, "choice of a fit")
         if not isinstance(value, str):
             raise InputError(f'{name} wants text, such as "{CHOICES[name]}" in quotes, not {value!r}.')
-    get_law(choices.get("law", CHOICES["law"]))
+    law = get_law(choices.get("law", CHOICES["law"]))
     check_name(choices.get("objective", CHOICES["objective"]), OBJECTIVES, "objective")
     for name in ("steps", "points"):
         parse_window(choices.get(name), name)
     parse_split(choices.get("split", "none"))
-    choose_size_column(expected, choices.get("size_column"))
+    if not law.group:
+        choose_size_column(expected, choices.get("size_column"))
     check_name(choices.get("x", CHOICES["x"]), legal_x(expected.table), "x column")
     if "by" in choices:
         constant = [*RUN_KEYS, "reuse_factor", *expected.settings, "run_id"]
@@ -155,44 +81,48 @@ def legal_x(table: pd.DataFrame) -> list[str]:
 
 
 def select_points(
-    curves: Curves, x: str, size_column: str | None = None, steps: str | None = None, points: str | None = None
+    curves: Curves,
+    x: str,
+    size_column: str | None = None,
+    steps: str | None = None,
+    points: str | None = None,
+    law: Law | None = None,
 ) -> tuple[Points, list[str]]:
     """The points that a fit uses, and what was left out of the evaluations and why.
 
     Step 0 (before training, X = 0) is always left out; then `steps` "A:B" keeps the steps A to B, both included; then
-    `points` "A:B" slices the points of each curve as Python does (":-80" drops the last 80).
+    `points` "A:B" slices the points of each curve as Python does (":-80" drops the last 80). A law may ask for another
+    column in the place of N, for `reuse` (D / U at the point), or tie two axes together; see `Law`.
     """
     table = curves.table
+    response = "test_loss"
     if "test_loss" not in table:
-        raise InputError(
-            f"{curves.source}: it has no test_loss (its loss is a cross-entropy in nats); this law needs one."
-        )
-    size_column = choose_size_column(curves, size_column)
+        if law is None or not law.cross_entropy:
+            raise InputError(
+                f"{curves.source}: it has no test_loss (its loss is a cross-entropy in nats); this law needs one. "
+                "Laws for a cross-entropy: chinchilla, data_constrained, power_plateau."
+            )
+        response = "loss"
+    size_column = choose_size_column(curves, size_column, law)
+    if law is not None and law.axes:
+        x = law.axes[0]
     legal = legal_x(table)
     if x not in legal:
         raise InputError(
             f"{curves.source}: x {x!r} is not a column of it; there are: {', '.join(legal)}.{did_you_mean(x, legal)}"
         )
     notes = []
-    used = table[table["test_loss"].notna()]
+    used = table[table[response].notna()]
     keep = (used["step"] > 0).to_numpy()
     if not keep.all():
         notes.append(f"step 0 is left out ({int((~keep).sum())} evaluations before training, where X = 0)")
     used = used[keep]
-    missing = used[x].isna().to_numpy()
-    if missing.any():
-        first = used[missing].iloc[0]
-        raise InputError(
-            f"{curves.source}: x {x} is blank in {missing.sum()} evaluated rows, first in run {first['run_id']} at "
-            f"step {first['step']}; choose another x, or leave such runs out with --where."
-        )
-    bad = (used[x] <= 0).to_numpy()
-    if bad.any():
-        first = used[bad].iloc[0]
-        raise InputError(
-            f"{curves.source}: x {x} is {first[x]:g} in run {first['run_id']} at step {first['step']}; "
-            "after step 0 it must be above 0, its log is taken."
-        )
+    for axis in [x] if law is None or not law.axes else law.axes:
+        if axis not in legal:
+            raise InputError(
+                f"{curves.source}: law {law and law.name} ties {x} to {axis}, which is not a column of it."
+            )
+        _check_axis(used, axis, curves.source)
     low, high = parse_window(steps, "steps")
     if steps is not None:
         step = used["step"].to_numpy()
@@ -213,17 +143,73 @@ def select_points(
         )
     sizes, size = np.unique(used[size_column].to_numpy(float), return_inverse=True)
     run, runs = pd.factorize(used["run_id"])
+    ln_x = np.log(used[x].to_numpy(float)) if law is None or not law.axes else _tie_axes(used, law.axes, size, sizes)
     return (
         Points(
-            sizes, size, [str(name) for name in runs], run, np.log(used[x].to_numpy(float)),
-            used["test_loss"].to_numpy(float), _trials(used, notes), used["step"].to_numpy(),
+            sizes, size, [str(name) for name in runs], run, ln_x, used[response].to_numpy(float),
+            _trials(used, notes) if response == "test_loss" else None, used["step"].to_numpy(),
+            {name: _reuse(used, curves) for name in (law.columns if law is not None else ())},
         ),
         notes,
     )  # fmt: skip
 
 
-def choose_size_column(curves: Curves, name: str | None) -> str:
-    """The column that holds N: the one named, else without embeddings where present, else `num_params`."""
+def _check_axis(used: pd.DataFrame, x: str, source: str) -> None:
+    missing = used[x].isna().to_numpy()
+    if missing.any():
+        first = used[missing].iloc[0]
+        raise InputError(
+            f"{source}: x {x} is blank in {missing.sum()} evaluated rows, first in run {first['run_id']} at "
+            f"step {first['step']}; choose another x, or leave such runs out with --where."
+        )
+    bad = (used[x] <= 0).to_numpy()
+    if bad.any():
+        first = used[bad].iloc[0]
+        raise InputError(
+            f"{source}: x {x} is {first[x]:g} in run {first['run_id']} at step {first['step']}; "
+            "after step 0 it must be above 0, its log is taken."
+        )
+
+
+def _reuse(used: pd.DataFrame, curves: Curves) -> np.ndarray:
+    """D / U at each point: row by row where the source has it, else from the run's tau and its last D."""
+    if "prompts_unique" in used and "prompts_seen" in used and used["prompts_unique"].notna().all():
+        found = used["prompts_seen"] / used["prompts_unique"]
+    elif "reuse_factor_so_far" in used:
+        found = used["reuse_factor_so_far"]
+    elif "reuse_factor" in used and "prompts_seen" in used:
+        last = used["run_id"].map(curves.table.groupby("run_id")["prompts_seen"].max())
+        found = used["prompts_seen"] * used["reuse_factor"] / last
+    else:
+        raise InputError(
+            f"{curves.source}: law data_constrained needs how often data repeat: columns prompts_seen and "
+            "prompts_unique, or reuse_factor; without repeats use law chinchilla."
+        )
+    if found.isna().any():
+        raise InputError(f"{curves.source}: reuse is blank at step {used['step'][found.isna()].iloc[0]}; fill it.")
+    return np.maximum(found.to_numpy(float), 1.0)
+
+
+def _tie_axes(used: pd.DataFrame, axes: tuple[str, str], size: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """(n,) ln X of a law that ties two axes: the mean of ln D and ln(C / (N phi)); phi see `axis_ratio`."""
+    data, cost = (used[name].to_numpy(float) for name in axes)
+    phi, _ = axis_ratio(cost / data / sizes[size], size)
+    return 0.5 * (np.log(data) + np.log(cost / (sizes[size] * phi)))
+
+
+def axis_ratio(ratio: np.ndarray, size: np.ndarray) -> tuple[float, np.ndarray]:
+    """phi = the median over sizes of the median of C / (N D) over the later half of the points, and those medians."""
+    each = np.array([np.median(r[len(r) // 2 :]) for r in (ratio[size == i] for i in range(size.max() + 1))])
+    return float(np.median(each)), each
+
+
+def choose_size_column(curves: Curves, name: str | None, law: Law | None = None) -> str:
+    """The column that holds N: the one named, else without embeddings where present, else `num_params`; or the column
+    that the law has in its place."""
+    if law is not None and law.group:
+        if law.group not in curves.table or curves.table[law.group].isna().any():
+            raise InputError(f"{curves.source}: law {law.name} needs column {law.group} in every row.")
+        return law.group
     present = [c for c in ("num_params_non_embedding", "num_params") if c in curves.table]
     if name is not None and name not in present:
         raise InputError(
@@ -241,236 +227,6 @@ def _trials(used: pd.DataFrame, notes: list[str]) -> np.ndarray | None:
         return None
     samples = used["eval_samples"].fillna(1.0) if "eval_samples" in used else 1.0
     return (used["eval_problems"] * samples).to_numpy(float)
-
-
-# ---------------------------------------------------------------- the optimum
-
-
-@dataclass(frozen=True)
-class Solution:
-    """An optimum.
-
-    Fields:
-        values: shared parameters by name (k_max, n0), floats.
-        slope, intercept: (n_sizes,) k(N) and E(N), E at X = 1.
-        objective: the criterion at the optimum, in the objective's own unit.
-        information: (n_sizes,) weighted sum of squares of ln X within each size, at the optimum's weights.
-        starts: one entry per start: `n0` it began with, `k_max`, `n0`, `objective` it reached.
-        bound_hits: names of parameters at a bound.
-    """
-
-    values: dict[str, float]
-    slope: np.ndarray
-    intercept: np.ndarray
-    objective: float
-    information: np.ndarray
-    starts: list[dict[str, float]]
-    bound_hits: list[str]
-    rounds: int
-    converged: bool
-
-
-def solve(points: Points, law: Law, objective: str = "log", published_bounds: bool = False) -> Solution:
-    """Minimise the objective over the law's parameters. Deterministic: equal data give equal bytes.
-
-    The first start is the optimum of unweighted least squares on ln L; for a law of N three more begin with n0 from
-    a tenth of the smallest to ten times the largest size.
-    """
-    check_name(objective, OBJECTIVES, "objective")
-    response = points.ln_loss()
-    if objective == "binomial" and points.trials is None:
-        raise InputError("objective binomial needs the counts: a column eval_problems; without it use log or linear.")
-    if objective == "log" and np.isinf(response).any():
-        raise InputError(
-            f"a test loss is 0 at {int(np.isinf(response).sum())} points and eval_problems is unknown, so its log has "
-            "no floor: add the column eval_problems, or use objective linear."
-        )
-    # Only a start: linear needs no log, and the least positive loss is as good a place as any.
-    response = np.where(np.isinf(response), np.log(np.min(points.loss[points.loss > 0], initial=1.0)), response)
-    weight = np.ones(len(points))
-    fixed = [None] if law.shape is None else [None, *np.geomspace(points.sizes[0] / 10, points.sizes[-1] * 10, 3)]
-    begun = [_solve_weighted(points, weight, response, law, published_bounds, scale) for scale in fixed]
-    ended = [_iterate(points, objective, law, published_bounds, start, 1e-4) for start in begun]
-    best = min(ended, key=lambda end: end[1])
-    line, value, rounds, converged = _iterate(points, objective, law, published_bounds, best[0], TOLERANCE)
-    values, starts = {}, []
-    if law.shape is not None:
-        values = {law.amplitude: float(line.amplitude), law.scale: float(line.scale)}
-        starts = [
-            {
-                f"start_{law.scale}": start.scale,
-                law.amplitude: end.amplitude,
-                law.scale: end.scale,
-                "objective": reached,
-            }
-            for start, (end, reached, _, _) in zip(begun, ended, strict=True)
-        ]
-    hits = [p.name for p in law.shared if _at_bound(values[p.name], p.limits(points.sizes, published_bounds))]
-    return Solution(values, line.slope, line.intercept, value, line.information, starts, hits, rounds, converged)
-
-
-@dataclass(frozen=True)
-class _Lines:
-    """The curve of a law: shared values, and slope, level at X = 1 and information of each size, (n_sizes,)."""
-
-    amplitude: float
-    scale: float
-    slope: np.ndarray
-    intercept: np.ndarray
-    information: np.ndarray
-
-    def eta(self, points: Points) -> np.ndarray:
-        return self.intercept[points.size] - self.slope[points.size] * points.x
-
-    def mix(self, other: _Lines, share: float, law: Law, sizes: np.ndarray) -> _Lines:
-        """A step of `share` from `self` towards `other`, in (amplitude, ln scale, levels)."""
-        if law.shape is None:
-            slope, amplitude, scale = self.slope + share * (other.slope - self.slope), 0.0, 0.0
-        else:
-            amplitude = self.amplitude + share * (other.amplitude - self.amplitude)
-            scale = self.scale * (other.scale / self.scale) ** share
-            slope = amplitude * law.shape(sizes, scale)
-        intercept = self.intercept + share * (other.intercept - self.intercept)
-        return _Lines(amplitude, scale, slope, intercept, other.information)
-
-
-def _mean(points: Points, eta: np.ndarray) -> np.ndarray:
-    """Fitted loss, kept a tenth of an error away from 0 and half an error away from 1, where it has no variance."""
-    assert points.trials is not None
-    return np.clip(np.exp(np.minimum(eta, 1.0)), 0.1 / points.trials, 1 - 0.5 / points.trials)
-
-
-def _linearise(points: Points, objective: str, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(weight, working response) around the curve eta; see the head of this file."""
-    if objective == "linear":
-        mu = np.exp(np.minimum(eta, 2.0))
-        return mu**2 / points.sum_by_size(np.ones(len(points)))[points.size], np.log(mu) + (points.loss - mu) / mu
-    if points.trials is None:
-        return np.ones(len(points)), points.ln_loss()
-    mu = _mean(points, eta)
-    if objective == "log":
-        return points.trials * mu / (1 - mu), points.ln_loss()
-    weight = points.trials * mu * np.maximum(1 - points.loss, 0.5 / points.trials) / (1 - mu) ** 2
-    return weight, np.log(mu) + points.trials * (points.loss - mu) / (1 - mu) / weight
-
-
-def _criterion(points: Points, objective: str, eta: np.ndarray) -> float:
-    """What is minimised. linear: squared error on L, mean over points, then over sizes. binomial: -2 ln likelihood per
-    sample. log: -2 ln of the normal likelihood of ln L with the fitted variances, per point (it compares starts)."""
-    if objective == "linear":
-        square = (points.loss - np.exp(np.minimum(eta, 2.0))) ** 2
-        return float(np.mean(points.sum_by_size(square) / points.sum_by_size(np.ones(len(points)))))
-    weight, response = _linearise(points, objective, eta)
-    if objective == "log":
-        return float(np.mean(weight * (response - eta) ** 2 - np.log(weight)))
-    mu, trials = _mean(points, eta), np.asarray(points.trials)
-    likelihood = trials * (points.loss * np.log(mu) + (1 - points.loss) * np.log1p(-mu))
-    # Beyond the limits of mu the likelihood goes on as the parabola that touches it there: no flat ground.
-    beyond = eta - np.log(mu)
-    likelihood += weight * ((response - np.log(mu)) * beyond - beyond**2 / 2)
-    return float(-2 * np.sum(likelihood) / np.sum(trials))
-
-
-def _iterate(
-    points: Points, objective: str, law: Law, published_bounds: bool, lines: _Lines, tolerance: float
-) -> tuple[_Lines, float, int, bool]:
-    """Rounds of linearise and solve until ln L moves less than `tolerance`: (lines, criterion, rounds, converged)."""
-    value, share, before = _criterion(points, objective, lines.eta(points)), 1.0, np.inf
-    for rounds in range(1, MAX_ROUNDS + 1):
-        weight, response = _linearise(points, objective, lines.eta(points))
-        aim = _solve_weighted(points, weight, response, law, published_bounds)
-        moved = float(np.max(np.abs(aim.eta(points) - lines.eta(points))))
-        if objective == "log":  # weights that depend on the fit may make it swing to and fro: then smaller steps
-            share = max(share / 2, 1 / 16) if moved > 0.9 * before else share
-            lines, before = lines.mix(aim, share, law, points.sizes), moved
-        elif moved < 1e-6:  # here the criterion is flat to rounding, and the full step contracts
-            lines = aim
-        else:  # never uphill
-            share, after = 2.0, np.inf
-            while after > value and share > 1e-6:
-                share /= 2
-                step = lines.mix(aim, share, law, points.sizes)
-                after = _criterion(points, objective, step.eta(points))
-            if after > value:
-                return lines, value, rounds, False
-            lines, value = step, after
-        if moved < tolerance:
-            return lines, _criterion(points, objective, lines.eta(points)), rounds, True
-    return lines, _criterion(points, objective, lines.eta(points)), MAX_ROUNDS, False
-
-
-def _solve_weighted(
-    points: Points,
-    weight: np.ndarray,
-    response: np.ndarray,
-    law: Law,
-    published_bounds: bool,
-    scale: float | None = None,
-) -> _Lines:
-    """Weighted least squares of `response` on ln X: levels and amplitude in closed form, the scale by a 1-D search.
-
-    Centred within sizes, size i has slope k_i and information S_i = sum w (x - mean)^2, and the misfit of a law with
-    k(N) = K f(N) is sum S_i (k_i - K f_i)^2: everything below needs k and S only. With `scale` the scale is held.
-    """
-    total = points.sum_by_size(weight)
-    x_mean, z_mean = points.sum_by_size(weight * points.x) / total, points.sum_by_size(weight * response) / total
-    x = points.x - x_mean[points.size]
-    information = points.sum_by_size(weight * x * x)
-    # One distinct X carries no slope; rounding must not invent one.
-    information = np.where(information > 1e-18 * total * (1 + x_mean**2), information, 0.0)
-    slope = -points.sum_by_size(weight * x * response) / np.where(information > 0, information, 1.0)
-    slope = np.where(information > 0, slope, 0.0)
-    if law.shape is None:
-        return _Lines(0.0, 0.0, slope, z_mean + slope * x_mean, information)
-    limits = {p.name: p.limits(points.sizes, published_bounds) for p in law.shared}
-    if scale is None:
-        scale = _search_scale(law.shape, points.sizes, slope, information, limits[law.amplitude], limits[law.scale])
-    shape = law.shape(points.sizes, scale)
-    amplitude = _amplitude(shape, slope, information, limits[law.amplitude])
-    return _Lines(amplitude, scale, amplitude * shape, z_mean + amplitude * shape * x_mean, information)
-
-
-def _amplitude(shape: np.ndarray, slope: np.ndarray, information: np.ndarray, limits: tuple[float, float]) -> float:
-    """K that minimises sum S (k - K f)^2 within its bounds: exact, the sum is a parabola in K."""
-    weighted = information * shape
-    bottom = float(weighted @ shape)
-    best = float(weighted @ slope) / bottom if bottom > 0 else 0.0
-    return min(max(best, limits[0]), limits[1])
-
-
-def _search_scale(
-    shape: Callable, sizes: np.ndarray, slope: np.ndarray, information: np.ndarray,
-    amplitude_limits: tuple[float, float], limits: tuple[float, float],
-) -> float:  # fmt: skip
-    """The scale (n0) whose best amplitude misses least: a grid over its bounds, then the root of the derivative."""
-
-    def misses(log_scale: np.ndarray) -> np.ndarray:
-        f = shape(sizes, np.exp(log_scale)[:, None])
-        best = np.clip((f @ (information * slope)) / (f**2 @ information), *amplitude_limits)
-        return ((slope - best[:, None] * f) ** 2) @ information
-
-    def derivative(log_scale: float, h: float = 1e-4) -> float:
-        """Of the profile by ln scale; the amplitude's own part vanishes at its optimum (and at its bound)."""
-        f = shape(sizes, math.exp(log_scale))
-        df = (shape(sizes, math.exp(log_scale + h)) - shape(sizes, math.exp(log_scale - h))) / (2 * h)
-        best = _amplitude(f, slope, information, amplitude_limits)
-        return -2 * best * float((information * (slope - best * f)) @ df)
-
-    grid = np.linspace(math.log(limits[0]), math.log(limits[1]), 101)
-    missed = misses(grid)
-    i = int(np.argmin(missed))
-    if 0 < i < len(grid) - 1 and derivative(grid[i - 1]) < 0 < derivative(grid[i + 1]):
-        return math.exp(brentq(derivative, grid[i - 1], grid[i + 1], xtol=1e-13, rtol=1e-13))
-    if missed.max() - missed.min() <= 1e-13 * float(np.sum(information * slope**2)):
-        return float(np.sqrt(sizes[0] * sizes[-1]))  # flat (no slope above 0): any scale fits, take one inside
-    edge = (grid[0], grid[1]) if i == 0 else (grid[-2], grid[-1])
-    if i in (0, len(grid) - 1) and derivative(edge[0]) < 0 < derivative(edge[1]):
-        return math.exp(brentq(derivative, *edge, xtol=1e-13, rtol=1e-13))
-    return limits[0] if i == 0 else limits[1] if i == len(grid) - 1 else math.exp(grid[i])
-
-
-def _at_bound(value: float, limits: tuple[float, float]) -> bool:
-    return any(np.isclose(value, limit, rtol=1e-6, atol=1e-12) for limit in limits)
 
 
 # ---------------------------------------------------------------- the record
@@ -523,21 +279,33 @@ class Fit:
         """The record, plain JSON values."""
         return self.record
 
+    def _known(self, num_params: np.ndarray) -> dict[str, Any]:
+        """Values of every parameter of the law at sizes (an array): those per size looked up, or InputError."""
+        known: dict[str, Any] = {name: entry["value"] for name, entry in self.values.items()}
+        for parameter in self.law.parameters:
+            if parameter.per_size:
+                look_up = np.vectorize(lambda n, name=parameter.name: self._size(n)["values"][name], otypes=[float])
+                known[parameter.name] = look_up(num_params)
+        return known
+
     def efficiency(self, num_params):
-        """k(N) by the law, for any N where the law has one."""
-        if self.law.shape is None:
-            return np.vectorize(lambda n: self._size(n)["efficiency"])(np.asarray(num_params, float))
-        values = {name: entry["value"] for name, entry in self.values.items()}
-        return self.law.slope(np.asarray(num_params, float), values)
+        """k(N) by the law, for any N where the law has one; of a law without straight lines that of the middle of the
+        points of a fitted size."""
+        num_params = np.asarray(num_params, float)
+        if self.law.slope is not None and self.law.shape is not None:
+            return self.law.slope(num_params, {name: entry["value"] for name, entry in self.values.items()})
+        return np.vectorize(lambda n: self._size(n)["efficiency_law"], otypes=[float])(num_params)
 
-    def predict(self, num_params, x):
-        """Test loss by the law at sizes and X that broadcast; a scalar for scalars.
+    def predict(self, num_params, x, **columns):
+        """Loss by the law at sizes and X that broadcast; a scalar for scalars. `reuse` for a law that asks for it.
 
-        Raises InputError for a size that was not fitted, where the law has a free level per size.
+        Raises InputError for a size that was not fitted, where the law has parameters of each size.
         """
         num_params, x = np.broadcast_arrays(np.asarray(num_params, float), np.asarray(x, float))
-        intercept = np.vectorize(lambda n: self._size(n)["intercept_law"], otypes=[float])(num_params)
-        loss = np.exp(intercept - self.efficiency(num_params) * np.log(x))
+        missing = [name for name in self.law.columns if name not in columns]
+        if missing:
+            raise InputError(f"law {self.law.name} predicts at a given {missing[0]}: give {missing[0]}=...")
+        loss = np.exp(self.law.ln_loss(num_params, x, self._known(num_params), **columns))
         return float(loss) if loss.ndim == 0 else loss
 
     def _size(self, num_params: float) -> dict[str, Any]:
@@ -546,9 +314,9 @@ class Fit:
                 return row
         sizes = ", ".join(f"{row['num_params']:.4g}" for row in self.per_size)
         raise InputError(
-            f"law {self.record['law']} has a free level per size and cannot predict an unseen size (N = "
-            f"{num_params:.4g}; fitted: {sizes}); it gives only the slope there. Use a law with a parametric E(N), or "
-            "calibrate the level on a declared number of points of the new size."
+            f"law {self.record['law']} has free parameters per size and cannot predict an unseen size (N = "
+            f"{num_params:.4g}; fitted: {sizes}){'; it gives only the slope there' if self.law.shape else ''}. Use a "
+            "law with a parametric E(N), or calibrate the level on a declared number of points of the new size."
         )
 
     def plot(self, **options):
@@ -604,13 +372,15 @@ def fit_curves(
     if bounds is not None:
         check_name(bounds, ["published"], "set of bounds")
     chosen = curves.where(where) if where is not None else curves
-    size_column = choose_size_column(chosen, size_column)
-    every, notes = select_points(chosen, x, size_column, steps, points)
+    x = formula.axes[0] if formula.axes else x
+    size_column = choose_size_column(chosen, size_column, formula)
+    every, notes = select_points(chosen, x, size_column, steps, points, formula)
     held = held_out(rule, every.run, every.size)
     used = every.take(~held)
     _check_enough(used, formula, curves.source)
     solution = solve(used, formula, objective, bounds == "published")
-    lines = solution if formula.shape is None else solve(used, get_law("per_size"), objective)
+    own = "log" if objective == "huber" else objective  # a size's own line knows no outliers
+    lines = solution if law == "per_size" else solve(used, get_law("per_size"), own)
     known = solution.values
     found = {
         "schema_version": FIT_SCHEMA_VERSION,
@@ -647,25 +417,44 @@ def fit_curves(
         "values": {
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
-                "at_bound": p.name in solution.bound_hits, "meaning": p.meaning,
+                "at_bound": p.name in solution.bound_hits, "meaning": p.meaning, "log_scale": p.scale,
             }
             for p in formula.shared
         },
         "per_size": _per_size(used, solution, lines),
-        "goodness": _goodness(used, solution),
+        "goodness": _goodness(used, solution, formula),
         "diagnostics": _diagnostics(used, solution, formula),
         "held_out": None,
     }  # fmt: skip
     fit = Fit(found, used, solution, curves=chosen)
     if held.any():
         found["held_out"] = _score(fit, rule, lines, every, held)
+    if formula.axes:
+        found["consistency"] = _consistency(fit, steps, points)
     return fit
 
 
 def _check_enough(points: Points, law: Law, source: str) -> None:
-    """Slopes need two points of a size; a law of N needs slopes at two sizes."""
-    distinct = [len(set(points.x[points.size == i])) for i in range(len(points.sizes))]
-    lines = sum(count >= 2 for count in distinct)
+    """Slopes need two points of a size; a law of N needs two sizes; a curve needs as many points as parameters."""
+    distinct = np.array([len(set(points.x[points.size == i])) for i in range(len(points.sizes))])
+    per_size = sum(p.per_size for p in law.parameters)
+    if per_size and not law.closed_form and (distinct < per_size).any():
+        i = int(np.argmin(distinct))
+        raise InputError(
+            f"{source}: law {law.name} has {per_size} parameters for each size, size {points.sizes[i]:.4g} has points "
+            f"at {distinct[i]} different X; widen --steps and --points, leave the size out, or use --law per_size."
+        )
+    if not per_size and len(points) < len(law.parameters):
+        raise InputError(
+            f"{source}: law {law.name} has {len(law.parameters)} parameters, there are {len(points)} points."
+        )
+    if not per_size and len(points.sizes) < 2:
+        raise InputError(f"{source}: law {law.name} needs two sizes or more; use --law per_size.")
+    if not per_size and np.ptp(points.x) == 0:
+        raise InputError(f"{source}: every point has the same X, so there is nothing to fit; evaluate more often.")
+    if law.slope is None:
+        return
+    lines = int(np.sum(distinct >= 2))
     if lines == 0:
         raise InputError(
             f"{source}: no size has two evaluated points at different X, so there is no slope to fit; "
@@ -681,6 +470,8 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
 def _weights(points: Points, objective: str) -> str:
     if objective == "linear":
         return "equal in total for each size"
+    if objective == "huber":
+        return "equal for each point"
     return "counts of evaluated samples" if points.trials is not None else "equal for each point: no counts"
 
 
@@ -719,7 +510,7 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
         found.append("where selects points by their result, which biases the fit")
     counts = np.bincount(points.size)
     few = [f"{points.sizes[i]:.4g}" for i in np.flatnonzero(counts < 3)]
-    if few:
+    if few and law.slope is not None:
         found.append(f"fewer than 3 points at N = {', '.join(few)}: nothing there tests the line")
     zeros = int((points.loss == 0).sum())
     if zeros and points.trials is not None:
@@ -727,10 +518,18 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
     if law.shape is not None and len(points.sizes) == 2:
         found.append("two sizes determine the law exactly: nothing is left to test it")
     found += [f"{name} is at a bound of its range" for name in solution.bound_hits]
+    elsewhere = sum(not start["best"] for start in solution.starts)
+    if elsewhere:
+        found.append(f"{elsewhere} of {len(solution.starts)} starts ended in a worse optimum than the one given")
+    if solution.condition_number is not None and solution.condition_number > 1e5:
+        found.append(
+            f"the parameters are hardly told apart (condition number {solution.condition_number:.1g}): the curve is "
+            "determined, its parameters are not"
+        )
     if law.shape is not None and solution.values[law.amplitude] == 0:
         found.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")
     if not solution.converged:
-        found.append(f"the fit did not converge in {MAX_ROUNDS} rounds")
+        found.append("the fit did not converge")
     return found
 
 
@@ -750,7 +549,8 @@ def _per_size(points: Points, solution: Solution, lines: Solution) -> list[dict[
             "r2": _r2(loss, np.exp(lines.intercept[i] - lines.slope[i] * x)) if known else None,
             "efficiency_law": float(solution.slope[i]),
             "intercept_law": float(solution.intercept[i]),
-            "r2_law": _r2(loss, np.exp(solution.intercept[i] - solution.slope[i] * x)),
+            "values": {name: float(values[i]) for name, values in solution.per_size.items()},
+            "r2_law": _r2(loss, np.exp(solution.eta[here])),
             "n_runs": int(runs[i]),
             "n_points": int(here.sum()),
         })  # fmt: skip
@@ -763,10 +563,10 @@ def _r2(observed: np.ndarray, fitted: np.ndarray) -> float | None:
     return 1 - float(np.sum((observed - fitted) ** 2)) / total if total > 0 else None
 
 
-def _goodness(points: Points, solution: Solution) -> dict[str, Any]:
+def _goodness(points: Points, solution: Solution, law: Law) -> dict[str, Any]:
     """All R2 are on L, unweighted. `r2_pooled_constant`: the law with k = 0, a mean level per size. `r2_within`: the
     part of the variation within sizes that the law explains."""
-    eta = solution.intercept[points.size] - solution.slope[points.size] * points.x
+    eta = solution.eta
     count = points.sum_by_size(np.ones(len(points)))
     level = (points.sum_by_size(points.loss) / count)[points.size]
     within = float(np.sum((points.loss - level) ** 2))
@@ -777,6 +577,7 @@ def _goodness(points: Points, solution: Solution) -> dict[str, Any]:
         "r2_within": 1 - float(np.sum((points.loss - np.exp(eta)) ** 2)) / within if within > 0 else None,
         "rmse_ln_loss": rmse(residual) if np.isfinite(residual).all() else None,
         "rmse_loss": rmse(points.loss - np.exp(eta)),
+        "n_parameters": sum(len(points.sizes) if p.per_size else 1 for p in law.parameters),
     }
 
 
@@ -789,11 +590,22 @@ def _diagnostics(points: Points, solution: Solution, law: Law) -> dict[str, Any]
         "rounds": solution.rounds, "objective_value": solution.objective, "bound_hits": solution.bound_hits,
         "starts": solution.starts, "share_best": None, "condition_number": None, "correlation": None,
     }  # fmt: skip
+    if not law.closed_form:
+        if solution.starts:
+            found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
+        found["condition_number"] = solution.condition_number
+        if solution.covariance is not None:
+            names, covariance = solution.covariance
+            sd = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+            found["correlation"] = {
+                f"{names[i]}, {names[j]}": float(covariance[i, j] / sd[i] / sd[j])
+                for i in range(len(names)) for j in range(i)
+            }  # fmt: skip
+        return found
     if law.shape is None or not solution.starts:
         return found
     scale, h = solution.values[law.scale], 1e-5
-    near = [abs(np.log(start[law.scale] / scale)) < 0.01 for start in solution.starts]
-    found["share_best"] = float(np.mean(near))
+    found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
     f = law.shape(points.sizes, scale)
     df = (law.shape(points.sizes, scale * np.exp(h)) - law.shape(points.sizes, scale * np.exp(-h))) / (2 * h)
     jacobian = np.sqrt(solution.information)[:, None] * solution.values[law.amplitude] * np.column_stack([f, df])
@@ -822,8 +634,9 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
         last = {i: j for j, i in enumerate(used.run)}  # the last fitted point of each run
         index = np.array([last[i] for i in run])
         furthest = np.array([used.x[used.run == i].max() for i in range(len(used.runs))])[run]
+        known = {**solution.values, **{name: values[size] for name, values in solution.per_size.items()}}
         predictions: dict[str, np.ndarray | None] = {
-            "law": solution.intercept[size] - solution.slope[size] * test.x,
+            "law": fit.law.ln_loss(used.sizes[size], np.exp(test.x), known, **test.columns),
             "per_size": lines.intercept[size] - lines.slope[size] * test.x,
             "last_value": used.ln_loss()[index],
         }
@@ -836,19 +649,66 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
     nearest = used.size == used.size.max()
     order = np.argsort(used.x[nearest], kind="stable")
     level = np.interp(test.x, used.x[nearest][order], used.ln_loss()[nearest][order])
-    own = solve(test, get_law("per_size"), fit.record["objective"])
+    own = solve(test, get_law("per_size"), "linear" if fit.record["objective"] == "linear" else "log")
+    unseen = fit.law.predicts_unseen
+    law = fit.law.ln_loss(new, np.exp(test.x), solution.values, **test.columns) if unseen else None
     found = score(
-        observed, {"law": None, "nearest_size": level}, np.exp(test.x), np.full(len(test), np.exp(used.x.max()))
+        observed, {"law": law, "nearest_size": level}, np.exp(test.x), np.full(len(test), np.exp(used.x.max()))
     )
     return {
         "split": rule.text,
         "num_params": new,
         "size_factor": new / float(used.sizes[-1]),
         "tuned_on_held_out": "nothing",
-        "reason": f"law {fit.law.name} has a free level per size: of an unseen size it predicts only the slope",
+        "reason": "level and slope by the law"
+        if unseen
+        else f"law {fit.law.name} has a free level per size: of an unseen size it predicts only the slope",
         "efficiency_law": float(fit.efficiency(new)) if fit.law.shape is not None else None,
         "efficiency_law_ci95": None,
         "efficiency_own_line": float(own.slope[0]) if own.information[0] > 0 else None,
         "efficiency_own_line_ci95": None,
         **found,
     }
+
+
+def _consistency(fit: Fit, steps: str | None, points: str | None) -> dict[str, Any]:
+    """How far the fits on each axis alone are from the constraint, and a test of it by runs.
+
+    A run has two lines, one on each axis, through the same losses: what is left between them is how far its C / (N D)
+    is from constant. `p`: two-sided t test over runs that their mean difference k_C - k_D is 0; None below three runs.
+    """
+    law, curves, record = fit.law, fit.curves, fit.record
+    assert law.axes is not None and curves is not None and fit.points is not None
+    found: dict[str, Any] = {"axes": list(law.axes), "free": {}, "per_size": [], "by_run": {}}
+    lines, run_slopes = [], []
+    for axis in law.axes:
+        chosen, _ = select_points(curves, axis, record["size_column"], steps, points)
+        chosen = chosen.take(np.isin(np.array(chosen.runs)[chosen.run], fit.points.runs))
+        free = solve(chosen, get_law("efficiency"), record["objective"])
+        found["free"][axis] = free.values
+        lines.append(solve(chosen, get_law("per_size"), record["objective"]))
+        run_slopes.append([np.polyfit(chosen.x[here], chosen.ln_loss()[here], 1)[0] * -1 if np.ptp(chosen.x[here]) else
+                           np.nan for here in (chosen.run == i for i in range(len(chosen.runs)))])  # fmt: skip
+        found.setdefault("x", []).append(chosen.x)
+    data, cost = found.pop("x")
+    sizes = fit.points.sizes
+    phi, each = axis_ratio(np.exp(cost - data) / sizes[fit.points.size], fit.points.size)
+    found["phi"] = phi
+    for i, size in enumerate(sizes):
+        expected = lines[0].intercept[i] + lines[0].slope[i] * math.log(size * phi)
+        found["per_size"].append({
+            "num_params": float(size), "phi": float(each[i]),
+            "efficiency_data": float(lines[0].slope[i]), "efficiency_compute": float(lines[1].slope[i]),
+            "difference": float(lines[1].slope[i] - lines[0].slope[i]),
+            "intercept_compute": float(lines[1].intercept[i]), "intercept_by_constraint": float(expected),
+        })  # fmt: skip
+    difference = np.array(run_slopes[1]) - np.array(run_slopes[0])
+    difference = difference[np.isfinite(difference)]
+    n = len(difference)
+    mean = float(difference.mean()) if n else None
+    found["by_run"] = {"n_runs": n, "mean_difference": mean, "p": None}
+    if n > 2 and np.ptp(difference) > 0:
+        found["by_run"]["p"] = float(ttest_1samp(difference, 0.0).pvalue)
+    elif n > 2:
+        found["by_run"]["p"] = 1.0 if mean == 0 else 0.0
+    return found

@@ -23,7 +23,8 @@ from scipy.special import betainc
 from scipy.stats import t as student
 
 from analysis.fit import Fit, Points
-from analysis.laws.efficiency import shape
+from analysis.laws import saturation as shape
+from analysis.solve import solve_near
 from scaling.schema import InputError
 
 LEVEL = 0.05
@@ -33,6 +34,7 @@ MISFIT = {0.0: 0.7, 4.0: 0.12, 16.0: 0.12, 64.0: 0.06}  # variance of sizes abou
 EXACT = {0.0: 1.0}
 # Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
 BORROWED = (0.0025, 0.004)
+MANY_RUNS = 30  # runs beyond the number of parameters from which their scatter alone gives an interval
 NOTHING = 1e-12  # least weighted sum of squares: data without any noise still have a scale
 QUESTIONS = (0.035, 0.05)  # relative sd of k_max and n0 from the choice of 500 questions
 
@@ -195,6 +197,8 @@ class LawTest:
     Attributes:
         ln_n0: grid; p_n0: p of each n0. best: ln n0 with the highest p. df: runs - 2.
         variance: (cells, runs); size_variance: (cells, sizes); scale: (cells,) q. trend: (sizes,) u.
+        square: (cells, grid) profile of the weighted squares over n0; least: (cells,) its minimum. slope_at,
+            information: (cells, grid) the best k_max at each n0 and its weight.
     """
 
     def __init__(
@@ -229,10 +233,10 @@ class LawTest:
             self.within = (weight * (slope - mean[:, index]) ** 2).sum(1)
             self.size_variance = 1 / summed + w * (1 + r) * self.median * grown / self.runs_per_size.mean()
             precision = 1 / self.size_variance
-            self._a, self._b = precision @ (f**2).T, (precision * mean) @ f.T
-            self._k = np.maximum(self._b / self._a, 0)
-            square = (precision * mean**2).sum(1)[:, None] - 2 * self._k * self._b + self._k**2 * self._a
-            self._square, self.least = square, np.maximum(_grid_min(square), NOTHING)
+            self.information, b = precision @ (f**2).T, (precision * mean) @ f.T
+            self.slope_at = np.maximum(b / self.information, 0)
+            square = (precision * mean**2).sum(1)[:, None] - 2 * self.slope_at * b + self.slope_at**2 * self.information
+            self.square, self.least = square, np.maximum(_grid_min(square), NOTHING)
             h = f0 * (1 - f0)  # the Jeffreys-like volume of (k_max, ln n0)
             volume = (precision @ f0**2) * (precision @ h**2) - (precision @ (f0 * h)) ** 2
             log_weight = [math.log(POWER[g] * prior[x]) for g, _, x in cells] - 0.5 * (
@@ -246,12 +250,12 @@ class LawTest:
             centre = self.ln_n0[((self.weight / self.scale) @ square).argmin()]
             cells = [(g, r, x) for g in POWER for r in RATIO for x in prior if r or x or g == 0]
         self.centre = float(centre)
-        self.p_n0 = self.weight @ f_tail((self._square - self.least[:, None]) / self.scale[:, None], self.df)
+        self.p_n0 = self.weight @ f_tail((self.square - self.least[:, None]) / self.scale[:, None], self.df)
 
     def p_efficiency(self, value: float, num_params: float | None = None) -> float:
         """p of k(num_params) = value; of k_max = value without a size."""
         g = 1.0 if num_params is None else shape(num_params, np.exp(self.ln_n0))
-        square = self._square + self._a * (value / g - self._k) ** 2
+        square = self.square + self.information * (value / g - self.slope_at) ** 2
         return float(self.weight @ f_tail((_grid_min(square) - self.least) / self.scale, self.df))
 
     def n0_interval(self) -> tuple[float | None, float | None]:
@@ -275,8 +279,8 @@ class LawTest:
             return None, None
         grid = np.geomspace(0.1 if num_params is None else 1e-3, 60, 64 if num_params is None else 110) * largest
         # The optimum stands on the grid, or a narrow interval would fall between two of its values.
-        best = self._square.argmin(1)[:, None]
-        slope = np.take_along_axis(self._k, best, 1)[:, 0]
+        best = self.square.argmin(1)[:, None]
+        slope = np.take_along_axis(self.slope_at, best, 1)[:, 0]
         if num_params is not None:
             slope = slope * shape(num_params, np.exp(self.ln_n0[best[:, 0]]))
         optimum = float(self.weight @ slope)
@@ -510,17 +514,36 @@ def _tested(fit: Fit) -> RunTest:
 # ---------------------------------------------------------------- into the record
 
 
-def add_intervals(fit: Fit, law_exact: bool = False) -> Fit:
+def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) -> Fit:
     """Fill in the intervals, standard errors and flags of a fit's record; returns the fit.
 
     A shared parameter is `identified` where its interval exists, is closed at both ends, and the optimum is not at a
     bound. `stderr` is the run-level Wald error: a size of the uncertainty, not the interval.
     """
-    assert fit.points is not None
-    record = fit.record
+    assert fit.points is not None and fit.solution is not None
+    record, warnings = fit.record, fit.record["warnings"]
+    if fit.solution.covariance is not None:
+        _add_errors(record, *fit.solution.covariance)
+    many = len(fit.points.runs) - record["goodness"]["n_parameters"] >= MANY_RUNS
+    bootstrapped = many and fit.law.predicts_unseen and fit.law.shape is None
+    if bootstrapped:
+        _add_bootstrap(fit)
+    without = [
+        name for name, entry in record["values"].items()
+        if entry["ci95"] is None and (name not in ("k_max", "n0") or fit.law.shape is None)
+    ]  # fmt: skip
+    if without:
+        warnings.append(f"no interval for {', '.join(without)}: no method with measured coverage is known for them")
+    if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
+        record["intervals"] = {
+            "method": "percentile bootstrap over runs, 95 %" if bootstrapped else "none: no run has two points",
+            "misfit": None, "degrees_of_freedom": None,
+            "per_size_basis": "none", "misfit_p": None, "curvature_z": None, "open": [],
+            "questions": "each run is taken as independent",
+        }  # fmt: skip
+        return fit
     fit.test = test = run_test(fit.points, law_exact)
     of_law = fit.law.shape is not None
-    warnings = record["warnings"]
     record["intervals"] = {
         "method": "inverted profile F test on the slopes of runs, 95 %",
         "misfit": "law exact" if law_exact else "sizes may miss the law a little",
@@ -541,14 +564,42 @@ def add_intervals(fit: Fit, law_exact: bool = False) -> Fit:
     if abs(test.lines.curvature) > 3:
         warnings.append(f"slopes depend on the window: the curves bend (Z = {test.lines.curvature:.1f})")
     repeats = np.bincount(test.lines.size)
-    if repeats.max() == 1 and test.law is not None:
+    if repeats.max() == 1 and test.law is not None and of_law:
         warnings.append(f"one run per size: assumes the law, {test.law.df} degrees of freedom")
-    elif repeats.max() == 1:
+    elif repeats.max() == 1 and test.law is None:
         warnings.append("one run per size and fewer than three runs: no interval")
     held = record["held_out"]
     if held is not None and held.get("efficiency_law") is not None and test.law is not None:
         held["efficiency_law_ci95"] = list(test.law.efficiency_interval(held["num_params"]))
+    if self_test:
+        record["intervals"]["coverage"] = coverage(fit, seed=record["seed"])
     return fit
+
+
+def _add_errors(record: dict[str, Any], names: list[str], covariance: np.ndarray) -> None:
+    """Standard errors of shared parameters from the scatter of runs about the law; of a scale from that of its log."""
+    for name, variance in zip(names, np.diag(covariance), strict=True):
+        error, entry = math.sqrt(max(float(variance), 0.0)), record["values"][name]
+        entry["stderr"] = error * entry["value"] if entry["log_scale"] else error
+
+
+def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
+    """Percentile intervals from fits to runs drawn with replacement: for laws without parameters of each size, where
+    there are many runs and most of the information is between them."""
+    points, values = fit.points, fit.values
+    assert points is not None
+    known = {name: entry["value"] for name, entry in values.items()}
+    at = [np.flatnonzero(points.run == i) for i in range(len(points.runs))]
+    rng = np.random.default_rng([fit.record["seed"], 1])
+    found: dict[str, list[float]] = {name: [] for name in values}
+    for _ in range(draws):
+        drawn = points.draw([at[i] for i in rng.integers(len(at), size=len(at))])
+        for name, value in solve_near(drawn, fit.law, fit.record["objective"], known).items():
+            found[name].append(value)
+    for name, entry in values.items():
+        low, high = np.quantile(found[name], (LEVEL / 2, 1 - LEVEL / 2))
+        entry["ci95"], entry["stderr"] = [float(low), float(high)], float(np.std(found[name], ddof=1))
+        entry["identified"] = not entry["at_bound"]
 
 
 def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:
@@ -564,8 +615,14 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
     covariance = law.covariance(k_max["value"], n0["value"]) if k_max["value"] > 0 else None
     if covariance is not None:
         k_max["stderr"], n0["stderr"] = math.sqrt(covariance[0, 0]), n0["value"] * math.sqrt(covariance[1, 1])
-    for entry in (k_max, n0):
+    for name, entry in (("Kmax", k_max), ("N0", n0)):
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
+        if not all(end is None or (end - entry["value"]) * side >= -1e-6 * abs(entry["value"])
+                   for end, side in zip(entry["ci95"], (-1, 1), strict=True)):  # fmt: skip
+            entry["identified"] = False
+            warnings.append(
+                f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses"
+            )
     low, high = n0["ci95"]
     opened = record["intervals"]["open"]
     if high is None and low is not None:

@@ -80,7 +80,7 @@ def report(source: str | Path, out: Path | None = None) -> Path:
     curves = load(source)
     study = Study.read(curves)
     folder = Path(out) if out else curves.folder or Path(f"report-{study.name}")
-    drawings = draw_all(study, folder / "figures")
+    drawings = draw(figure_makers(study), folder / "figures")
     tables = all_tables(study)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)
     for table in filter(None, tables.values()):
@@ -199,7 +199,7 @@ class Study:
         if len(half) >= 4:
             found.append((f"steps ≤ {half[-1]}", {"steps": f"{first}:{half[-1]}"}))
         main = self.choices.get("objective", "log")
-        found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name != main]
+        found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name not in (main, "huber")]
         axis = self.choices.get("x", "train_flops")
         others = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != axis and x in table]
         found += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
@@ -897,11 +897,11 @@ def replicates(curves: Curves) -> Curves | None:
     return None if found is curves else found
 
 
-def draw_all(study: Study, folder: Path) -> dict[str, Drawing]:
+def draw(makers: Mapping[str, Callable[..., Drawn]], folder: Path) -> dict[str, Drawing]:
     """Draw every figure in both layouts, save it, and number those that the data can carry."""
     drawings: dict[str, Drawing] = {}
     numbered = 0
-    for name, make in figure_makers(study).items():
+    for name, make in makers.items():
         try:
             full, column = make(layout="full"), make(layout="column")
             inline = figures.save(full, column, folder, name)
@@ -1394,22 +1394,29 @@ def findings(drawing: Drawing) -> list[str]:
     return [] if drawing.reason else [drawing.finding]
 
 
-def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> str:
-    environment = jinja2.Environment(
+def environment() -> jinja2.Environment:
+    """The templates, with the filters that they use."""
+    found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"prose": prose, "symbols": symbols, "tone": tone}
+    found.filters |= {"prose": prose, "symbols": symbols, "tone": tone}
+    return found
+
+
+def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> str:
     left_out = [] if tables["left_out"] else ["Runs left out: none."]
     left_out += [as_sentence(text) for text in study.curves.notes]
     limits = [limit_sentence(study.main)] if study.main and study.main.json()["values"] else []
     fits = {axis: fit_sentences(fitted) for axis, fitted in study.fits.items()}
     sizes = [study.labels[n].split()[0] for n in sorted(study.labels)]
     return (
-        environment.get_template("report.html.j2").render(
+        environment()
+        .get_template("report.html.j2")
+        .render(
             css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8").strip()),
             title=f"How test loss scales with size and compute: {study.name}",
             subtitle=" · ".join(

@@ -77,7 +77,7 @@ def fit(
     size_column: Annotated[
         str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="log, binomial or linear. [default: log]")] = None,
+    objective: Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")] = None,
     where: Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")] = None,
     by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
     steps: Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")] = None,
@@ -90,6 +90,9 @@ def fit(
     bounds: Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")] = None,
     law_exact: Annotated[
         bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
+    ] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Simulate studies from the fit and print how often its intervals hold.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Seed of random numbers.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
@@ -106,7 +109,7 @@ def fit(
     }  # fmt: skip
     # The study's own analysis section first, the line on top of it, the defaults of analysis.fit below both.
     choices = {**curves.defaults, **{name: value for name, value in given.items() if value is not None}}
-    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed)
+    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed, coverage=coverage)
     saved = analysis.save_in_study(found, curves)
     if as_json:
         print(json.dumps(found.json(), indent=2, allow_nan=False))
@@ -114,6 +117,314 @@ def fit(
         _show(found)
     for path in saved:
         print(f"saved {path}", file=sys.stderr)
+
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+]
+XOption = Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")]
+SizeColumnOption = Annotated[
+    str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+]
+ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
+WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
+StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
+PointsOption = Annotated[str | None, typer.Option(help="A:B, a slice of each curve after step 0.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
+
+
+def _choices(curves, names: str, **given) -> dict:
+    """The study's own analysis section, of the choices `names`, under what the command line gives."""
+    defaults = {name: value for name, value in curves.defaults.items() if name in names.split()}
+    return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+
+@app.command()
+def forecast(
+    source: SourceArgument,
+    size: Annotated[float | None, typer.Option(help="N of the run to predict, e.g. 72e9.")] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(help="X at which to predict it; may be given several times.")
+    ] = None,
+    calibrate: Annotated[
+        int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
+    ] = 0,
+    fraction: Annotated[float, typer.Option(help="Part of each curve that is fitted in the intra-model score.")] = 0.3,
+    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a run with a prediction interval (--size and --at); without them, score forecasts on held-out points."""
+    import json
+
+    import analysis
+    from analysis.forecast import forecast as predict
+    from analysis.forecast import score_protocols
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    if (size is None) != (not at):
+        raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
+    if size is None or not at:
+        scores = score_protocols(curves, **choices, calibrate=calibrate or 10, fraction=fraction, seed=seed)
+        if as_json:
+            print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
+        else:
+            _show_scores(scores)
+        return
+    found = predict(curves, size, at, **choices, calibrate=calibrate, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    console = _console()
+    place = (
+        "a fitted size" if found["fitted_size"] else f"{_number(found['size_factor'])} times the largest fitted size"
+    )
+    console.print(
+        f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
+        f"size        {_number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
+        f"rests on    {found['rests_on']}"
+    )
+    rows = [
+        [
+            _number(r["x"]),
+            _number(r["x_factor"]),
+            _number(r["loss"]),
+            _interval(r["ci95_mean"]),
+            _interval(r["ci95_run"]),
+        ]
+        for r in found["predictions"]
+    ]
+    _table(console, "", [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"], rows)
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+@app.command()
+def frontier(
+    source: SourceArgument,
+    target: Annotated[float | None, typer.Option(help="A test loss: what each size pays to reach it.")] = None,
+    replicates: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Repeated runs, for the spread behind the reuse threshold.")
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option(help="A law with a level of N adds the continuous frontier. [default: efficiency]")
+    ] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Which size or group size to train with a budget, what a loss costs, how far prompts can be reused."""
+    import json
+
+    import analysis
+    from analysis.frontier import frontier as find
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    found = find(curves, **choices, target=target, replicates=replicates, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        _show_frontier(found)
+
+
+def _show_frontier(found: dict) -> None:
+    console, x = _console(), found["x"]
+    sized = lambda value: _number(value, "parameters")  # noqa: E731
+    for name, title, show in (("sizes", "size", sized), ("group_size", "group size", _number)):
+        part = found[name]
+        if "error" in part:
+            console.print(f"best {title}: {part['error']}")
+            continue
+        rows = [
+            [
+                _number(s["from"]), _number(s["to"]), show(s["best"]) + ("" if s["compared"] else " (only one run)"),
+                ", ".join(map(show, s["not_rejected"])) or "-",
+            ]
+            for s in part["segments"]
+        ]  # fmt: skip
+        _table(console, f"best {title} by {x}", ["from", "to", "best", "not told apart from it"], rows)
+        for s in part["switches"]:
+            if s["kind"] == "crossover":
+                known = _number(s["x"]) if s["identified"] else f"not identified (lines cross at {_number(s['x'])})"
+                console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {_interval(s['ci95'])}")
+    if found.get("untrained") is not None:
+        console.print(f"untrained   the best base model has loss {_number(found['untrained'])} at no cost")
+    part = found["continuous"]
+    if "error" not in part:
+        rows = []
+        for r in part["rows"]:
+            optimum = f"(optimum {sized(r['num_params'])})" if r["num_params"] else "(beyond the sizes)"
+            best = sized(r["num_params"]) if r["identified"] else f"not identified {optimum}"
+            rows.append([_number(r["x"]), best, _interval(r["ci95"], "parameters")])
+        _table(console, f"continuous N* by law {part['law']}; band: {part['band']}", [x, "N*", "95 %"], rows)
+    if isinstance(found["crossovers"], list):
+        rows = [
+            [
+                sized(c["smaller"]), sized(c["larger"]), _number(c["x"]), _interval(c["ci95"]),
+                "yes" if c["identified"] else "not identified",
+            ]
+            for c in found["crossovers"]
+        ]  # fmt: skip
+        _table(console, "where neighbours cross", ["smaller", "larger", x, "95 %", "identified"], rows)
+    if isinstance(found.get("cost"), list):
+        rows = [
+            [
+                sized(c["num_params"]), _number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
+                _interval(c["ci95"]), c["why"],
+            ]
+            for c in found["cost"]
+        ]  # fmt: skip
+        _table(console, f"{x} to a test loss of {found['target']}", ["N", "cost", "95 %", ""], rows)
+    part = found["reuse"]
+    if "error" in part:
+        console.print(f"data reuse: {part['error']}")
+    else:
+        rows = [
+            [_number(r["reuse_factor"]), _number(r["difference"]), _interval(r["ci95"]), r["basis"]]
+            for r in part["rows"]
+        ]
+        title = f"final loss ({part['window']}) minus that at tau = {_number(part['baseline'])}"
+        _table(console, f"{title}, N = {sized(part['num_params'])}", ["tau", "difference", "95 %", "rests on"], rows)
+        if part["identified"]:
+            console.print(f"reuse       worse from tau = {_number(part['threshold'])}")
+        else:
+            tested = _number(part["highest_run"])
+            console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+@app.command()
+def compare(
+    source: SourceArgument,
+    laws: Annotated[str | None, typer.Option(help="Laws to compare, with commas: efficiency,sigmoid,per_size.")] = None,
+    by: Annotated[str | None, typer.Option(help="A column, e.g. algorithm: its values are compared by pairs.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="With --by: the value to compare with. [default: grpo]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare laws by what they predict of points they have not seen, or algorithms by runs paired by seed."""
+    import json
+
+    import analysis
+    from analysis.compare import compare_by, compare_laws
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    if (laws is None) == (by is None):
+        raise InputError("compare: give either --laws A,B,... or --by COLUMN.")
+    given = {"x": x, "size_column": size_column, "where": where, "steps": steps, "points": points}
+    if by is not None:
+        # The where of a study's own analysis section chooses one algorithm: here all are wanted.
+        choices = _choices(curves, "x size_column steps points", **given)
+        found = compare_by(curves, by, baseline=baseline, **choices)
+    else:
+        choices = _choices(curves, "x size_column objective where steps points", **given, objective=objective)
+        names = [name.strip() for name in str(laws).split(",") if name.strip()]
+        found = compare_laws(curves, names, **choices, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    elif by is not None:
+        _show_pairs(found)
+    else:
+        _show_laws(found)
+
+
+def _show_laws(found: dict) -> None:
+    console = _console()
+    rows = []
+    for row in found["rows"]:
+        if row["error"]:
+            console.print(f"{row['law']}: {row['error']}")
+            continue
+        gap = row["difference"]
+        numbers = [_number(row[name]) for name in ("rmse_rolling", "rmse_largest_size", "weight", "qaic")]
+        more = "best" if gap is None else f"{gap['mean']:+.2g} {_interval(gap['ci95'])}"
+        rows.append([row["law"], numbers[0], more, *numbers[1:], str(row["n_parameters"])])
+    rows += [[name, _number(value), "", "", "", "", ""] for name, value in found["baselines"].items()]
+    names = ["law", "rmse ln L", "squared error above best", "largest size", "weight", "QAIC above best", "parameters"]
+    title = f"rest of each curve from {', '.join(f'{100 * f:.0f} %' for f in found['origins'])}: "
+    _table(console, title + f"{found['n_held_out']} held-out points of {found['n_runs']} runs", names, rows)
+    console.print(found["verdict"])
+
+
+def _show_pairs(found: dict) -> None:
+    console = _console()
+    for one in found["comparisons"]:
+        gap, level = one["efficiency"], one["level"]
+        console.print(
+            f"N = {_number(one['num_params'], 'parameters')}{one['condition'] and ', ' + one['condition']}: "
+            f"{one[found['by']]} minus {one['baseline']}, "
+            f"{one['n_pairs']} pairs by seed\n"
+            f"  k      {gap['mean']:+.3g} {_interval(gap['ci95'])}\n"
+            f"  ln L   {level['mean']:+.3g} {_interval(level['ci95'])} at {found['x']} = {_number(one['level_at'])}"
+        )
+        rows = [[_number(r["loss"]), _number(r["multiplier"]), _interval(r["ci95"])] for r in one["multiplier"]]
+        if rows:
+            console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
+            _table(console, "", ["test loss", "multiplier", "95 %"], rows)
+        else:
+            console.print(f"  no multiplier: {one['no_multiplier']}")
+    for run in found["unpaired"]:
+        console.print(f"unpaired    {run}")
+
+
+def _show_scores(scores: list[dict]) -> None:
+    console = _console()
+    for entry in scores:
+        if "error" in entry:
+            console.print(f"{entry['protocol']}: {entry['error']}")
+            continue
+        rows = [
+            [name, _number(value), _number(entry["bias_ln_loss"][name])]
+            for name, value in entry["rmse_ln_loss"].items()
+        ]
+        _table(console, entry["protocol"], ["rule", "rmse of ln L", "bias"], rows)
+        inside = entry["interval_coverage"]
+        covered = "no interval" if inside is None else f"{100 * inside:.0f} % inside the interval of a measured run"
+        console.print(
+            f"{entry['n_points']} held-out points, X up to {_number(entry['x_factor'])} times the fitted; {covered}; "
+            f"tuned on them: {entry['tuned_on_held_out']}; leak test: "
+            f"{'FAILED, held-out values moved a prediction' if entry['leak'] else 'held-out values moved nothing'}"
+        )
+
+
+@app.command()
+def reproduce(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A published study: tan2025.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where report/ and figures/ go. [default: reproduce-STUDY]")
+    ] = None,
+) -> None:
+    """The tables and figures of a published study from the shipped curves, ours beside the published values."""
+    from analysis.reproduce import reproduce as write_page
+
+    print(write_page(study, out))
 
 
 @app.command()
@@ -150,6 +461,7 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
                 "law": law.name,
                 "formula": law.formula,
                 "citation": law.citation,
+                "predicts": law.predicts,
                 "predicts_unseen_size": law.predicts_unseen,
                 "parameters": [
                     {"name": p.name, "unit": p.unit, "meaning": p.meaning, "per_size": p.per_size}
@@ -160,11 +472,14 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
         ]
         print(json.dumps({"laws": document}, indent=2))
         return
-    rows = [
-        [law.name, law.formula, ", ".join(f"{p.name}{' per size' * p.per_size}" for p in law.parameters), law.citation]
-        for law in known
-    ]
-    _table(_console(), "", ["law", "formula", "parameters", "source"], rows)
+    for law in known:
+        each = "tau" if law.group else "size"
+        of_each = [p.name for p in law.parameters if p.per_size]
+        named = [*(p.name for p in law.shared), *([f"{', '.join(of_each)} for each {each}"] if of_each else [])]
+        _console().print(
+            f"{law.name}\n  {law.formula}   ({law.citation})\n  parameters  {', '.join(named)}\n"
+            f"  predicts    {law.predicts}"
+        )
 
 
 # ---------------------------------------------------------------- many runs
@@ -522,10 +837,12 @@ def _show_fit(record: dict) -> None:
             _number(row["efficiency"]), _interval(row["efficiency_ci95"]), _number(row["intercept"]),
             _number(row["efficiency_law"]), _number(row["r2"]), _number(row["r2_law"]),
         ]
-        for row in record["per_size"]
+        for row in record["per_size"][:40]
     ]  # fmt: skip
-    names = ["N", "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
-    _table(console, "per size", names, rows)
+    first = "N" if record["size_column"].startswith("num_params") else record["size_column"]
+    names = [first, "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
+    more = len(record["per_size"]) - len(rows)
+    _table(console, "per size" + (f" ({more} more: --json has them all)" if more else ""), names, rows)
     good = record["goodness"]
     console.print(
         f"goodness    on L: pooled R2 {_number(good['r2_pooled'])}, where k = 0 with a level per size has "
@@ -533,9 +850,32 @@ def _show_fit(record: dict) -> None:
         f"rmse of ln L {_number(good['rmse_ln_loss'])}"
     )
     console.print(f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}")
+    if record["intervals"].get("coverage"):
+        console.print(f"self-test   {record['intervals']['coverage']['text']}")
+    if "consistency" in record:
+        _show_consistency(console, record["consistency"])
     _show_held_out(console, record["held_out"])
     for warning in record["warnings"]:
         console.print(f"warning     {warning}")
+
+
+def _show_consistency(console, found: dict) -> None:
+    data, cost = found["axes"]
+    rows = [
+        [
+            _number(row["num_params"], "parameters"), _number(row["phi"]), _number(row["efficiency_data"]),
+            _number(row["efficiency_compute"]), _number(row["difference"]),
+            _number(row["intercept_compute"] - row["intercept_by_constraint"]),
+        ]
+        for row in found["per_size"]
+    ]  # fmt: skip
+    names = ["N", f"{cost} / (N {data})", f"k on {data}", f"k on {cost}", "difference", "E off the constraint"]
+    _table(console, "free fits, line by line", names, rows)
+    test, p = found["by_run"], found["by_run"]["p"]
+    console.print(
+        f"constraint  phi {_number(found['phi'])}; mean difference of k over {test['n_runs']} runs "
+        f"{_number(test['mean_difference'])}, {'no test below three runs' if p is None else f'p = {p:.2g}'}"
+    )
 
 
 def _show_findings(study: Path) -> None:

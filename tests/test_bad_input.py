@@ -280,7 +280,7 @@ ANALYSES = {
     "is a list": ("[law]", ["analysis wants keys and values"]),
     "is a word": ("efficiency", ["analysis wants keys and values"]),
     "misspelt key": ("{objectve: log}", ["analysis", "'objectve'", "Did you mean objective?"]),
-    "unknown law": ("{law: eficiency}", ["analysis", "'eficiency'", "efficiency, per_size", "Did you mean efficiency?"]),
+    "unknown law": ("{law: eficiency}", ["analysis", "'eficiency'", "Did you mean efficiency?"]),
     "law is a number": ("{law: 3}", ["analysis: law", "3"]),
     "unknown objective": ("{objective: linaer}", ["analysis", "log, binomial, linear", "Did you mean linear?"]),
     "malformed steps": ("{steps: 3-60}", ["analysis", "steps", "'3-60'", "3:60"]),

@@ -306,7 +306,7 @@ def test_frontier_finds_a_known_crossover(bare):
         ]  # fmt: skip
     curves = make_curves(pd.concat(frames, ignore_index=True), "two")
     fit = analysis.fit(curves, law="per_size")
-    found = figures.envelope(fit, figures.fitted_points(fit))
+    found = figures.envelope(fit)
     switch = found.switches.iloc[0]
     assert switch["kind"] == "crossover" and (switch["before"], switch["after"]) == (1e6, 1e7)
     assert np.log(switch["x"]) == pytest.approx(20, abs=0.02)

@@ -21,9 +21,10 @@ ROWS = {
     "sweeps": [["study"], ["plan"], ["executors/"], ["status", "launch"]],
     "analysis": [
         ["curves", "laws/"],
-        ["splits", "fit", "intervals"],
+        ["splits", "solve", "fit", "intervals"],
+        ["frontier", "forecast", "compare"],
         ["figures"],
-        ["report"],
+        ["report", "reproduce"],
     ],
 }
 HEAVY = ["torch", "transformers", "vllm", "mlflow", "submitit"]

@@ -81,7 +81,7 @@ def test_one_shape_is_the_classic_f_test():
     missed = np.sum(weight * (SLOPE - k * f) ** 2)
     best = test.within[0] + test.least[0]
     p = f_tail((missed - best) / (best / 6), 6)
-    cell = f_tail((np.interp(np.log(12e9), test.ln_n0, test._square[0]) - test.least[0]) / test.scale[0], test.df)
+    cell = f_tail((np.interp(np.log(12e9), test.ln_n0, test.square[0]) - test.least[0]) / test.scale[0], test.df)
     assert cell == pytest.approx(p, rel=2e-3)
 
 

@@ -1,0 +1,44 @@
+"""The sigmoid of ScaleRL (arXiv 2510.13786): pass rate against compute, with an asymptote below 1.
+
+    R(C) = r0 + (a - r0) / (1 + (c_mid / C)^b),   L = 1 - R
+
+One curve of its own for each size. On a log axis a power law has no asymptote and a sigmoid has one: early points
+hardly tell them apart.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from analysis.laws import Law, Parameter
+
+
+def share(x, values):
+    """How much of the way from r0 to a is gone, in [0, 1]."""
+    return 1 / (1 + (values["c_mid"] / x) ** values["b"])
+
+
+def cost_to(pass_rate, values):
+    """X at which R is reached: c_mid ((R - r0) / (a - R))^(1/b); inf where R is never reached."""
+    rate, r0, a = np.asarray(pass_rate, float), values["r0"], values["a"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = values["c_mid"] * (np.maximum(rate - r0, 0) / (a - rate)) ** (1 / values["b"])
+    return np.where(rate < a, found, np.inf)
+
+
+LAW = Law(
+    name="sigmoid",
+    formula="1 - L = r0 + (a - r0) / (1 + (c_mid/X)^b) for each size",
+    citation="ScaleRL, arXiv 2510.13786",
+    parameters=(
+        Parameter("r0", "1", "pass rate before training", (0.0, 1.0), per_size=True, linear=True),
+        Parameter("a", "1", "pass rate without end of compute", (0.0, 1.0), per_size=True, linear=True),
+        Parameter(
+            "c_mid", "unit of X", "X at half of the way", (1e-2, 1e4), of_x=True, per_size=True, starts=(0.3, 0.7, 1.2)
+        ),
+        Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5)),
+    ),
+    curve=lambda n, x, values: 1 - values["r0"] * (1 - (s := share(x, values))) - values["a"] * s,
+    predicts="more X at fitted sizes",
+    link="identity",
+)

@@ -1,0 +1,214 @@
+"""Frontiers against closed forms and brute force."""
+
+import json
+import subprocess
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from analysis.curves import load, make_curves
+from analysis.fit import fit_curves
+from analysis.frontier import (
+    continuous,
+    cost_to_target,
+    crossovers,
+    envelope,
+    frontier,
+    optimal_sizes,
+    reuse_threshold,
+    segments,
+)
+from analysis.intervals import add_intervals
+from analysis.laws import get_law
+from scaling.schema import InputError
+
+# ln L = level - k ln X: lines that cross at ln X = (E2 - E1) / (k2 - k1).
+LINES = {1e6: (0.6, 0.02), 4e6: (1.2, 0.06), 16e6: (2.4, 0.12)}
+
+
+def table(noise=0.0, runs=2, seed=0):
+    rng = np.random.default_rng(seed)
+    frames = []
+    for size, (level, k) in LINES.items():
+        for run in range(runs):
+            x = np.geomspace(1e10, 1e20, 40)
+            loss = np.exp(level - k * np.log(x) - 0.9 + noise * rng.standard_normal(40))
+            frames.append(pd.DataFrame({
+                "run_id": f"{size:g}-{run}", "num_params": size, "seed": run, "step": np.arange(1, 41),
+                "train_flops": x, "test_loss": loss,
+            }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
+def fitted(law="per_size", **options):
+    return add_intervals(fit_curves(make_curves(table(**options)), law=law))
+
+
+def test_crossovers_are_where_the_lines_cross():
+    found = crossovers(fitted(noise=0.002))
+    assert np.log(found[0]["x"]) == pytest.approx((1.2 - 0.6) / (0.06 - 0.02), abs=0.4)
+    assert np.log(found[1]["x"]) == pytest.approx((2.4 - 1.2) / (0.12 - 0.06), abs=0.4)
+    # The first lies below what was run (e^15), the second just below (e^20): not identified.
+    assert [entry["inside"] for entry in found] == [False, False]
+    assert not any(entry["identified"] for entry in found)
+
+
+def test_a_crossover_inside_has_a_closed_band_and_the_segments_meet_there():
+    LINES[4e6] = (0.6 + 0.04 * 30, 0.06)
+    try:
+        fit = fitted(noise=0.002)
+    finally:
+        LINES[4e6] = (1.2, 0.06)
+    entry = crossovers(fit)[0]
+    assert np.log(entry["x"]) == pytest.approx(30, abs=0.5)
+    assert entry["identified"]
+    assert entry["ci95"][0] < np.exp(30) < entry["ci95"][1]
+    rows = segments(envelope(fit))
+    assert all(a["to"] <= b["from"] for a, b in pairwise(rows))
+    assert {row["best"] for row in rows} <= set(LINES)
+
+
+def test_the_envelope_is_the_least_of_the_lines():
+    fit = fitted()
+    found = envelope(fit)
+    lines = np.array([np.exp(level - 0.9 - k * np.log(found.x)) for level, k in LINES.values()])
+    run = np.isfinite(found.lowest)
+    assert run.mean() > 0.98
+    assert found.lowest[run] == pytest.approx(lines.min(0)[run], rel=1e-6)
+
+
+def test_the_cost_of_a_loss_inverts_the_line():
+    for row, (level, k) in zip(cost_to_target(fitted(noise=0.001), 0.5), LINES.values(), strict=True):
+        truth = np.exp((level - 0.9 - np.log(0.5)) / k)
+        if truth > 1e23:
+            assert row["x"] is None
+            assert "not within 1000 times" in row["why"]
+        else:
+            assert row["x"] == pytest.approx(truth, rel=0.2)
+            assert row["ci95"][0] < truth < row["ci95"][1]
+            assert row["extrapolated"] == (truth > 1e20 or truth < 1e10)
+
+
+def test_never_where_the_line_rises_or_the_law_has_a_floor():
+    rising = table()
+    rising.loc[rising["num_params"] == 1e6, "test_loss"] = 0.5 + 0.2 * rising["step"] / 40
+    row = cost_to_target(add_intervals(fit_curves(make_curves(rising), law="per_size")), 0.2)[0]
+    assert (row["x"], row["why"]) == (None, "never: the line does not fall")
+    x = np.geomspace(1e10, 1e20, 40)
+    floor = pd.DataFrame({
+        "num_params": 1e6, "step": np.arange(1, 41), "train_flops": x, "test_loss": 0.3 + 50 * x**-0.2
+    })  # fmt: skip
+    fit = add_intervals(fit_curves(make_curves(floor), law="power_plateau"))
+    (row,) = cost_to_target(fit, 0.25)
+    assert row["why"] == "never: the law ends at 0.3"
+    (row,) = cost_to_target(fit, 0.4)
+    assert row["x"] == pytest.approx((0.1 / 50) ** -5, rel=1e-2)
+    with pytest.raises(InputError, match="between 0 and 1"):
+        cost_to_target(fit, 1.5)
+
+
+def test_the_continuous_frontier_is_the_argmin():
+    """ln L = -K f(N) ln X + e_inf + e1 f_e(N): scipy's minimum at each X, and no optimum beyond the sizes."""
+    from scipy.optimize import minimize_scalar
+
+    law = get_law("efficiency_saturating_level")
+    values = {"k_max": 0.1, "n0": 5e9, "e_inf": -0.1, "e1": 3.0, "n_e": 20e9}
+    x = np.exp(np.array([26.0, 28.0, 35.0]))
+    sizes = np.array([1e9, 30e9])
+    found = optimal_sizes(law, values, x, sizes)
+    for at, n in zip(x, found, strict=True):
+        best = minimize_scalar(lambda t, at=at: law.ln_loss(np.exp(t), at, values), bounds=(np.log(1e8), np.log(3e11)),
+                               method="bounded", options={"xatol": 1e-9})  # fmt: skip
+        inside = np.log(1e8) + 0.05 < best.x < np.log(3e11) - 0.05
+        assert np.isfinite(n) == inside
+        if inside:
+            assert n == pytest.approx(np.exp(best.x), rel=1e-3)
+
+
+def parametric(runs, noise):
+    law = get_law("efficiency_saturating_level")
+    values = {"k_max": 0.1, "n0": 5e9, "e_inf": -0.1, "e1": 3.0, "n_e": 20e9}
+    rng, frames = np.random.default_rng(2), []
+    for size in (0.5e9, 2e9, 8e9, 32e9):
+        for run in range(runs):
+            x = np.geomspace(np.exp(24), np.exp(30), 30)
+            loss = np.exp(law.ln_loss(size, x, values) - 0.8 + noise * rng.standard_normal(30))
+            frames.append(pd.DataFrame({"run_id": f"{size:g}-{run}", "num_params": size, "step": np.arange(1, 31),
+                                        "train_flops": x, "test_loss": loss}))  # fmt: skip
+    return make_curves(pd.concat(frames)), law, values
+
+
+def test_the_continuous_frontier_has_a_band_from_repeats_only():
+    curves, law, values = parametric(3, 0.001)
+    fit = add_intervals(fit_curves(curves, law=law.name))
+    x = np.exp(np.array([26.5, 27.5]))
+    truth = optimal_sizes(law, values, x, np.array([0.5e9, 32e9]))
+    rows = continuous(fit, x)["rows"]
+    for row, best in zip(rows, truth, strict=True):
+        assert row["num_params"] == pytest.approx(best, rel=0.15)
+        if row["identified"]:
+            assert row["ci95"][0] < row["num_params"] < row["ci95"][1]
+    one, _, _ = parametric(1, 0.001)
+    alone = continuous(add_intervals(fit_curves(one, law=law.name)), x)
+    assert "two runs" in alone["band"]
+    assert not any(row["identified"] for row in alone["rows"])
+    with pytest.raises(InputError, match="the ladder's"):
+        continuous(fitted(), x)
+
+
+# ---------------------------------------------------------------- the reference study
+
+
+def test_reuse_is_not_identified_in_the_reference_study():
+    found = reuse_threshold(load("reference:qwen2.5_base_reuse"), load("reference:qwen2.5_base_replicates"))
+    last = found["rows"][-1]
+    assert (last["reuse_factor"], found["identified"], found["threshold"]) == (100, False, None)
+    assert last["difference"] == pytest.approx(0.019, abs=0.0011)
+    assert last["ci95"] == pytest.approx([-0.003, 0.041], abs=0.0015)
+
+
+def test_a_loss_that_is_worse_from_some_tau_on_is_found():
+    frames = []
+    for tau, loss in ((1, 0.40), (4, 0.401), (16, 0.44), (64, 0.5)):
+        frames += [
+            pd.DataFrame({
+                "run_id": f"t{tau}s{seed}", "num_params": 1e6, "seed": seed, "reuse_factor": tau,
+                "step": np.arange(1, 21),
+                "test_loss": loss + 0.002 * ((seed * tau + tau // 4) % 3 - 1) + 0.1 / np.arange(1, 21),
+            })
+            for seed in range(3)
+        ]  # fmt: skip
+    found = reuse_threshold(make_curves(pd.concat(frames)))
+    assert (found["threshold"], found["identified"]) == (16, True)
+
+
+def test_the_reference_group_sizes():
+    """Best group size: 4 to 1e19, 8 briefly, 16 to 4e19, then only 32 was run; neighbours are not separated."""
+    part = frontier("reference:qwen2.5_base_group_size")["group_size"]
+    assert [row["best"] for row in part["segments"] if row["compared"]] == [4, 8, 16]
+    assert part["segments"][-1]["best"] == 32
+    assert not part["segments"][-1]["compared"]
+    assert part["segments"][-1]["from"] == pytest.approx(4.2e19, rel=0.03)
+    assert not any(switch["identified"] for switch in part["switches"])
+
+
+def test_the_reference_sizes_32b_and_72b_are_not_told_apart():
+    found = frontier("reference:qwen2.5_base", steps="11:", target=0.6)
+    row = next(r for r in found["sizes"]["segments"] if r["best"] == 72e9 and r["compared"])
+    assert 32e9 in row["not_rejected"]
+    cost = {r["num_params"]: r for r in found["cost"]}
+    assert cost[32e9]["x"] < cost[14e9]["x"]
+    assert cost[0.5e9]["x"] is None
+
+
+def test_the_command_prints_one_document():
+    code = "from scaling.cli import main; main()"
+    words = ["frontier", "reference:qwen2.5_base", "--target", "0.6"]
+    found = subprocess.run([sys.executable, "-c", code, *words, "--json"], capture_output=True, text=True, check=True)
+    assert {"sizes", "continuous", "crossovers", "cost", "group_size", "reuse"} <= set(json.loads(found.stdout))
+    people = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=True).stdout
+    assert "not identified" in people
+    assert "not within 1000 times" in people
