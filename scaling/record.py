@@ -181,9 +181,7 @@ def claim_attempt(run: Path) -> int:
             number += 1
 
 
-def start_attempt(
-    run: Path, *, parent: int | None, first_step: int, number: int | None = None, **info: Any
-) -> Attempt:
+def start_attempt(run: Path, *, parent: int | None, first_step: int, number: int | None = None, **info: Any) -> Attempt:
     """Begin an attempt; its number fences every older process.
 
     Args:

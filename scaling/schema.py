@@ -31,6 +31,9 @@ STUDY = "study.yaml"
 CELLS = "cells.json"
 RUNS = "runs"
 ARTIFACTS = "artifacts"
+PLANNED = "planned.json"  # in a run folder: the config that a job of a cluster reads
+SLURM = "slurm"
+CODE = "code"
 
 
 class InputError(ValueError):

@@ -80,9 +80,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
             raise
 
 
-def _train(
-    config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], info: dict[str, Any]
-) -> None:
+def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], info: dict[str, Any]) -> None:
     torch.set_num_threads(config.resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, started_cpu = time.monotonic(), time.process_time()

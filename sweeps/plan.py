@@ -141,7 +141,7 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         key: str(value).replace("/", "_")
         for key, value in flatten(cell.axes).items()
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
-        and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique"))
+        and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique", "resources.", "tracking."))
     }
     if config.task.modulus != 16:
         others["task.modulus"] = str(config.task.modulus)
@@ -268,7 +268,6 @@ class Estimator:
             memory_gb=memory,
             basis=basis,
         )
-
 
     def _seconds(self, size: str, tokens: float, flops: float) -> float:
         """CPU seconds: by the measured speed of the size, which includes overhead, or by the assumed one."""
