@@ -18,7 +18,7 @@ ROWS = {
         ["evaluate", "base_models", "trainer"],
         ["cli"],
     ],
-    "sweeps": [["study"], ["plan"], ["executors/"], ["status", "launch"]],
+    "sweeps": [["study"], ["plan", "reconcile"], ["executors/"], ["status", "launch", "cluster"]],
     "analysis": [
         ["curves", "laws/"],
         ["splits", "fit", "intervals"],
