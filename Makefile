@@ -1,4 +1,4 @@
-# make quickstart | test | lint | mlflow. `setup` is cheap when nothing has changed.
+# make quickstart | test | test-slurm | lint | mlflow. `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test lint mlflow clean
+.PHONY: setup quickstart test test-slurm lint mlflow clean
 
 setup: $(VENV)/.ready
 
@@ -21,7 +21,11 @@ quickstart: setup
 	$(BIN)/scaling quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
+
+# Sweeps on a real one-host SLURM, about five minutes; root and Debian needed. SLURM_TRIALS=200 for the long count.
+test-slurm: setup
+	$(BIN)/python -m pytest -s tests/slurm
 
 lint: setup
 	$(BIN)/ruff check .

@@ -41,7 +41,7 @@ from sweeps.reconcile import (
 
 JOURNAL = "jobs.jsonl"
 LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
-POLL = 20.0  # seconds between two looks of a watcher
+QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
 SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
 
 
@@ -223,15 +223,17 @@ class Cluster:
     def _wanted(self, verdict: Verdict) -> bool:
         return verdict.submit or verdict.state == STOPPED
 
-    def watch(self, poll: float = POLL, until: Callable[[], bool] = lambda: False) -> Look:
+    def watch(self) -> Look:
         """Follow the study until nothing is left to wait for; submit again what ended without an error of its own."""
         said: dict[str, str] = {}
         lost: set[str] = set()
         crowded: int | None = None  # jobs of ours in the queue when SLURM took no more
+        changed = time.monotonic()
         while True:
             look = self.look()
             for run in self.plan.runs:
-                self._tell(run, look.runs[run.run_id], said)
+                if self._tell(run, look.runs[run.run_id], said):
+                    changed = time.monotonic()
             again = []
             if not any(v.state == UNKNOWN for v in look.runs.values()):
                 again = [r for r in self.plan.runs if look.runs[r.run_id].submit]
@@ -245,15 +247,17 @@ class Cluster:
                         if what.runs:
                             self.say(f"{what.runs} runs submitted again")
             waits = again or lost or any(v.state in (*LIVE, UNKNOWN) for v in look.runs.values())
-            if not waits or until():
+            if not waits:
                 return self.look()
-            time.sleep(poll)
+            time.sleep(min(max((time.monotonic() - changed) / 10, QUICKEST), SLOWEST))
 
-    def _tell(self, run: PlannedRun, verdict: Verdict, said: dict[str, str]) -> None:
+    def _tell(self, run: PlannedRun, verdict: Verdict, said: dict[str, str]) -> bool:
         text = f"{verdict.state}{f' ({verdict.why})' if verdict.why else ''}"
-        if said.get(run.run_id) != text:
-            said[run.run_id] = text
-            self.say(f"{run.name}: {text}")
+        if said.get(run.run_id) == text:
+            return False
+        said[run.run_id] = text
+        self.say(f"{run.name}: {text}")
+        return True
 
     def _give_up(self, look: Look) -> None:
         """Write down what reconciliation found to be final, so that it stays so without SLURM's memory."""

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from scaling import schema
 from scaling.config import (
@@ -193,6 +193,8 @@ def check_path(dotted: str, where: str) -> None:
     part: Any = RunConfig
     keys = str(dotted).split(".")
     for depth, key in enumerate(keys):
+        if get_origin(part) is dict:  # free keys: flags of sbatch
+            return
         classes = _classes(part)
         fields = list(dict.fromkeys(name for c in classes for name in c.model_fields))
         if key not in fields:

@@ -3,9 +3,11 @@
 `make test-slurm` runs this, about 25 trials; SLURM_TRIALS=200 makes it go on until that many have been counted.
 """
 
+import contextlib
 import json
 import os
 import random
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -23,7 +25,8 @@ from sweeps.study import load_study
 TRIALS = int(os.environ.get("SLURM_TRIALS", "20"))
 SEED = int(os.environ.get("SLURM_SEED", time.time_ns() % 10**6))
 DEADLINE = 600.0
-STEPS, LONG = 150, 600
+STEPS, LONG = 87, 438  # evaluated in any case, ceil(1.5 ** j): the short run is the first part of the long one
+NORMAL = "time_minutes: 10, warning_seconds: 60"
 STUDY = """
 study: {name}
 base:
@@ -38,7 +41,7 @@ blocks:
 """
 
 
-def study(folder: Path, name="trials", steps=STEPS, seeds=range(6), resources="time_minutes: 10, warning_seconds: 60"):
+def study(folder: Path, name="trials", steps=STEPS, seeds=range(6), resources=NORMAL):
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.yaml"
     path.write_text(STUDY.format(name=name, steps=steps, seeds=list(seeds), resources=resources))
@@ -97,12 +100,16 @@ def work(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def reference(work):
-    """The same cells by the local executor: {(steps, seed name): what their records hold}."""
+    """The same cells by the local executor: {(steps, name of the run): what its record holds}; and their base."""
+    path = study(work / "local", "local", STEPS, range(6))
+    path.write_text(path.read_text() + f"  - {{name: long, set: {{stop.steps: {LONG}}}, axes: {{seed: [0, 1, 2]}}}}\n")
+    scaling("sweep", "launch", path, "--out", work / "local" / "out")
     found = {}
-    for steps, seeds in ((STEPS, range(6)), (LONG, range(3))):
-        path, out = study(work / f"local{steps}", f"local{steps}", steps, seeds), work / f"local{steps}" / "out"
-        scaling("sweep", "launch", path, "--out", out)
-        found |= {(steps, name): science(run) for name, run in runs_of(path, out).items()}
+    for name, run in runs_of(path, work / "local" / "out").items():
+        whole = science(run)
+        if record.read_json(run / schema.DONE)["step"] == LONG:
+            found[LONG, name] = whole
+        found[STEPS, name] = [[line for line in lines if json.loads(line)["step"] <= STEPS] for lines in whole]
     return found
 
 
@@ -161,7 +168,7 @@ def test_an_array_gives_the_curves_of_the_local_executor(lab, work, reference):
     assert "submitted 0 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
 
 
-def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work):
+def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work, reference):
     """A cell whose jobs end at once, one with a Python error, a whole one; then cancel, retry and launch again."""
     path, out = work / "bad" / "bad.yaml", work / "bad" / "out"
     study(work / "bad", "bad", steps=10, seeds=[0])
@@ -173,9 +180,7 @@ def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work):
     python = runs["us-seed1"]
     (python / schema.ATTEMPTS).mkdir(parents=True)
     (python / schema.CONFIG).write_text("{broken")
-    # The base's own job has the shape of the first run: let it pass once.
-    scaling("sweep", "launch", path, "--out", work / "base" / "out", "--workers", 1, expect=0)
-    os.renames(work / "base" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
+    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
     output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait", expect=1)
     assert output.count("runs submitted again") == 2, output
     shown = status(path, out)
@@ -212,16 +217,18 @@ def test_cancel_ends_this_studys_jobs_only(lab, work, reference):
 class Phase:
     """One study whose runs are each hit once, at a random step after their first checkpoint."""
 
-    def __init__(self, lab, work, reference, number, kinds, counted, *, steps=STEPS, resources):
+    def __init__(self, lab, work, reference, number, kinds, counted, *, steps=STEPS, resources=NORMAL):
         self.lab, self.reference, self.counted, self.steps = lab, reference, counted, steps
         self.random = random.Random(f"{SEED} {number}")
         name = f"trials{number}"
         self.path, self.out = study(work / name, name, steps, range(len(kinds)), resources), work / name / "out"
+        shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, self.out / schema.ARTIFACTS)
         self.runs = runs_of(self.path, self.out)
         self.plan = dict(zip(self.runs, kinds, strict=True))
-        self.at = {run: self.random.randint(11, 110) for run in self.runs}
+        self.at = {run: self.random.randint(10, 60) for run in self.runs}
         self.hit: dict[str, tuple[str, int]] = {}  # run -> (kind, attempt that was hit)
         self.down: dict[str, float] = {}  # node -> when it is to come back
+        self.frozen: list[int] = []
 
     def work(self):
         """Launch, hit, kill the launcher once on the way, wait for the end, check everything."""
@@ -236,8 +243,7 @@ class Phase:
                     self.strike(name, run, kind)
             for node, when in list(self.down.items()):
                 if time.monotonic() > when:
-                    self.lab.node_up(node)
-                    del self.down[node]
+                    self.wake(node)
             if len(self.hit) >= 2 and not killed:  # the launcher dies; another shell watches from now on
                 killed = True
                 launcher.kill()
@@ -245,8 +251,8 @@ class Phase:
                 launcher = start("sweep", "status", self.path, "--out", self.out, "--watch")
             time.sleep(0.05)
         output, _ = launcher.communicate()
-        for node in self.down:
-            self.lab.node_up(node)
+        for node in list(self.down):
+            self.wake(node)
         assert launcher.returncode == 0, output
         check(self.path, self.out, self.steps, self.reference)
         for name, run in self.runs.items():
@@ -257,6 +263,14 @@ class Phase:
             elif name in self.hit and numbers[-1] > self.hit[name][1]:  # else it was done before the blow fell
                 self.counted[self.hit[name][0]] += 1
 
+    def wake(self, node):
+        for pid in self.frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.frozen = []
+        self.lab.node_up(node)
+        del self.down[node]
+
     def strike(self, name, run, kind):
         number = record.newest_attempt(run)
         attempt = record.read_attempt(run, number)
@@ -264,51 +278,64 @@ class Phase:
         self.hit[name] = (kind, number)
         if kind == "kill":
             os.kill(attempt["pid"], signal.SIGKILL)
-        elif kind in ("USR2", "TERM"):
-            self.lab.try_call(f"scancel --signal={kind} {job}")
+        elif kind == "signal":
+            self.lab.try_call(f"scancel --signal={self.random.choice(['USR2', 'TERM'])} {job}")
         elif kind == "requeue":
             self.lab.try_call(f"scontrol requeue {job}")
-        elif kind == "node down" and node not in self.down:
-            # It hits every run on the node; one without a checkpoint yet does not count.
-            for other, folder in self.runs.items():
-                there = record.read_attempt(folder, record.newest_attempt(folder) or 0)
-                if other not in self.hit and there.get("node") == node and record.committed_step(folder):
-                    self.hit[other] = (kind, record.newest_attempt(folder))
+        elif kind == "node down":
+            for folder in self.together(node, kind):
+                self.lose(folder)
             self.lab.node_down(node)
             self.down[node] = time.monotonic() + 10
-        elif kind.startswith("pre-emption"):
+        else:
             self.lab.call(f"sbatch -p main -w {node} --exclusive --output=/dev/null --wrap 'sleep 1'")
-            for other, folder in self.runs.items():
-                there = record.read_attempt(folder, record.newest_attempt(folder) or 0)
-                if other not in self.hit and there.get("node") == node and record.committed_step(folder):
-                    self.hit[other] = (kind, record.newest_attempt(folder))
+            self.together(node, kind)
+
+    def together(self, node, kind):
+        """All runs on the node are hit; returns their folders. One without a checkpoint does not count as hit."""
+        folders = []
+        for name, folder in self.runs.items():
+            number = record.newest_attempt(folder)
+            attempt = record.read_attempt(folder, number) if number else {}
+            if attempt.get("node") == node and "reason" not in attempt:
+                folders.append(folder)
+                if record.committed_step(folder):
+                    self.hit.setdefault(name, (kind, number))
+        return folders
+
+    def lose(self, folder):
+        """A node without power ends its processes; one that hangs wakes them up later, beside their successors."""
+        pid = record.read_attempt(folder, record.newest_attempt(folder))["pid"]
+        if self.random.random() < 0.5:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGSTOP)
+            self.frozen.append(pid)
 
 
-KINDS = ["kill", "USR2", "TERM", "requeue", "node down", "pre-emption with a warning", "pre-emption", "walltime"]
+MIXED = ["kill", "signal", "requeue"]
+ALONE = {  # kinds that need a whole study of their own: what its cells ask for
+    "node down": {},
+    "pre-emption with a warning": {"resources": "time_minutes: 10, warning_seconds: 60, partition: low"},
+    "pre-emption": {"resources": "time_minutes: 10, warning_seconds: 60, partition: low"},
+    # SLURM looks at time limits every 30 s, and warns up to that much early.
+    "walltime": {"resources": "time_minutes: 1, warning_seconds: 30", "steps": LONG},
+}
 
 
 def test_trials_at_random_moments(lab, work, reference):
+    """At least three blows of each kind; those that came too late are not counted and are dealt again."""
     counted: Counter = Counter()
-    normal = "time_minutes: 10, warning_seconds: 60"
-    low = f"{normal}, partition: low"
+    wanted = max(3, -(-TRIALS // len([*MIXED, *ALONE])))
     number = 0
-
-    def phase(kinds, **options):
-        nonlocal number
+    while missing := {kind: wanted - counted[kind] for kind in [*MIXED, *ALONE] if counted[kind] < wanted}:
+        assert number < 4 * (3 + TRIALS // 5), f"too few blows hit a running cell: {counted}"
         number += 1
-        Phase(lab, work, reference, number, kinds, counted, **{"resources": normal, **options}).work()
-
-    while True:
-        phase(["kill", "kill", "kill", "requeue", "requeue", "requeue"])
-        phase(["USR2", "USR2", "TERM", "TERM", "node down", "node down"])
-        phase(["USR2", "TERM", "node down", "node down", "kill", "requeue"])
-        phase(["pre-emption with a warning"] * 6, resources=low)
-        lab.user_signal(False)
-        phase(["pre-emption"] * 6, resources=low)
-        lab.user_signal(True)
-        # SLURM may send the warning up to half a minute early.
-        phase(["walltime"] * 3, steps=LONG, resources="time_minutes: 1, warning_seconds: 38")
-        print(f"{sum(counted.values())} trials, seed {SEED}: {dict(counted)}")
-        if sum(counted.values()) >= TRIALS and all(counted[kind] >= 3 for kind in KINDS):
-            break
-        assert number < 6 * (2 + TRIALS // 15), f"too few trials hit a running cell: {counted}"
+        kind, mixed = next(iter(missing)), [k for k in MIXED for _ in range(max(0, missing.get(k, 0)))]
+        if mixed:
+            Phase(lab, work, reference, number, (mixed[::3] + mixed[1::3] + mixed[2::3])[:6], counted).work()
+        else:
+            lab.user_signal(kind != "pre-emption")
+            cells = 3 if kind == "walltime" else 4
+            Phase(lab, work, reference, number, [kind] * cells, counted, **ALONE[kind]).work()
+        print(f"{sum(counted.values())} trials, seed {SEED}: {dict(counted)}", flush=True)
