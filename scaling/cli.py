@@ -266,9 +266,7 @@ def launch(
         bool, typer.Option("--dry-run", help="slurm: print the sbatch text and the costs, submit nothing.")
     ] = False,
     throttle: Annotated[int | None, typer.Option(min=1, help="slurm: jobs of an array at a time.")] = None,
-    wait: Annotated[
-        bool, typer.Option("--wait", help="slurm: stay until the runs are done.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="slurm: stay until the runs are done.")] = False,
 ) -> None:
     """Run what is missing. Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns."""
     from scaling.schema import check_name
@@ -338,6 +336,25 @@ def logs(
     if not log.exists():
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
     print(log.read_text(errors="replace"), end="")
+
+
+@sweep.command()
+def verify(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Name every run whose record is whole, and every one that is not and why. Exit status 1 if there is any."""
+    from scaling.schema import RUNS
+    from scaling.verify import problems
+
+    planned, folder = _planned(study, out)
+    found = {item.name: problems(folder / RUNS / item.run_id, item.run_id) for item in planned.runs}
+    if as_json:
+        import json
+
+        print(json.dumps({"study": planned.study.name, "problems": found}, indent=2))
+    else:
+        for name, what in found.items():
+            print(f"{name}: {'; '.join(what) if what else 'whole'}")
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 @sweep.command()

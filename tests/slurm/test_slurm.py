@@ -48,11 +48,24 @@ def study(folder: Path, name="trials", steps=STEPS, seeds=range(6), resources=NO
     return path
 
 
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays_behind():
+    yield
+    for process in STARTED:
+        process.kill()
+    STARTED.clear()
+
+
 def start(*arguments) -> subprocess.Popen:
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", "from scaling.cli import main; main()", *map(str, arguments)],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
     )  # fmt: skip
+    STARTED.append(process)
+    return process
 
 
 def scaling(*arguments, expect=0) -> str:
