@@ -266,6 +266,9 @@ def launch(
         bool, typer.Option("--dry-run", help="slurm: print the sbatch text and the costs, submit nothing.")
     ] = False,
     throttle: Annotated[int | None, typer.Option(min=1, help="slurm: jobs of an array at a time.")] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="slurm: run two steps of one cell first; submit nothing if they fail.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="slurm: stay until the runs are done.")] = False,
 ) -> None:
     """Run what is missing. Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns."""
@@ -276,7 +279,7 @@ def launch(
     if executor == "local":
         status = _launch(planned, folder, workers)
     else:
-        status = _launch_slurm(planned, folder, dry_run=dry_run, throttle=throttle, wait=wait)
+        status = _launch_slurm(planned, folder, dry_run=dry_run, throttle=throttle, canary=canary, wait=wait)
     if status:
         raise typer.Exit(status)
 
@@ -325,17 +328,30 @@ def status(
 
 @sweep.command()
 def logs(
-    study: StudyArgument, run: Annotated[str, typer.Argument(help="Name of a run.")], out: OutOption = None
+    study: StudyArgument,
+    run: Annotated[str, typer.Argument(help="Name of a run.")],
+    out: OutOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is done or failed.")] = False,
 ) -> None:
     """Print the log of one run."""
-    from scaling.schema import LOG, RUNS, InputError, check_name
+    import time
+
+    from scaling.config import is_done
+    from scaling.schema import FAILED, LOG, RUNS, InputError, check_name
 
     planned, folder = _planned(study, out)
     names = {item.name: item.run_id for item in planned.runs}
     log = folder / RUNS / names[check_name(run, names, "run of this study")] / LOG
     if not log.exists():
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
-    print(log.read_text(errors="replace"), end="")
+    stop = next(item.config.stop for item in planned.runs if item.name == run)
+    with open(log, errors="replace") as file:
+        while True:
+            over = is_done(log.parent, stop) or (log.parent / FAILED).exists()
+            print(file.read(), end="", flush=True)
+            if over or not follow:
+                return
+            time.sleep(0.5)
 
 
 @sweep.command()
@@ -385,16 +401,29 @@ def mlflow(
     study: StudyArgument,
     out: OutOption = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the study's MLflow runs anew.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until every run is done or failed.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Then serve the charts on this machine until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port for --serve.")] = 5000,
 ) -> None:
-    """Bring MLflow up to date with the run folders; with --serve show them."""
+    """Bring MLflow up to date with the run folders, once or with --follow as they grow; with --serve show them."""
+    import time
+
     from scaling.mirror import Mirror
     from scaling.mirror import serve as serve_charts
+    from scaling.schema import RUNS
+    from sweeps.plan import run_state
 
-    _, folder = _planned(study, out)
+    planned, folder = _planned(study, out)
     mirror = Mirror(folder)
     updated = mirror.rebuild() if rebuild else mirror.sync()
+    while follow:
+        if updated.steps or updated.error:
+            print(updated, flush=True)
+        states = {run_state(folder / RUNS / item.run_id, item.config.stop) for item in planned.runs}
+        time.sleep(2)
+        updated = mirror.sync()  # after the states were read: a run that was over then is sent whole
+        if states <= {"done", "failed"} and not updated.error:
+            break
     mirror.close()
     print(updated)
     if updated.error:
@@ -427,7 +456,7 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
         return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console)
 
 
-def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None, wait: bool) -> int:
+def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None, canary: bool, wait: bool) -> int:
     """Submit what is missing; with `wait` stay until the runs are done. Returns the exit status."""
     from sweeps.cluster import Cluster
     from sweeps.launch import obsolete, prepare
@@ -449,6 +478,8 @@ def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None,
     prepare(planned, folder)
     if left_over := obsolete(planned, folder):
         say(f"{len(left_over)} runs in the folder are no longer in the study: kept, not analysed.")
+    if canary and not cluster.canary():
+        return 1
     result = cluster.launch()
     say(f"study {planned.study.name}: submitted {result.runs} runs and {result.bases} base models; folder {folder}")
     if result.remaining:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -42,6 +43,7 @@ from sweeps.reconcile import (
 JOURNAL = "jobs.jsonl"
 LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
 QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
+CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
 SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
 
 
@@ -218,7 +220,70 @@ class Cluster:
             if not dry_run:
                 self._give_up(look)
             runs = [run for run in self.plan.runs if self._wanted(look.runs[run.run_id])]
+            if not dry_run:
+                self._preflight(runs)
             return self._submit(runs, look, dry_run)
+
+    def _preflight(self, runs: list[PlannedRun]) -> None:
+        """Raise InputError for what would let jobs fail after hours in the queue: room on the disk, the partition.
+
+        The weights of a `model.path` were read when the study was planned.
+        """
+        estimator = Estimator(self.plan, self.out)
+        # Weights and two moments in each checkpoint: those that are kept, one being written, and the exported model.
+        needed = sum((estimator.estimate(run.config).memory_gb or 0) * CHECKPOINT_SHARE for run in runs)
+        free = shutil.disk_usage(self.out).free / 1e9
+        if needed > free:
+            raise InputError(
+                f"{self.out}: the checkpoints of {len(runs)} runs take about {needed:.1f} GB, {free:.1f} GB are free; "
+                f"give another --out or launch fewer cells."
+            )
+        for resources in {slurm.shape(run.config.resources): run.config.resources for run in runs}.values():
+            array = slurm.Array(self.plan.study.name, self.out / schema.SLURM, 1, resources, self.out)
+            problem = slurm.test_only(array)
+            if problem and not LIMITS.search(problem):
+                where = f"partition {resources.partition}" if resources.partition else "the default partition"
+                raise InputError(f"resources: {where} would not run these cells: {problem}")
+
+    def canary(self) -> bool:
+        """Run two steps of the cheapest missing cell as a job of its own, beside the study; whether they succeeded."""
+        look = self.look()
+        runs = self._longest_first(run for run in self.plan.runs if self._wanted(look.runs[run.run_id]))
+        if not runs:
+            return True
+        run = runs[-1]
+        stop = configs.RunStop(steps=2)
+        config = run.config.model_copy(update={"stop": stop})
+        token = f"canary-{run.run_id[:8]}"
+        place = self.out / schema.SLURM / token
+        shutil.rmtree(place, ignore_errors=True)
+        code, folder = slurm.snapshot(self.out), place / schema.RUNS / run.run_id
+        folder.mkdir(parents=True)
+        record.write_json(folder / schema.PLANNED, configs.dump(config))
+        tasks = {"kind": "canary", "token": token, "code": code.name, "tasks": [[run.run_id]]}
+        record.write_json(place / slurm.TASKS, tasks)
+        name = f"{self.plan.study.name}-{token}"
+        resources = config.resources.model_copy(update={"runs_per_job": 1})
+        try:
+            job = slurm.submit(slurm.Array(name, place, 1, resources, code))
+        except slurm.Refused as refusal:
+            raise InputError(f"sbatch refuses the canary: {refusal}") from None
+        self.say(f"canary: two steps of {run.name} as job {job}")
+        try:
+            while not configs.is_done(folder, stop):
+                entries = slurm.queue([name])
+                queued = entries is None or any(entry.state not in slurm.TERMINAL for entry in entries)
+                if not queued and not configs.is_done(folder, stop):
+                    self.say(f"canary: {run.name} failed, nothing is submitted; its last lines:")
+                    for line in [*tail(place / f"{job}_0_0_log.out"), *tail(folder / schema.LOG, 12)]:
+                        self.say(f"    {line}")
+                    return False
+                time.sleep(QUICKEST)
+        except KeyboardInterrupt:
+            slurm.cancel([job])
+            raise
+        shutil.rmtree(place)
+        return True
 
     def _wanted(self, verdict: Verdict) -> bool:
         return verdict.submit or verdict.state == STOPPED

@@ -46,7 +46,8 @@ def main(path: Path) -> int:
     """Do this task's runs, one in this process or several side by side; returns the exit status."""
     tasks = json.loads(path.read_text())
     names = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
-    study, work = path.parents[2], work_base if tasks["kind"] == "bases" else work_run
+    study = path.parents[2]
+    work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
     info = {"job": job_id(), "token": tasks["token"], "code": tasks["code"], "node": os.environ.get("SLURMD_NODENAME")}
     info["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
     if len(names) == 1:
@@ -66,14 +67,23 @@ def job_id() -> str:
 
 def work_run(study: Path, name: str, info: dict[str, Any]) -> int:
     """Train one run in this process; returns its exit status."""
+    return train(study / schema.RUNS / name, study / schema.ARTIFACTS, info)
+
+
+def work_canary(study: Path, name: str, info: dict[str, Any]) -> int:
+    """Two steps of a run in a folder beside the study's; makes the base model where it is missing."""
+    run = study / schema.SLURM / info["token"] / schema.RUNS / name
+    return train(run, study / schema.ARTIFACTS, info, base_too=True)
+
+
+def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = False) -> int:
     from scaling.config import RunConfig, base_id
 
-    run = study / schema.RUNS / name
     speak_into(run / schema.LOG, info)
     try:
         config = record.read_json(run / schema.PLANNED)
         parsed = RunConfig.model_validate(config)
-        if parsed.model.size and not (study / schema.ARTIFACTS / base_id(parsed)).exists():
+        if not base_too and parsed.model.size and not (artifacts / base_id(parsed)).exists():
             say(f"the base model {base_id(parsed)} is not there: its own job did not make it")
             return BLOCKED
         starts = record.starts_without_progress(run)
@@ -84,7 +94,7 @@ def work_run(study: Path, name: str, info: dict[str, Any]) -> int:
         from scaling.process import Interrupted, Job
 
         try:
-            run_cell(config, str(run), str(study / schema.ARTIFACTS), Job(lambda: bool(HEARD), info))
+            run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), info))
         except Interrupted:
             return INTERRUPTED
         except record.StaleAttempt as error:

@@ -210,6 +210,29 @@ def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work, reference)
     scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
 
 
+def test_a_canary_goes_first_and_a_partition_is_asked(lab, work, reference):
+    path, out = study(work / "canary", "canary", steps=4, seeds=range(2)), work / "canary" / "out"
+    (work / "broken-canary").touch()
+    text = path.read_text()
+    path.write_text(text.replace("time_minutes: 10", f'setup: ["test ! -e {work}/broken-canary || exit 3"]'))
+    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", expect=1)
+    assert "failed, nothing is submitted" in output
+    assert not (out / schema.SLURM / "jobs.jsonl").exists()
+    (work / "broken-canary").unlink()
+    path.write_text(text.replace("time_minutes: 10", "runs_per_job: 2"))
+    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", "--wait")
+    runs = runs_of(path, out).values()
+    jobs = {record.read_attempt(run, 1)["job"] for run in runs}
+    assert len(jobs) == 1  # the two runs shared it
+    assert all(record.attempt_numbers(run) == [1] for run in runs)
+    assert "whole" in scaling("sweep", "verify", path, "--out", out)
+
+    path.write_text(text.replace("time_minutes: 10", "partition: nowhere"))
+    output = scaling("sweep", "launch", path, "--out", out / "other", "--executor", "slurm", expect=2)
+    assert "partition nowhere would not run these cells" in output and "invalid partition" in output.lower()
+
+
 def test_cancel_ends_this_studys_jobs_only(lab, work, reference):
     path, out = study(work / "cancel", "cancel", seeds=range(2)), work / "cancel" / "out"
     other = lab.call("sbatch --parsable --output=/dev/null --wrap 'sleep 300'").strip()
@@ -268,6 +291,7 @@ class Phase:
             self.wake(node)
         assert launcher.returncode == 0, output
         check(self.path, self.out, self.steps, self.reference)
+        assert "not" not in scaling("sweep", "verify", self.path, "--out", self.out)
         for name, run in self.runs.items():
             numbers = record.attempt_numbers(run)
             if self.plan[name] == "walltime":
