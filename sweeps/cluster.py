@@ -98,16 +98,16 @@ class Cluster:
         for key in open_keys:
             history[key] = [replace(s, array=s.array or ids.get(names[s.token])) for s in history.get(key, [])]
         live = {e.job: e for e in entries or [] if e.state not in slurm.TERMINAL}
-        ended = sorted(
-            {s.job.partition("_")[0] for k in open_keys for s in history[k][-1:] if s.job and s.job not in live}
-        )
-        accounts = slurm.accounts(ended) if ended else {}
-        queue = None if entries is None else live
+        ended = {s.job for key in open_keys for s in history[key][-1:] if s.job and s.job not in live}
+        accounts = slurm.accounts(sorted({job.partition("_")[0] for job in ended}))
+        queue, going = None if entries is None else live, set(live)
         if accounts is None and slurm.has_accounting():
             queue = None  # it will answer again; nothing is decided until then
         elif accounts is None:  # squeue knows the last state of a job for some minutes
             gone = [e for e in entries or [] if e.state in slurm.TERMINAL]
             accounts = {e.job: [Account(e.job, e.state, 0, 0, 0.0, "")] for e in gone} or None
+        elif queue is not None:  # what ended a moment ago is in squeue before it is in sacct
+            queue |= {e.job: e for e in entries or [] if e.job in ended and e.job not in accounts}
         now = time.time()
         found = {base: self._base_verdict(base, history.get(base, []), queue, accounts, now) for base in bases}
         runs = {
@@ -116,7 +116,7 @@ class Cluster:
             else Verdict(DONE)
             for run in self.plan.runs
         }
-        jobs = {key: s.job for key in open_keys for s in history[key] if s.job and s.job in live}
+        jobs = {key: s.job for key in open_keys for s in history[key] if s.job and s.job in going}
         return Look(runs, found, jobs)
 
     def _history(self) -> tuple[dict[str, list[Submission]], dict[str, str]]:

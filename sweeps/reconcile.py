@@ -143,7 +143,8 @@ def _queued(entry: QueueEntry, facts: Facts, now: float) -> Verdict:
 
 def _ended(account: Account, facts: Facts, now: float) -> Verdict:
     """What the last record of a task that left the queue says."""
-    state, recent = account.state, account.ended is None or now - account.ended < RECORD_GAP
+    newest = account.ended or max(facts.last_row or 0.0, facts.submissions[-1].time)
+    state, recent = account.state, now - newest < RECORD_GAP
     if state in ("PENDING", "RUNNING", "REQUEUED", "RESIZING", "SUSPENDED") or (state == "NODE_FAIL" and recent):
         # The record lags behind, and has a gap between two starts.
         return Verdict(WAITING, f"sacct says {state}") if recent else _gone(facts, Verdict(LOST, f"sacct: {state}"))

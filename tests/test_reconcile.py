@@ -5,6 +5,7 @@ import os
 import stat
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -90,6 +91,8 @@ def queued(state, reason="None", restarts=0):
         (account("NODE_FAIL"), "ended", "node_fail", True, False),
         (account("NODE_FAIL", ended=NOW - 5), "waiting", "sacct says NODE_FAIL", False, False),
         (account("REQUEUED", ended=NOW - 5), "waiting", "sacct says REQUEUED", False, False),
+        (account("RUNNING", ended=None), "waiting", "sacct says RUNNING", False, False),
+        ({**account("RUNNING", ended=None), "last_row": NOW - 600}, "lost", "sacct: RUNNING", True, False),
         (account("REQUEUED"), "lost", "sacct: REQUEUED", True, False),
         (account("FAILED", 0, 9), "ended", "failed, signal 9", True, False),
         (account("FAILED", 12, 0), "ended", "failed, signal 12", True, False),
@@ -158,7 +161,7 @@ echo "Submitted batch job $((1000 + used))"
 
 def test_too_small_a_disk_is_told_before_anything_is_submitted(stub, tmp_path, monkeypatch):
     _, study = limits(tmp_path)
-    monkeypatch.setattr(cluster.shutil, "disk_usage", lambda path: (0, 0, 1_000_000))
+    monkeypatch.setattr(cluster.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     with pytest.raises(InputError, match=r"checkpoints of 10 runs take about 0\.\d GB, 0\.0 GB are free"):
         study.launch()
     assert not study.journal.exists()
