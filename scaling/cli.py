@@ -199,7 +199,7 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
     rows = []
     for item in planned.runs:
         state = run_state(folder / RUNS / item.run_id, item.config.stop)
-        estimate, config = estimator.estimate(item.config), item.config
+        estimate, config = estimator.estimate(item.config, item.run_id), item.config
         unique = config.data.prompts_unique or estimate.prompts
         rows.append(
             {

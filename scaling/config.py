@@ -271,6 +271,9 @@ class ResourcesConfig(Part):
     """Small runs that share one job, side by side."""
 
 
+RESOURCES = ResourcesConfig()  # frozen and shared: as a plain default it would be copied deeply for every run
+
+
 class TrackingConfig(Part):
     mlflow: bool = True
     """Mirror the curve to MLflow."""
@@ -289,7 +292,7 @@ class RunConfig(Part):
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     stop: RunStop = RunStop(steps=60)
-    resources: ResourcesConfig = ResourcesConfig()
+    resources: ResourcesConfig = Field(default_factory=lambda: RESOURCES)
     tracking: TrackingConfig = TrackingConfig()
     seed: Int = Field(default=0, ge=0)
 

@@ -133,7 +133,7 @@ class _Launch:
     def _run_task(self, run: PlannedRun, estimator: Estimator) -> Task:
         folder = self.out / schema.RUNS / run.run_id
         arguments = (configs.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
-        estimate = estimator.estimate(run.config)
+        estimate = estimator.estimate(run.config, run.run_id)
         return Task(
             run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.hours or 0, run
         )

@@ -209,7 +209,7 @@ def check_path(dotted: str, where: str) -> list[str]:
     keys = str(dotted).split(".")
     for depth, key in enumerate(keys):
         if get_origin(part) is dict:  # free keys: flags of sbatch
-            return
+            return []
         classes = _classes(part)
         fields = list(dict.fromkeys(name for c in classes for name in c.model_fields))
         if key not in fields:
