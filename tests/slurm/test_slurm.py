@@ -220,7 +220,7 @@ def test_a_canary_goes_first_and_a_partition_is_asked(lab, work, reference):
     assert not (out / schema.SLURM / "jobs.jsonl").exists()
     (work / "broken-canary").unlink()
     path.write_text(text.replace("time_minutes: 10", "runs_per_job: 2"))
-    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
+    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS, dirs_exist_ok=True)
     scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", "--wait")
     runs = runs_of(path, out).values()
     jobs = {record.read_attempt(run, 1)["job"] for run in runs}
