@@ -1,4 +1,4 @@
-# make quickstart | test | test-coverage | lint | mlflow | bench-fit. `setup` is cheap when nothing has changed.
+# make quickstart | test | test-coverage | test-slurm | lint | mlflow | bench-fit. `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,20 +8,24 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-coverage lint mlflow bench-fit clean
+.PHONY: setup quickstart test test-coverage test-slurm lint mlflow bench-fit clean
 
 setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[train,track,dev]'
+	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[train,sweep,track,dev]'
 	touch $@
 
 quickstart: setup
 	$(BIN)/scaling quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
+
+# Sweeps on a real one-host SLURM, about five minutes; root and Debian needed. SLURM_TRIALS=200 for the long count.
+test-slurm: setup
+	$(BIN)/python -m pytest -s tests/slurm
 
 # Do the 95 % intervals hold? Simulated studies of nineteen kinds, fixed seeds; about three minutes on two cores.
 test-coverage: setup

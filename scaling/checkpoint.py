@@ -6,7 +6,6 @@ before it. It holds model, optimizer and ledger, and no generator state: every d
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ from typing import Any
 
 import torch
 
-from scaling import record
+from scaling import record, schema
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 KEEP = 2
@@ -26,6 +25,7 @@ KEEP = 2
 class Checkpoint:
     attempt: int
     step: int
+    sha256: str
     state: dict[str, Any]
 
 
@@ -42,7 +42,8 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     aside = attempt.folder / f".{final.name}.{os.getpid()}"
     aside.mkdir()
     torch.save(state, aside / STATE)
-    digest = hashlib.sha256((aside / STATE).read_bytes()).hexdigest()
+    digest = record.sha256(aside / STATE)
+    attempt.append(schema.SAVES, [{"step": step, "sha256": digest}])
     (aside / MANIFEST).write_text(json.dumps({"step": step, "sha256": digest}))
     for path in aside.iterdir():
         with open(path, "rb") as file:
@@ -60,11 +61,11 @@ def load_newest(run: Path) -> Checkpoint | None:
     for number, step, path in _of_lineage(run, record.newest_attempt(run)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            digest = hashlib.sha256((path / STATE).read_bytes()).hexdigest()
-        except (OSError, json.JSONDecodeError, KeyError):
+            digest = record.sha256(path / STATE)
+        except (OSError, json.JSONDecodeError, UnicodeDecodeError):
             continue
         if manifest == {"step": step, "sha256": digest}:
-            return Checkpoint(number, step, torch.load(path / STATE, map_location="cpu", weights_only=True))
+            return Checkpoint(number, step, digest, torch.load(path / STATE, map_location="cpu", weights_only=True))
     return None
 
 

@@ -6,6 +6,7 @@ stderr or a terminal table; with --json one JSON document goes to stdout and not
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -499,16 +500,21 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 @sweep.command()
 def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
     """Print the runs of a study: what exists, what is missing, what it will cost. Writes nothing."""
+    planned, folder = _planned(study, out)
+    _check_analysis(planned)
+    _show_plan(planned, folder, _console(), as_json)
+
+
+def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
+    """The cost table of a study, and what there is to know before it is launched."""
     from scaling.schema import ARTIFACTS, RUNS
     from sweeps.plan import Estimator, counts, covarying, run_state
 
-    planned, folder = _planned(study, out)
-    _check_analysis(planned)
     estimator = Estimator(planned, folder)
     rows = []
     for item in planned.runs:
         state = run_state(folder / RUNS / item.run_id, item.config.stop)
-        estimate, config = estimator.estimate(item.config), item.config
+        estimate, config = estimator.estimate(item.config, item.run_id), item.config
         unique = config.data.prompts_unique or estimate.prompts
         rows.append(
             {
@@ -533,7 +539,6 @@ def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = Fals
         document |= {"covarying": covarying(planned), "dropped": planned.dropped, "cells_saved_by_sharing": saved}
         print(json.dumps(document, indent=2))
         return
-    console = _console()
     columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU min", "GB"]
     from scaling.compute import Shape
     from scaling.ladder import LADDER
@@ -580,67 +585,140 @@ def launch(
     study: StudyArgument,
     out: OutOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Local processes at a time. Default: the cores.")] = None,
-    executor: Annotated[str, typer.Option(help="Where the runs go: local.")] = "local",
+    executor: Annotated[str, typer.Option(help="Where the runs go: local or slurm.")] = "local",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="slurm: print the sbatch text and the costs, submit nothing.")
+    ] = False,
+    throttle: Annotated[int | None, typer.Option(min=1, help="slurm: jobs of an array at a time.")] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="slurm: run two steps of one cell first; submit nothing if they fail.")
+    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="slurm: stay until the runs are done.")] = False,
 ) -> None:
-    """Run what is missing and wait for it; Ctrl-C leaves everything resumable."""
+    """Run what is missing. Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns."""
     from scaling.schema import check_name
 
-    check_name(executor, ["local"], "executor")
+    check_name(executor, ["local", "slurm"], "executor")
     planned, folder = _planned(study, out)
     _check_analysis(planned)
-    status = _launch(planned, folder, workers)
+    if executor == "local":
+        status = _launch(planned, folder, workers)
+    else:
+        status = _launch_slurm(planned, folder, dry_run=dry_run, throttle=throttle, canary=canary, wait=wait)
     if status:
         raise typer.Exit(status)
 
 
 @sweep.command()
-def status(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
-    """Where every run stands."""
+def status(
+    study: StudyArgument,
+    out: OutOption = None,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="slurm: stay, submit lost runs again, bring MLflow up to date.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Where every run stands; on SLURM from any shell, whatever became of the launcher."""
+    from scaling.schema import InputError
+    from sweeps.cluster import Cluster, submitted
     from sweeps.plan import counts
     from sweeps.status import run_status
 
     planned, folder = _planned(study, out)
-    found = [run_status(item, folder) for item in planned.runs]
+    verdicts = {}
+    if submitted(folder):
+        cluster = Cluster(planned, folder, lambda text: print(text, file=sys.stderr, flush=True))
+        verdicts = (_watch_slurm(cluster, planned, folder) if watch else cluster.look()).runs
+    elif watch:
+        raise InputError(f"{folder}: nothing of this study was submitted to SLURM; a local launch shows its progress.")
+    found = [run_status(item, folder, verdicts.get(item.run_id)) for item in planned.runs]
     if as_json:
         import json
 
         print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in found]}, indent=2))
         return
     console = _console()
-    columns = ["run", "state", "step", "test loss", "CPU s", "attempts", "steps redone", "why"]
+    columns = ["run", "state", "step", "test loss", "steps/min", "left", "CPU s", "attempts", "steps redone", "why"]
     rows = []
     for run in found:
         loss = "-" if run.test_loss is None else f"{run.test_loss:.3f}"
         step = "-" if run.step is None else f"{run.step} of {run.stop.get('steps', '?')}"
         numbers = [f"{run.cpu_seconds:.0f}", str(run.attempts), str(run.redone_steps)]
-        rows.append([run.name, run.state, step, loss, *numbers, run.failure or ""])
+        rate = "-" if run.steps_per_minute is None else f"{run.steps_per_minute:.3g}"
+        left = "-" if run.minutes_left is None else f"{run.minutes_left:.0f} min"
+        rows.append([run.name, run.state, step, loss, rate, left, *numbers, run.failure or run.why])
     _table(console, f"study {planned.study.name}", columns, rows)
     console.print(counts([run.state for run in found]))
 
 
 @sweep.command()
 def logs(
-    study: StudyArgument, run: Annotated[str, typer.Argument(help="Name of a run.")], out: OutOption = None
+    study: StudyArgument,
+    run: Annotated[str, typer.Argument(help="Name of a run.")],
+    out: OutOption = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is done or failed.")] = False,
 ) -> None:
     """Print the log of one run."""
-    from scaling.schema import LOG, RUNS, InputError, check_name
+    import time
+
+    from scaling.config import is_done
+    from scaling.schema import FAILED, LOG, RUNS, InputError, check_name
 
     planned, folder = _planned(study, out)
     names = {item.name: item.run_id for item in planned.runs}
     log = folder / RUNS / names[check_name(run, names, "run of this study")] / LOG
     if not log.exists():
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
-    print(log.read_text(errors="replace"), end="")
+    stop = next(item.config.stop for item in planned.runs if item.name == run)
+    with open(log, errors="replace") as file:
+        while True:
+            over = is_done(log.parent, stop) or (log.parent / FAILED).exists()
+            print(file.read(), end="", flush=True)
+            if over or not follow:
+                return
+            time.sleep(0.5)
+
+
+@sweep.command()
+def verify(study: StudyArgument, out: OutOption = None, as_json: JsonOption = False) -> None:
+    """Name every run whose record is whole, and every one that is not and why. Exit status 1 if there is any."""
+    from scaling.schema import RUNS
+    from scaling.verify import problems
+
+    planned, folder = _planned(study, out)
+    found = {item.name: problems(folder / RUNS / item.run_id, item.run_id) for item in planned.runs}
+    if as_json:
+        import json
+
+        print(json.dumps({"study": planned.study.name, "problems": found}, indent=2))
+    else:
+        for name, what in found.items():
+            print(f"{name}: {'; '.join(what) if what else 'whole'}")
+    if any(found.values()):
+        raise typer.Exit(1)
 
 
 @sweep.command()
 def retry(study: StudyArgument, out: OutOption = None) -> None:
     """Let the next launch try failed runs again."""
+    from sweeps.cluster import Cluster, submitted
     from sweeps.launch import retry
 
     planned, folder = _planned(study, out)
-    names = retry(planned, folder)
+    names = Cluster(planned, folder, print).retry() if submitted(folder) else retry(planned, folder)
     print(f"{len(names)} failed runs will be tried again at the next launch{': ' + ', '.join(names) if names else ''}.")
+
+
+@sweep.command()
+def cancel(study: StudyArgument, out: OutOption = None) -> None:
+    """End the SLURM jobs of this study, and no others; a launch resumes its runs from their checkpoints."""
+    from scaling.schema import InputError
+    from sweeps.cluster import Cluster, submitted
+
+    planned, folder = _planned(study, out)
+    if not submitted(folder):
+        raise InputError(f"{folder}: nothing of this study was submitted to SLURM; stop a local launch with Ctrl-C.")
+    print(f"{Cluster(planned, folder, print).cancel()} jobs cancelled.")
 
 
 @sweep.command()
@@ -648,16 +726,29 @@ def mlflow(
     study: StudyArgument,
     out: OutOption = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the study's MLflow runs anew.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on until every run is done or failed.")] = False,
     serve: Annotated[bool, typer.Option("--serve", help="Then serve the charts on this machine until Ctrl-C.")] = False,
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port for --serve.")] = 5000,
 ) -> None:
-    """Bring MLflow up to date with the run folders; with --serve show them."""
+    """Bring MLflow up to date with the run folders, once or with --follow as they grow; with --serve show them."""
+    import time
+
     from scaling.mirror import Mirror
     from scaling.mirror import serve as serve_charts
+    from scaling.schema import RUNS
+    from sweeps.plan import run_state
 
-    _, folder = _planned(study, out)
+    planned, folder = _planned(study, out)
     mirror = Mirror(folder)
     updated = mirror.rebuild() if rebuild else mirror.sync()
+    while follow:
+        if updated.steps or updated.error:
+            print(updated, flush=True)
+        states = {run_state(folder / RUNS / item.run_id, item.config.stop) for item in planned.runs}
+        time.sleep(2)
+        updated = mirror.sync()  # after the states were read: a run that was over then is sent whole
+        if states <= {"done", "failed"} and not updated.error:
+            break
     mirror.close()
     print(updated)
     if updated.error:
@@ -717,17 +808,74 @@ def _check_analysis(planned) -> None:
 
 
 def _launch(planned, folder: Path, workers: int | None) -> int:
-    """Launch with the MLflow mirror following; tracking never stops or delays a run."""
-    import threading
+    """Launch local processes and stay with them; returns the exit status."""
 
     from rich.console import Console
 
-    from scaling.mirror import open_mirror
     from sweeps import launch as launcher
 
     console = Console(stderr=True)
     _writable(folder)
     launcher.prepare(planned, folder)
+    with _mirrored(planned, folder, console):
+        return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console)
+
+
+def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None, canary: bool, wait: bool) -> int:
+    """Submit what is missing; with `wait` stay until the runs are done. Returns the exit status."""
+    from sweeps.cluster import Cluster
+    from sweeps.launch import obsolete, prepare
+    from sweeps.plan import counts
+    from sweeps.reconcile import LIVE
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    cluster = Cluster(planned, folder, say, throttle)
+    if dry_run:
+        result = cluster.launch(dry_run=True)
+        print("\n".join(result.texts))
+        _show_plan(planned, folder, _console(stderr=True))
+        say(
+            f"dry run: {result.runs} runs and {result.bases} base models in {len(result.texts)} arrays, none submitted."
+        )
+        return 0
+    _writable(folder)
+    prepare(planned, folder)
+    if left_over := obsolete(planned, folder):
+        say(f"{len(left_over)} runs in the folder are no longer in the study: kept, not analysed.")
+    if canary and not cluster.canary():
+        return 1
+    result = cluster.launch()
+    say(f"study {planned.study.name}: submitted {result.runs} runs and {result.bases} base models; folder {folder}")
+    if result.remaining:
+        say(
+            f"{result.remaining} runs remain for the next launch: SLURM takes no more now"
+            f"{f' ({result.refusals[-1]})' if result.refusals else ''}."
+        )
+    look = _watch_slurm(cluster, planned, folder) if wait else cluster.look()
+    say(f"study {planned.study.name}: {counts(look.states(planned))}.")
+    bad = [item for item in planned.runs if look.runs[item.run_id].state not in ("done", *LIVE)]
+    for item in bad:
+        say(f"  {item.name}: {look.runs[item.run_id].state}, {look.runs[item.run_id].why}")
+    return int(bool(bad))
+
+
+def _watch_slurm(cluster, planned, folder: Path):
+    """Follow the jobs until nothing is left to wait for, MLflow too."""
+    from rich.console import Console
+
+    with _mirrored(planned, folder, Console(stderr=True)):
+        return cluster.watch()
+
+
+@contextlib.contextmanager
+def _mirrored(planned, folder: Path, console):
+    """The MLflow mirror follows what happens inside; tracking never stops or delays a run."""
+    import threading
+
+    from scaling.mirror import open_mirror
+
     tracked = any(item.config.tracking.mlflow for item in planned.runs)
     mirror, reason = open_mirror(folder) if tracked else (None, "")
     stop = threading.Event()
@@ -735,9 +883,9 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
     if watcher:
         watcher.start()
     elif reason:
-        console.print(f"MLflow does not follow this launch: {reason}", markup=False, highlight=False)
+        console.print(f"MLflow is not brought up to date by this process: {reason}", markup=False, highlight=False)
     try:
-        return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console)
+        yield
     finally:
         stop.set()
         if mirror and watcher:
@@ -747,11 +895,12 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
                 console.print(f"MLflow is behind: {report.error}; `scaling sweep mlflow {folder}` catches up.")
 
 
-def _console():
+def _console(stderr: bool = False):
     """A console on stdout; brackets are text, and a pipe is wide enough for our tables."""
     from rich.console import Console
 
-    return Console(markup=False, highlight=False, width=None if sys.stdout.isatty() else 150, emoji=False)
+    terminal = (sys.stderr if stderr else sys.stdout).isatty()
+    return Console(markup=False, highlight=False, width=None if terminal else 150, emoji=False, stderr=stderr)
 
 
 def _table(console, title: str, columns: list[str], rows: list[list[str]]) -> None:

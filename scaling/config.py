@@ -245,6 +245,33 @@ class ResourcesConfig(Part):
     """Keep the final checkpoint; without it a finished run cannot be extended."""
     export_model: bool = True
     """Save the trained policy as a transformers folder, `model/`, in the run folder."""
+    starts: Int = Field(default=3, ge=1)
+    """Starts from the same step after which a run is given up; while its checkpoint advances there is no limit."""
+
+    # On a cluster.
+    nodes: Int = Field(default=1, ge=1)
+    gpus: Int = Field(default=0, ge=0)
+    """GPUs on each node."""
+    cpus: Int | None = Field(default=None, ge=1)
+    """Cores of a job; null = `threads` for each of its runs."""
+    memory_gb: Float | None = Field(default=None, gt=0)
+    time_minutes: Int = Field(default=240, ge=1)
+    """Time limit of a job. A run that needs longer goes on in the next one."""
+    warning_seconds: Int = Field(default=120, ge=1)
+    """How long before its end a job is told: more than a step and a checkpoint take. SLURM may be a minute early."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: tuple[str, ...] = ()
+    """Shell lines before the run, e.g. `module load cuda`."""
+    sbatch: dict[str, str | int | bool] = {}
+    """Any other sbatch flag, e.g. `{reservation: rl}`; true is a flag without a value."""
+    runs_per_job: Int = Field(default=1, ge=1)
+    """Small runs that share one job, side by side."""
+
+
+RESOURCES = ResourcesConfig()  # frozen and shared: as a plain default it would be copied deeply for every run
 
 
 class TrackingConfig(Part):
@@ -265,7 +292,7 @@ class RunConfig(Part):
     optimizer: OptimizerConfig = OptimizerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     stop: RunStop = RunStop(steps=60)
-    resources: ResourcesConfig = ResourcesConfig()
+    resources: ResourcesConfig = Field(default_factory=lambda: RESOURCES)
     tracking: TrackingConfig = TrackingConfig()
     seed: Int = Field(default=0, ge=0)
 

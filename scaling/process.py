@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +24,14 @@ from scaling.config import run_id as run_id_of
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to stop; its checkpoint is written and it can be resumed."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """The scheduler's job that a process is: whether it was asked to stop, and what attempt.json says of it."""
+
+    stopping: Callable[[], bool]
+    info: dict[str, Any] = field(default_factory=dict)
 
 
 @contextlib.contextmanager

@@ -43,6 +43,11 @@ class PromptStream:
         size = self.data.prompts_per_step
         return [self.task.prompt(self._problem(self._place(n)), n) for n in range((t - 1) * size, t * size)]
 
+    def ids(self, t: int) -> list[int]:
+        """Which of the distinct problems the prompts of step t are, 0 the first that the run ever draws."""
+        size = self.data.prompts_per_step
+        return [self._place(n) for n in range((t - 1) * size, t * size)]
+
     def unique(self, t: int) -> int:
         """Distinct prompts consumed after step t."""
         consumed = t * self.data.prompts_per_step

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -126,7 +127,7 @@ class Attempt:
 
     def sync(self) -> None:
         """Force every row to disk: call this before a checkpoint that refers to them is written."""
-        for name in (schema.CURVE, schema.ROLLOUTS, schema.OUTCOMES):
+        for name in schema.RECORDS:
             path = self.folder / name
             if path.exists():
                 with open(path, "rb") as file:
@@ -165,23 +166,32 @@ def read_attempt(run: Path, number: int) -> dict[str, Any]:
     return read_json(attempt_folder(run, number) / schema.ATTEMPT) or {}
 
 
-def start_attempt(run: Path, *, parent: int | None, first_step: int, **info: Any) -> Attempt:
-    """Create the next attempt exclusively; its number fences every older process.
+def claim_attempt(run: Path) -> int:
+    """Create the folder of the next attempt exclusively: from now on every older process is fenced.
 
-    Args:
-        run: the run folder.
-        parent: the attempt whose rows before `first_step` are kept, or None to start afresh.
-        first_step: the first step that this attempt writes.
-        info: more fields for attempt.json (versions, threads, job id, ...).
+    Claimed before the newest checkpoint is looked up, so that no older process can still replace that checkpoint.
     """
     (run / schema.ATTEMPTS).mkdir(parents=True, exist_ok=True)
     number = max(attempt_numbers(run), default=0) + 1
     while True:
         try:
             attempt_folder(run, number).mkdir()
-            break
+            return number
         except FileExistsError:
             number += 1
+
+
+def start_attempt(run: Path, *, parent: int | None, first_step: int, number: int | None = None, **info: Any) -> Attempt:
+    """Begin an attempt; its number fences every older process.
+
+    Args:
+        run: the run folder.
+        parent: the attempt whose rows before `first_step` are kept, or None to start afresh.
+        first_step: the first step that this attempt writes.
+        number: the attempt that was claimed; by default the next one is claimed here.
+        info: more fields for attempt.json (versions, threads, job id, ...).
+    """
+    number = claim_attempt(run) if number is None else number
     who = {"host": socket.gethostname(), "pid": os.getpid(), "started_ms": int(time.time() * 1000)}
     write_json(
         attempt_folder(run, number) / schema.ATTEMPT, {"parent": parent, "first_step": first_step, **who, **info}
@@ -276,17 +286,54 @@ def wasted_rows(run: Path) -> list[Row]:
 
 
 def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
-    """Write the merged record, then DONE; an extension replaces the DONE of the shorter run."""
+    """Write the merged record, then DONE with its hashes; an extension replaces the DONE of the shorter run."""
     attempt.check_newest()
     last: Row = {}
-    for name in (schema.ROLLOUTS, schema.OUTCOMES, schema.CURVE):
+    for name in schema.RECORDS:  # the curve comes last
         rows = read_record(attempt.run, name, attempt.number)
         write_atomic(attempt.run / name, "".join(map(dump_row, rows)))
         last = rows[-1] if rows else {}
     (attempt.run / schema.FAILED).unlink(missing_ok=True)
     reached = {name: last[name] for name in ("prompts_seen", "train_flops")}
     reached["wall_seconds"] = last["timing"]["wall_seconds"]
-    write_json(attempt.run / schema.DONE, {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached})
+    files = [attempt.run / name for name in (*schema.RECORDS, schema.CONFIG)]
+    hashes = {path.name: sha256(path) for path in files if path.exists()}
+    write_json(
+        attempt.run / schema.DONE,
+        {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes},
+    )
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def starts_without_progress(run: Path) -> int:
+    """How many of the newest attempts began at the step where the next one would: none of them committed a step.
+
+    A failure that `forgive` put aside ends the count: what was tried before it does not speak against a retry.
+    """
+    committed = committed_step(run)
+    count, next_step = 0, 0 if committed is None else committed + 1
+    for number in reversed(attempt_numbers(run)):
+        attempt = read_attempt(run, number)
+        if (attempt_folder(run, number) / schema.FAILED).exists() or attempt.get("first_step", next_step) != next_step:
+            break
+        count += bool(attempt)
+    return count
+
+
+def forgive(run: Path) -> None:
+    """Put FAILED.json aside, into the newest attempt's folder, so that the run may be tried again."""
+    numbers = attempt_numbers(run)
+    if numbers:
+        os.replace(run / schema.FAILED, attempt_folder(run, numbers[-1]) / schema.FAILED)
+    else:
+        (run / schema.FAILED).unlink()
 
 
 def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:

@@ -19,6 +19,10 @@ ATTEMPT = "attempt.json"
 CURVE = "curve.jsonl"
 ROLLOUTS = "rollouts.jsonl"
 OUTCOMES = "outcomes.jsonl"
+PROMPTS = "prompts.jsonl"
+SAVES = "saves.jsonl"
+RECORDS = (ROLLOUTS, OUTCOMES, PROMPTS, CURVE)
+"""What is merged at the end, each step from one attempt; the curve last."""
 LOG = "log.txt"
 DONE = "DONE"
 FAILED = "FAILED.json"
@@ -27,6 +31,9 @@ STUDY = "study.yaml"
 CELLS = "cells.json"
 RUNS = "runs"
 ARTIFACTS = "artifacts"
+PLANNED = "planned.json"  # in a run folder: the config that a job of a cluster reads
+SLURM = "slurm"
+CODE = "code"
 
 
 class InputError(ValueError):

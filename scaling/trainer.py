@@ -16,12 +16,14 @@ uninterrupted one to the byte. Dimension suffixes: _P prompts, _G rollouts of a 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,13 +46,15 @@ from scaling.rollouts import load_engine
 from scaling.tasks import load_task
 
 
-def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
+def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | None = None) -> None:
     """Train until the stop of `config`, resuming where the run folder allows it; returns once DONE stands there.
 
     Args:
         config: the run, whole.
         run: the run folder (created if need be).
         artifacts: folder of base models; the run's own is made if it is missing.
+        job: the scheduler's job that this process is. It hears the signals itself, and it takes a run over from an
+            older process, which is fenced: a node that was given up may go on for a while.
 
     Raises:
         Interrupted: TERM or INT came; a checkpoint is written.
@@ -59,7 +63,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
     """
     config = configs.resolve(config)
     with record.exclusive(run / "lock", wait=False) as mine:
-        if not mine:
+        if not mine and job is None:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
         if configs.is_done(run, config.stop):
             return
@@ -67,8 +71,8 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
             policy = load_base(config, artifacts, process.pick_device(config))
             reference = load_base(config, artifacts, process.pick_device(config)) if config.loss.kl_weight > 0 else None
-            with process.signals_heard() as stopping:
-                _train(config, run, policy, reference, stopping)
+            with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
+                _train(config, run, policy, reference, stopping, job.info if job else {})
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
@@ -76,7 +80,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
             raise
 
 
-def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool]) -> None:
+def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], info: dict[str, Any]) -> None:
     torch.set_num_threads(config.resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, started_cpu = time.monotonic(), time.process_time()
@@ -92,6 +96,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
     group_size, ledger, step, wall_before = config.rollout.group_size, Ledger(), -1, 0.0
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
+    number = record.claim_attempt(run)
     found = checkpoint.load_newest(run)
     done = record.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
@@ -105,8 +110,10 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
     process.write_config(config, run, num_params, non_embedding)
     attempt = record.start_attempt(
-        run, parent=found and found.attempt, first_step=step + 1, threads=torch.get_num_threads(), **process.versions()
-    )
+        run, number=number, parent=found and found.attempt, first_step=step + 1,
+        loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
+        threads=torch.get_num_threads(), **process.versions(), **info,
+    )  # fmt: skip
     engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
@@ -197,6 +204,8 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
             say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs")
 
         # Record, then checkpoint.
+        if step > 0:
+            attempt.append(schema.PROMPTS, [{"step": step, "ids": stream.ids(step)}])
         timing = {
             "time_ms": int(time.time() * 1000),
             "wall_seconds": round(wall_seconds(), 3),

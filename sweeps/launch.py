@@ -21,7 +21,8 @@ from scaling import config as configs
 from scaling import record, schema
 from scaling.config import read_yaml
 from scaling.schema import InputError
-from sweeps.executors.local import INTERRUPTED, Job, LocalPool, make_base, run_cell, tail
+from sweeps.executors import INTERRUPTED, make_base, run_cell, tail
+from sweeps.executors.local import Job, LocalPool
 from sweeps.plan import DONE, FAILED, RUNNING, Estimator, Plan, PlannedRun, cells_document, counts, run_state
 from sweeps.status import cpu_seconds
 
@@ -71,7 +72,7 @@ def retry(plan: Plan, out: Path) -> list[str]:
     """Let the next launch try failed runs again; returns their names."""
     failed = [run for run in plan.runs if _state(run, out) == FAILED]
     for run in failed:
-        (out / schema.RUNS / run.run_id / schema.FAILED).unlink()
+        record.forgive(out / schema.RUNS / run.run_id)
     return [run.name for run in failed]
 
 
@@ -132,7 +133,7 @@ class _Launch:
     def _run_task(self, run: PlannedRun, estimator: Estimator) -> Task:
         folder = self.out / schema.RUNS / run.run_id
         arguments = (configs.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
-        estimate = estimator.estimate(run.config)
+        estimate = estimator.estimate(run.config, run.run_id)
         return Task(
             run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.hours or 0, run
         )

@@ -9,7 +9,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -145,7 +145,7 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         key: str(value).replace("/", "_")
         for key, value in flatten(cell.axes).items()
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
-        and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique"))
+        and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique", "resources.", "tracking."))
     }
     if config.task.modulus != 16:
         others["task.modulus"] = str(config.task.modulus)
@@ -235,54 +235,76 @@ class Estimate:
     hours: float | None = None
 
 
+class _Measured(NamedTuple):
+    """What the rows of a run say of its cost; of several runs, the mean."""
+
+    prompt: float  # tokens a rollout
+    response: float
+    rollout: float  # recorded FLOPs / those of rollouts that are all of the mean length
+    update: float  # the same for updates, where groups without an advantage cost nothing
+    speed: float  # FLOPs of rollouts and updates a CPU second, evaluations counted in the seconds
+
+
+def _measure(config: RunConfig, rows: list[record.Row]) -> _Measured:
+    last, shape = rows[-1], Shape.from_rung(LADDER[config.model.size or ""])
+    prompt, response = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
+    like = np.array([prompt]), np.full((1, config.rollout.group_size), response)
+    rollout, update = (last["prompts_seen"] * f(shape, *like) for f in (compute.rollout_flops, compute.update_flops))
+    seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
+    flops = last["rollout_flops"] + last["update_flops"]
+    return _Measured(prompt, response, last["rollout_flops"] / rollout, last["update_flops"] / update, flops / seconds)
+
+
 class Estimator:
     """Costs, from the finished runs of a study folder where there are any, else from stated assumptions."""
 
     def __init__(self, plan: Plan, out: Path | None = None):
-        measured: dict[str, list[tuple[float, float, float]]] = {}
+        self.runs: dict[str, _Measured] = {}
+        sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
             rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
-            if len(rows) > 1:
-                last = rows[-1]
-                seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
-                lengths = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
-                measured.setdefault(run.config.model.size or "", []).append((*lengths, last["total_flops"] / seconds))
-        means = {size: np.mean(values, axis=0) for size, values in measured.items()}
-        self.tokens = {size: (float(mean[0]), float(mean[1])) for size, mean in means.items()}
-        self.speeds = {size: float(mean[2]) for size, mean in means.items()}
+            if len(rows) > 1 and run.config.model.size:
+                self.runs[run.run_id] = _measure(run.config, rows)
+                sizes.setdefault(run.config.model.size, []).append(self.runs[run.run_id])
+        self.sizes = {size: _Measured(*np.mean(values, axis=0).tolist()) for size, values in sizes.items()}
 
     def basis(self) -> str:
         """One sentence that says what the estimates rest on."""
-        if not self.speeds:
+        if not self.sizes:
             prompt, response = ASSUMED_TOKENS
             return (
                 f"Assumed, nothing has run yet: {prompt:g} prompt and {response:g} response tokens a rollout, "
                 f"{ASSUMED_SECONDS_PER_TOKEN * 1e6:g} µs a token and {ASSUMED_SPEED:.2g} FLOPs a second on one core."
             )
-        shown = ", ".join(f"{size} {speed:.2g}" for size, speed in self.speeds.items())
+        shown = ", ".join(f"{size} {measured.speed:.2g}" for size, measured in self.sizes.items())
         return (
             f"Measured on runs of this study: lengths, and FLOPs a second on one core ({shown}); other sizes assumed."
         )
 
-    def estimate(self, config: RunConfig) -> Estimate:
+    def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
+        """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
         size = config.model.size
         if size is None:
             return Estimate(None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config))
         shape, group = Shape.from_rung(LADDER[size]), config.rollout.group_size
-        prompt, response = self.tokens.get(size, ASSUMED_TOKENS)
+        measured = self.runs.get(run_id or "", self.sizes.get(size))
+        prompt, response = (measured.prompt, measured.response) if measured else ASSUMED_TOKENS
         per_prompt = group * (prompt + response)
         limits = [float(limit) for limit in (configs.planned_prompts(config),) if limit]
         if config.stop.train_flops:
             limits.append(config.stop.train_flops / (6 * shape.num_params_non_embedding * per_prompt))
         memory = BYTES_PER_PARAMETER * shape.num_params / 1e9
-        basis = "measured" if size in self.speeds else "assumed"
+        basis = "measured" if measured else "assumed"
         if not limits:
             return Estimate(memory, basis)
         prompts = min(limits)
         lengths_PG = np.full((1, group), response)
         rollout = prompts * compute.rollout_flops(shape, np.array([prompt]), lengths_PG)
         update = prompts * compute.update_flops(shape, np.array([prompt]), lengths_PG)
+        rollout, update = (rollout * measured.rollout, update * measured.update) if measured else (rollout, update)
         tokens = prompts * per_prompt
+        seconds = ASSUMED_SECONDS_PER_TOKEN * tokens + (rollout + update) / ASSUMED_SPEED
+        seconds = (rollout + update) / measured.speed if measured else seconds
         return Estimate(
             steps=prompts / config.data.prompts_per_step,
             prompts=prompts,
@@ -290,16 +312,10 @@ class Estimator:
             train_flops=compute.train_flops(shape.num_params_non_embedding, tokens),
             rollout_flops=rollout,
             update_flops=update,
-            hours=self._seconds(size, tokens, rollout + update) / 3600,
+            hours=seconds / 3600,
             memory_gb=memory,
             basis=basis,
         )
-
-    def _seconds(self, size: str, tokens: float, flops: float) -> float:
-        """CPU seconds: by the measured speed of the size, which includes overhead, or by the assumed one."""
-        if size in self.speeds:
-            return flops / self.speeds[size]
-        return ASSUMED_SECONDS_PER_TOKEN * tokens + flops / ASSUMED_SPEED
 
     def base_hours(self, config: RunConfig) -> float:
         """CPU hours to make the base model of a run: its demonstrations, forward and backward, by the assumptions."""

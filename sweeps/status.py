@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from scaling import record, schema
-from sweeps.plan import FAILED, Plan, PlannedRun, run_state
+from sweeps.plan import RUNNING, Plan, PlannedRun, run_state
+from sweeps.reconcile import Verdict
+
+RATE_ROWS = 10
 
 
 @dataclass(frozen=True)
@@ -23,18 +26,23 @@ class RunStatus:
     redone_steps: int
     failure: str | None
     log: str
+    why: str = ""  # what SLURM says: its reason, requeued n times, ...
+    steps_per_minute: float | None = None  # over the newest rows, while it runs
+    minutes_left: float | None = None
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def run_status(run: PlannedRun, study: Path) -> RunStatus:
-    """Read one run folder."""
+def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> RunStatus:
+    """Read one run folder; `verdict` is what reconciliation with SLURM says of the run."""
     folder = study / schema.RUNS / run.run_id
     rows, redone = record.read_live(folder), record.wasted_rows(folder)
     losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
-    state = run_state(folder, run.config.stop)
-    failed = record.read_json(folder / schema.FAILED) if state == FAILED else None
+    state = verdict.state if verdict else run_state(folder, run.config.stop)
+    rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
+    steps = run.config.stop.steps
+    failed = record.read_json(folder / schema.FAILED)
     return RunStatus(
         run_id=run.run_id,
         name=run.name,
@@ -47,7 +55,18 @@ def run_status(run: PlannedRun, study: Path) -> RunStatus:
         redone_steps=len(redone),
         failure=f"{failed['class']}: {failed['message']}" if failed else None,
         log=str(folder / schema.LOG),
+        why=verdict.why if verdict else "",
+        steps_per_minute=rate,
+        minutes_left=(steps - rows[-1]["step"]) / rate if rate and steps else None,
     )
+
+
+def _rate(rows: list[record.Row]) -> float | None:
+    """Steps a minute by the clock of the run itself, which does not count the time between two attempts."""
+    if len(rows) < 2:
+        return None
+    seconds = rows[-1]["timing"]["wall_seconds"] - rows[0]["timing"]["wall_seconds"]
+    return 60 * (rows[-1]["step"] - rows[0]["step"]) / seconds if seconds > 0 else None
 
 
 def cpu_seconds(plan: Plan, study: Path) -> str:

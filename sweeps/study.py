@@ -208,6 +208,8 @@ def check_path(dotted: str, where: str) -> list[str]:
     part: Any = RunConfig
     keys = str(dotted).split(".")
     for depth, key in enumerate(keys):
+        if get_origin(part) is dict:  # free keys: flags of sbatch
+            return []
         classes = _classes(part)
         fields = list(dict.fromkeys(name for c in classes for name in c.model_fields))
         if key not in fields:

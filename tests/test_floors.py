@@ -14,11 +14,11 @@ ROWS = {
         ["schema", "record", "rollout_types"],
         ["ladder", "config", "compute"],
         ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger"],
-        ["policy", "tasks/", "rollouts/", "mirror"],
+        ["policy", "tasks/", "rollouts/", "mirror", "verify"],
         ["evaluate", "base_models", "trainer"],
         ["cli"],
     ],
-    "sweeps": [["study"], ["plan"], ["executors/"], ["status", "launch"]],
+    "sweeps": [["study"], ["plan", "reconcile"], ["executors/"], ["status", "launch", "cluster"]],
     "analysis": [
         ["curves", "laws/"],
         ["splits", "solve", "fit", "intervals"],

@@ -282,13 +282,20 @@ def test_plan_prints_costs_and_writes_nothing(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_plan_measures_once_runs_are_there(finished):
+def test_plan_measures_once_runs_are_there(finished, tmp_path):
     study, out, _ = finished
     document = json.loads(scaling("sweep", "plan", study, "--out", out, "--json"))
     assert document["basis"].startswith("Measured")
-    tokens = [record.read_rows(run / schema.CURVE)[-1]["tokens_seen"] for run in runs_of(study, out).values()]
     assert {run["state"] for run in document["runs"]} == {"done"}
-    assert document["runs"][0]["tokens"] == pytest.approx(sum(tokens) / 2)
+    last = [record.read_rows(run / schema.CURVE)[-1] for run in runs_of(study, out).values()]
+    for run, row in zip(document["runs"], last, strict=True):
+        assert run["tokens"] == pytest.approx(row["tokens_seen"])
+        for part in ("train_flops", "rollout_flops", "update_flops"):
+            assert run[part] == pytest.approx(row[part], rel=1e-6), part
+    more = write(tmp_path, seeds="[0, 1, 2]")  # a run that is missing: the mean of those of its size
+    document = json.loads(scaling("sweep", "plan", more, "--out", out, "--json"))
+    mean = sum(row["tokens_seen"] for row in last) / 2
+    assert document["runs"][2]["tokens"] == pytest.approx(mean)
 
 
 def test_logs_and_unknown_names(finished):

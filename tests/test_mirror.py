@@ -564,6 +564,22 @@ def test_a_server_that_is_down_is_reported_and_caught_up_with(study):
     assert shown.close(deadline=0).error is not None
 
 
+def test_a_database_that_another_process_locks_is_caught_up_with(study):
+    finished_run(study)
+    shown = Mirror(study)
+    assert shown.sync().error is None
+    finished_run(study, "bbbbbbbbbbbb")
+    other = sqlite3.connect(study / "mlflow.db")
+    other.execute("begin exclusive")  # as long as another program's long write
+    report = shown.sync()
+    other.rollback()
+    other.close()
+    assert report.error is not None and "locked" in report.error
+    assert shown.sync().error is None
+    shown.close()
+    assert stored(study) == committed(study)
+
+
 def test_an_unusable_uri_is_an_error_of_the_pass(study):
     for uri in ("nonsense://x", f"sqlite:///{study}/no/such/folder\0/mlflow.db", str(study)):
         shown = Mirror(study, uri)

@@ -20,24 +20,9 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+from sweeps.executors import INTERRUPTED
+
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
-INTERRUPTED = 130
-
-
-def run_cell(config: dict[str, Any], run: str, artifacts: str) -> None:
-    """Train one run: the payload of every executor. Light until it is called."""
-    from scaling.config import RunConfig
-    from scaling.trainer import train_run
-
-    train_run(RunConfig.model_validate(config), Path(run), Path(artifacts))
-
-
-def make_base(config: dict[str, Any], artifacts: str) -> None:
-    """Make one base model, unless it is there."""
-    from scaling.base_models import ensure_base
-    from scaling.config import RunConfig
-
-    ensure_base(RunConfig.model_validate(config), Path(artifacts))
 
 
 @dataclass(frozen=True)
@@ -94,15 +79,6 @@ class LocalPool:
             process.kill()
         while self.running:
             self.wait(1.0)
-
-
-def tail(log: Path, lines: int = 5) -> list[str]:
-    """The last lines of a log that hold anything."""
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    return [line for line in text.splitlines() if line.strip()][-lines:]
 
 
 def _die_with_launcher() -> None:

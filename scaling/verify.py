@@ -1,0 +1,115 @@
+"""Is the record of a run whole? Read again everything that a run folder claims, and say what does not fit.
+
+Checked: the config is the run's, every step stands once and in order, the merged record is what the attempts wrote,
+nothing changed since DONE, every checkpoint that is kept is the one that was saved, every attempt went on from the
+state that its parent saved, and the prompts that were consumed are those of the stream, each of U exactly tau times.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from scaling import checkpoint, record, schema
+from scaling.config import RunConfig, run_id
+from scaling.prompts import PromptStream
+from scaling.schema import InputError
+from scaling.tasks import load_task
+
+
+def problems(run: Path, name: str) -> list[str]:
+    """What is wrong with the record of one run, in words; empty where it is whole.
+
+    Args:
+        run: the run folder.
+        name: the run_id that the study knows it by.
+    """
+    try:
+        done = record.read_json(run / schema.DONE)
+        if done is None:
+            failed = record.read_json(run / schema.FAILED)
+            return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
+        config = RunConfig.model_validate(record.read_json(run / schema.CONFIG)["config"])
+        return [
+            *_identity(run, config, name),
+            *_merged(run, done),
+            *_steps(run, done),
+            *_states(run),
+            *_prompts(run, config, done),
+        ]
+    except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
+        return [f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+
+
+def _identity(run: Path, config: RunConfig, name: str) -> list[str]:
+    said = record.read_json(run / schema.CONFIG)["run_id"]
+    found = run_id(config)
+    if not name == said == found:
+        return [f"{schema.CONFIG} is of run {found} and says {said}; the study has {name}"]
+    return []
+
+
+def _merged(run: Path, done: dict[str, Any]) -> list[str]:
+    """The merged files against the attempts' rows and against the hashes that DONE keeps."""
+    found = []
+    for name, digest in done["sha256"].items():
+        if not (run / name).exists():
+            found.append(f"{name} is missing")
+        elif record.sha256(run / name) != digest:
+            found.append(f"{name} has changed since the run was done")
+    for name in schema.RECORDS:
+        rows = "".join(map(record.dump_row, record.read_record(run, name, done["attempt"])))
+        if (run / name).exists() and rows.encode() != (run / name).read_bytes():
+            found.append(f"{name} is not what the attempts wrote")
+    return found
+
+
+def _steps(run: Path, done: dict[str, Any]) -> list[str]:
+    found = []
+    for name, first in ((schema.CURVE, 0), (schema.PROMPTS, 1)):
+        steps = [row["step"] for row in record.read_rows(run / name)]
+        if steps != list(range(first, done["step"] + 1)):
+            count = Counter(steps)
+            missing = [step for step in range(first, done["step"] + 1) if step not in count]
+            double = [step for step, times in count.items() if times > 1]
+            found.append(f"{name} has not each step {first} to {done['step']} once: missing {missing}, double {double}")
+    return found
+
+
+def _states(run: Path) -> list[str]:
+    """Checkpoints against the hashes written at their saving; what was loaded against what was saved."""
+    found = []
+    for number in record.attempt_numbers(run):
+        saved = {
+            row["step"]: row["sha256"] for row in record.read_rows(record.attempt_folder(run, number) / schema.SAVES)
+        }
+        for step, path in record.checkpoints(run, number):
+            manifest = record.read_json(path / checkpoint.MANIFEST)
+            digest = record.sha256(path / checkpoint.STATE)
+            if manifest != {"step": step, "sha256": digest} or saved.get(step) != digest:
+                found.append(f"checkpoint of step {step}, attempt {number}, is not the one that was saved")
+        loaded = record.read_attempt(run, number).get("loaded")
+        if loaded:
+            parent = record.attempt_folder(run, loaded["attempt"]) / schema.SAVES
+            before = {row["step"]: row["sha256"] for row in record.read_rows(parent)}
+            if before.get(loaded["step"]) != loaded["sha256"]:
+                found.append(f"attempt {number} went on from another state than attempt {loaded['attempt']} saved")
+    return found
+
+
+def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
+    """Consumed problems against the stream, and how often each one was."""
+    stream = PromptStream(load_task(config.task), config.data, config.seed, config.model.size or "path")
+    rows = record.read_rows(run / schema.PROMPTS)
+    other = [row["step"] for row in rows if row["ids"] != stream.ids(row["step"])]
+    if other:
+        return [f"at steps {other[:5]} other prompts were consumed than the stream has"]
+    times = Counter(prompt for row in rows for prompt in row["ids"])
+    seen = done["step"] * config.data.prompts_per_step
+    unique = config.data.prompts_unique or seen
+    least, rest = divmod(seen, unique)
+    # After whole passes each problem was consumed tau times; in a broken last one some were once more.
+    if sorted(times.values()) != sorted([least + 1] * rest + [least] * (unique - rest) if least else [1] * rest):
+        return [f"the {unique} distinct prompts were not consumed {seen / unique:g} times each"]
+    return []

@@ -1,0 +1,501 @@
+"""A study on SLURM: submit what is missing, say where it stands, submit again what was lost, cancel.
+
+The launcher may die at any moment. `slurm/jobs.jsonl` gets the intent (name, runs in order) before sbatch is called
+and the id after; where the id is missing, the job's name finds it. Submitting a run twice is safe, because its
+attempts fence each other, and a lock lets one process submit at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from scaling import config as configs
+from scaling import record, schema
+from scaling.schema import InputError
+from sweeps.executors import slurm, tail
+from sweeps.plan import Estimator, Plan, PlannedRun
+from sweeps.reconcile import (
+    BLOCKED,
+    DONE,
+    FAILED,
+    LIVE,
+    LOST,
+    NO_PROGRESS,
+    OUT_OF_MEMORY,
+    STOPPED,
+    UNKNOWN,
+    Account,
+    Facts,
+    QueueEntry,
+    Submission,
+    Verdict,
+    reconcile,
+)  # fmt: skip
+
+JOURNAL = "jobs.jsonl"
+LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
+QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
+CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
+SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
+
+
+@dataclass
+class Look:
+    """Where every run and every base stood at one moment."""
+
+    runs: dict[str, Verdict]  # by run id
+    bases: dict[str, Verdict]  # by base id
+    jobs: dict[str, str]  # task of each run or base that is in the queue, by its key
+
+    def states(self, plan: Plan) -> list[str]:
+        return [self.runs[run.run_id].state for run in plan.runs]
+
+
+@dataclass
+class Submitted:
+    """What one pass submitted."""
+
+    runs: int = 0
+    bases: int = 0
+    remaining: int = 0  # what SLURM does not take now
+    refusals: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)  # of a dry run
+
+
+def submitted(out: Path) -> bool:
+    """Whether a study folder has ever been on SLURM."""
+    return (out / schema.SLURM / JOURNAL).exists()
+
+
+class Cluster:
+    """One study folder on SLURM."""
+
+    def __init__(self, plan: Plan, out: Path, say: Callable[[str], None], throttle: int | None = None):
+        self.plan, self.out, self.say, self.throttle = plan, out.resolve(), say, throttle
+        self.journal = self.out / schema.SLURM / JOURNAL
+
+    # ------------------------------------------------------------ looking
+
+    def look(self) -> Look:
+        """Ask squeue and sacct, read the run folders, and decide. Changes nothing."""
+        history, names = self._history()  # of the runs and bases that are not done
+        undone = {run.run_id: run for run in self.plan.runs if not configs.is_done(self._folder(run), run.config.stop)}
+        bases = self.plan.bases()
+        open_bases = {base for base in bases if not (self.out / schema.ARTIFACTS / base).exists()}
+        open_keys = [*undone, *open_bases]
+        wanted = {s.token for key in open_keys for s in history.get(key, [])}
+        entries = slurm.queue(sorted(names[token] for token in wanted))
+        # A submission whose id was never written down is found by the name of its job.
+        ids = {entry.name: entry.job.partition("_")[0] for entry in entries or []}
+        for key in open_keys:
+            history[key] = [replace(s, array=s.array or ids.get(names[s.token])) for s in history.get(key, [])]
+        live = {e.job: e for e in entries or [] if e.state not in slurm.TERMINAL}
+        ended = {s.job for key in open_keys for s in history[key][-1:] if s.job and s.job not in live}
+        accounts = slurm.accounts(sorted({job.partition("_")[0] for job in ended}))
+        queue, going = None if entries is None else live, set(live)
+        if accounts is None and slurm.has_accounting():
+            queue = None  # it will answer again; nothing is decided until then
+        elif accounts is None:  # squeue knows the last state of a job for some minutes
+            gone = [e for e in entries or [] if e.state in slurm.TERMINAL]
+            accounts = {e.job: [Account(e.job, e.state, 0, 0, 0.0, "")] for e in gone} or None
+        elif queue is not None:  # what ended a moment ago is in squeue before it is in sacct
+            queue |= {e.job: e for e in entries or [] if e.job in ended and e.job not in accounts}
+        now = time.time()
+        found = {base: self._base_verdict(base, history.get(base, []), queue, accounts, now) for base in bases}
+        runs = {
+            run.run_id: self._run_verdict(run, history.get(run.run_id, []), queue, accounts, found, now)
+            if run.run_id in undone
+            else Verdict(DONE)
+            for run in self.plan.runs
+        }
+        jobs = {key: s.job for key in open_keys for s in history[key] if s.job and s.job in going}
+        return Look(runs, found, jobs)
+
+    def _history(self) -> tuple[dict[str, list[Submission]], dict[str, str]]:
+        """Submissions of every run and base since its last retry, and the job name of every token."""
+        events = record.read_rows(self.journal)
+        ids = {event["token"]: event["job"] for event in events if "job" in event}
+        refused = {event["token"] for event in events if "refused" in event}
+        cancelled = {job for event in events for job in event.get("cancel", [])}
+        history: dict[str, list[Submission]] = {}
+        for event in events:
+            for key in event.get("retry", []):
+                history.pop(key, None)
+            token = event.get("submit")
+            if token is None or token in refused:
+                continue
+            for index, keys in enumerate(event["tasks"]):
+                for key in keys:
+                    item = Submission(token, index, ids.get(token), event["committed"].get(key), event["time"])
+                    item = replace(item, cancelled=item.job in cancelled)
+                    history.setdefault(event["bases"].get(key, key), []).append(item)
+        return history, {event["submit"]: event["name"] for event in events if "submit" in event}
+
+    def _run_verdict(
+        self,
+        run: PlannedRun,
+        history: list[Submission],
+        queue: dict[str, QueueEntry] | None,
+        accounts: dict[str, list[Account]] | None,
+        bases: dict[str, Verdict],
+        now: float,
+    ) -> Verdict:
+        folder = self._folder(run)
+        row = record.last_row(folder)
+        done = folder / schema.DONE
+        facts = Facts(
+            done=False,
+            failed=record.read_json(folder / schema.FAILED),
+            committed=record.committed_step(folder),
+            last_row=row["timing"]["time_ms"] / 1000 if row else None,
+            submissions=[self._confirmed(s, folder) for s in history],
+            starts=run.config.resources.starts,
+            queue=queue,
+            accounts=accounts,
+            log=self._job_log(history),
+            base=bases.get(run.base_id or ""),
+            finished_shorter=done.stat().st_mtime if done.exists() else None,
+        )
+        return reconcile(facts, now)
+
+    def _base_verdict(
+        self,
+        base: str,
+        history: list[Submission],
+        queue: dict[str, QueueEntry] | None,
+        accounts: dict[str, list[Account]] | None,
+        now: float,
+    ) -> Verdict:
+        artifacts = self.out / schema.ARTIFACTS
+        facts = Facts(
+            done=(artifacts / base).exists(),
+            failed=record.read_json(artifacts / f"{base}.{schema.FAILED}"),
+            committed=None,
+            last_row=None,
+            submissions=history,
+            queue=queue,
+            accounts=accounts,
+            log=self._job_log(history),
+        )
+        return reconcile(facts, now)
+
+    def _confirmed(self, submission: Submission, folder: Path) -> Submission:
+        """The run itself says which job it was, where the launcher died before it could write that down."""
+        if submission.job is None:
+            for number in record.attempt_numbers(folder):
+                attempt = record.read_attempt(folder, number)
+                if attempt.get("token") == submission.token:
+                    return replace(submission, array=attempt["job"].partition("_")[0])
+        return submission
+
+    def _job_log(self, history: list[Submission]) -> list[str]:
+        """The last lines of what SLURM and the shell said of the newest job."""
+        if not history or history[-1].job is None:
+            return []
+        last = history[-1]
+        return tail(self.out / schema.SLURM / last.token / f"{last.job}_0_log.out", 12)
+
+    def _folder(self, run: PlannedRun) -> Path:
+        return self.out / schema.RUNS / run.run_id
+
+    # ------------------------------------------------------------ acting
+
+    def launch(self, *, dry_run: bool = False) -> Submitted:
+        """Submit what is missing, stopped or lost; running and waiting runs are left alone, failed ones too."""
+        with self._alone(dry_run):
+            look = self.look()
+            if any(v.state == UNKNOWN for v in look.runs.values()):
+                raise InputError("squeue or sacct does not answer, so nobody knows what is running; try again later.")
+            if any(v.state == LOST for v in look.runs.values()):  # two looks must agree
+                time.sleep(SECOND_LOOK)
+                look = self.look()
+            if not dry_run:
+                self._give_up(look)
+            runs = [run for run in self.plan.runs if self._wanted(look.runs[run.run_id])]
+            if not dry_run:
+                self._preflight(runs)
+            return self._submit(runs, look, dry_run)
+
+    def _preflight(self, runs: list[PlannedRun]) -> None:
+        """Raise InputError for what would let jobs fail after hours in the queue: room on the disk, the partition.
+
+        The weights of a `model.path` were read when the study was planned.
+        """
+        estimator = Estimator(self.plan, self.out)
+        # Weights and two moments in each checkpoint: those that are kept, one being written, and the exported model.
+        needed = sum((estimator.estimate(run.config).memory_gb or 0) * CHECKPOINT_SHARE for run in runs)
+        free = shutil.disk_usage(self.out).free / 1e9
+        if needed > free:
+            raise InputError(
+                f"{self.out}: the checkpoints of {len(runs)} runs take about {needed:.1f} GB, {free:.1f} GB are free; "
+                f"give another --out or launch fewer cells."
+            )
+        for resources in {slurm.shape(run.config.resources): run.config.resources for run in runs}.values():
+            array = slurm.Array(self.plan.study.name, self.out / schema.SLURM, 1, resources, self.out)
+            problem = slurm.test_only(array)
+            if problem and not LIMITS.search(problem):
+                where = f"partition {resources.partition}" if resources.partition else "the default partition"
+                raise InputError(f"resources: {where} would not run these cells: {problem}")
+
+    def canary(self) -> bool:
+        """Run two steps of the cheapest missing cell as a job of its own, beside the study; whether they succeeded."""
+        look = self.look()
+        runs = self._longest_first(run for run in self.plan.runs if self._wanted(look.runs[run.run_id]))
+        if not runs:
+            return True
+        run = runs[-1]
+        stop = configs.RunStop(steps=2)
+        config = run.config.model_copy(update={"stop": stop})
+        token = f"canary-{run.run_id[:8]}"
+        place = self.out / schema.SLURM / token
+        shutil.rmtree(place, ignore_errors=True)
+        code, folder = slurm.snapshot(self.out), place / schema.RUNS / run.run_id
+        folder.mkdir(parents=True)
+        record.write_json(folder / schema.PLANNED, configs.dump(config))
+        tasks = {"kind": "canary", "token": token, "code": code.name, "tasks": [[run.run_id]]}
+        record.write_json(place / slurm.TASKS, tasks)
+        name = f"{self.plan.study.name}-{token}"
+        resources = config.resources.model_copy(update={"runs_per_job": 1})
+        try:
+            job = slurm.submit(slurm.Array(name, place, 1, resources, code))
+        except slurm.Refused as refusal:
+            raise InputError(f"sbatch refuses the canary: {refusal}") from None
+        self.say(f"canary: two steps of {run.name} as job {job}")
+        try:
+            while not configs.is_done(folder, stop):
+                entries = slurm.queue([name])
+                queued = entries is None or any(entry.state not in slurm.TERMINAL for entry in entries)
+                if not queued and not configs.is_done(folder, stop):
+                    self.say(f"canary: {run.name} failed, nothing is submitted; its last lines:")
+                    for line in [*tail(place / f"{job}_0_0_log.out"), *tail(folder / schema.LOG, 12)]:
+                        self.say(f"    {line}")
+                    return False
+                time.sleep(QUICKEST)
+        except KeyboardInterrupt:
+            slurm.cancel([job])
+            raise
+        shutil.rmtree(place)
+        return True
+
+    def _wanted(self, verdict: Verdict) -> bool:
+        return verdict.submit or verdict.state == STOPPED
+
+    def watch(self) -> Look:
+        """Follow the study until nothing is left to wait for; submit again what ended without an error of its own."""
+        said: dict[str, str] = {}
+        lost: set[str] = set()
+        crowded: int | None = None  # jobs of ours in the queue when SLURM took no more
+        changed = time.monotonic()
+        while True:
+            look = self.look()
+            for run in self.plan.runs:
+                if self._tell(run, look.runs[run.run_id], said):
+                    changed = time.monotonic()
+            again = []
+            if not any(v.state == UNKNOWN for v in look.runs.values()):
+                again = [r for r in self.plan.runs if look.runs[r.run_id].submit]
+                again = [r for r in again if look.runs[r.run_id].state != LOST or r.run_id in lost]
+                lost = {key for key, verdict in look.runs.items() if verdict.state == LOST}
+                with self._alone():
+                    self._give_up(look)
+                    if again and (crowded is None or len(look.jobs) < crowded):
+                        what = self._submit(again, look)
+                        crowded = len(look.jobs) + what.runs if what.remaining else None
+                        if what.runs:
+                            self.say(f"{what.runs} runs submitted again")
+            waits = again or lost or any(v.state in (*LIVE, UNKNOWN) for v in look.runs.values())
+            if not waits:
+                return self.look()
+            time.sleep(min(max((time.monotonic() - changed) / 10, QUICKEST), SLOWEST))
+
+    def _tell(self, run: PlannedRun, verdict: Verdict, said: dict[str, str]) -> bool:
+        text = f"{verdict.state}{f' ({verdict.why})' if verdict.why else ''}"
+        if said.get(run.run_id) == text:
+            return False
+        said[run.run_id] = text
+        self.say(f"{run.name}: {text}")
+        return True
+
+    def _give_up(self, look: Look) -> None:
+        """Write down what reconciliation found to be final, so that it stays so without SLURM's memory."""
+        kinds = {OUT_OF_MEMORY: "OutOfMemory", NO_PROGRESS: "NoProgress"}
+        history = None
+        for run in self.plan.runs:
+            verdict = look.runs[run.run_id]
+            if verdict.fail:
+                history = history or self._history()[0]
+                folder = self._folder(run)
+                lines = [*self._job_log(history.get(run.run_id, [])), *tail(folder / schema.LOG)]
+                _write_failure(folder / schema.FAILED, kinds.get(verdict.state, "JobEnded"), verdict.why, lines)
+        for base, verdict in look.bases.items():
+            if verdict.fail:
+                place = self.out / schema.ARTIFACTS
+                kind = kinds.get(verdict.state, "JobEnded")
+                _write_failure(place / f"{base}.{schema.FAILED}", kind, verdict.why, tail(place / f"{base}.log"))
+
+    def cancel(self) -> int:
+        """scancel the tasks of this study that are in the queue; returns how many."""
+        with self._alone():
+            look = self.look()
+            jobs = sorted(set(look.jobs.values()))
+            if jobs:
+                self._note(cancel=jobs, time=time.time())  # first: their end must not look like a loss
+                slurm.cancel(jobs)
+            return len(jobs)
+
+    def retry(self) -> list[str]:
+        """Put failures aside, those of base models too; returns the names of the runs that a launch takes up again."""
+        failed = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)
+        with self._alone():
+            look = self.look()
+            self._give_up(look)
+            runs = [run for run in self.plan.runs if look.runs[run.run_id].state in failed]
+            bases = [base for base, verdict in look.bases.items() if verdict.state in failed]
+            blocked = [run for run in self.plan.runs if look.runs[run.run_id].state == BLOCKED]
+            if runs or bases:
+                self._note(retry=[*(run.run_id for run in [*runs, *blocked]), *bases], time=time.time())
+            for run in runs:
+                record.forgive(self._folder(run))
+            for base in bases:
+                (self.out / schema.ARTIFACTS / f"{base}.{schema.FAILED}").unlink(missing_ok=True)
+            return [run.name for run in [*runs, *blocked]]
+
+    # ------------------------------------------------------------ submitting
+
+    def _submit(self, runs: list[PlannedRun], look: Look, dry_run: bool = False) -> Submitted:
+        """Bases first, then one array per resource shape, in chunks that SLURM takes."""
+        result = Submitted()
+        if not runs:
+            return result
+        code = slurm.snapshot(self.out, write=not dry_run)
+        if not dry_run:
+            for run in runs:
+                self._folder(run).mkdir(parents=True, exist_ok=True)
+                record.write_json(self._folder(run) / schema.PLANNED, configs.dump(run.config))
+        base_jobs = self._submit_bases(runs, look, code, result, dry_run)
+        groups: dict[str, list[PlannedRun]] = {}
+        for run in self._longest_first(runs):
+            base, verdict = run.base_id, look.bases.get(run.base_id or "")
+            if verdict is not None and verdict.state != DONE and base not in base_jobs:
+                if verdict.state not in (FAILED, OUT_OF_MEMORY, NO_PROGRESS):
+                    result.remaining += 1  # its base found no place
+                continue
+            groups.setdefault(slurm.shape(run.config.resources), []).append(run)
+        for group in groups.values():
+            per = group[0].config.resources.runs_per_job
+            tasks = [group[i : i + per] for i in range(0, len(group), per)]
+            exclude = sorted({v.exclude for run in group if (v := look.runs[run.run_id]).exclude})
+            taken = self._submit_tasks("runs", tasks, code, base_jobs, exclude, result, dry_run)
+            result.runs += sum(len(task) for task, _ in taken)
+            result.remaining += len(group) - sum(len(task) for task, _ in taken)
+        return result
+
+    def _submit_bases(
+        self, runs: list[PlannedRun], look: Look, code: Path, result: Submitted, dry_run: bool
+    ) -> dict[str, str]:
+        """Submit the base models that these runs lack; returns the task that makes each one of them."""
+        jobs = {base: look.jobs[base] for base in look.bases if base in look.jobs}
+        missing: dict[str, PlannedRun] = {}
+        for run in runs:
+            base = run.base_id
+            if base and base not in jobs and self._wanted(look.bases[base]):
+                missing.setdefault(base, run)
+        groups: dict[str, list[PlannedRun]] = {}
+        for run in missing.values():
+            plain = run.config.resources.model_copy(update={"gpus": 0, "runs_per_job": 1})
+            light = replace(run, config=run.config.model_copy(update={"resources": plain}))
+            groups.setdefault(slurm.shape(plain), []).append(light)
+        for group in groups.values():
+            taken = self._submit_tasks("bases", [[run] for run in group], code, {}, [], result, dry_run)
+            result.bases += len(taken)
+            jobs |= {task[0].base_id: job for task, job in taken if task[0].base_id}
+        return jobs
+
+    def _submit_tasks(
+        self,
+        kind: str,
+        tasks: list[list[PlannedRun]],
+        code: Path,
+        base_jobs: dict[str, str],
+        exclude: list[str],
+        result: Submitted,
+        dry_run: bool,
+    ) -> list[tuple[list[PlannedRun], str]]:
+        """Arrays as large as SLURM takes them; returns (task, job) of what it took."""
+        taken: list[tuple[list[PlannedRun], str]] = []
+        size = min(len(tasks), 1001 if dry_run else slurm.max_array_size())
+        while len(taken) < len(tasks):
+            chunk = tasks[len(taken) : len(taken) + size]
+            needed = sorted({base_jobs[b] for task in chunk for run in task if (b := run.base_id) in base_jobs})
+            keys = [[run.run_id for run in task] for task in chunk]
+            token = configs.hash12([str(self.out), kind, keys, len(record.read_rows(self.journal))])[:8]
+            folder = self.out / schema.SLURM / token
+            name = f"{self.plan.study.name}-{token}"
+            array = slurm.Array(
+                name,
+                folder,
+                len(chunk),
+                chunk[0][0].config.resources,
+                code,
+                tuple(needed),
+                tuple(exclude),
+                self.throttle,
+            )
+            if dry_run:
+                result.texts.append(slurm.batch_text(array))
+                taken += [(task, f"{kind.upper()}_{i}") for i, task in enumerate(chunk)]
+                continue
+            slurm.batch_text(array)  # complains before anything is written
+            flat = [run for task in chunk for run in task]
+            committed = {run.run_id: record.committed_step(self._folder(run)) for run in flat} if kind == "runs" else {}
+            bases = {run.run_id: run.base_id for run in flat} if kind == "bases" else {}
+            folder.mkdir(parents=True)
+            record.write_json(folder / slurm.TASKS, {"kind": kind, "token": token, "code": code.name, "tasks": keys})
+            self._note(
+                submit=token, name=name, kind=kind, tasks=keys, committed=committed, bases=bases, time=time.time()
+            )
+            try:
+                job = slurm.submit(array)
+            except slurm.Refused as refusal:
+                self._note(token=token, refused=str(refusal))
+                if not LIMITS.search(str(refusal)):
+                    raise InputError(f"sbatch refuses: {refusal}") from None
+                if size == 1:
+                    result.refusals.append(str(refusal))
+                    break
+                size = max(1, size // 2)
+                continue
+            self._note(token=token, job=job)
+            taken += [(task, f"{job}_{i}") for i, task in enumerate(chunk)]
+        return taken
+
+    def _longest_first(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
+        estimator = Estimator(self.plan, self.out)
+        return sorted(runs, key=lambda run: -(estimator.estimate(run.config, run.run_id).hours or 0))
+
+    def _alone(self, dry_run: bool = False):
+        """One process submits at a time; a dry run writes nothing, not even the lock."""
+        return contextlib.nullcontext() if dry_run else record.exclusive(self.out / schema.SLURM / "lock")
+
+    def _note(self, **event: Any) -> None:
+        """Append to the journal, and see it on the disk before going on."""
+        self.journal.parent.mkdir(parents=True, exist_ok=True)
+        with open(self.journal, "ab+") as file:
+            file.seek(0)
+            whole = file.read().rpartition(b"\n")
+            file.truncate(len(whole[0] + whole[1]))  # a line that a full disk or a kill cut short
+            file.write(record.dump_row(event).encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _write_failure(path: Path, kind: str, message: str, lines: list[str]) -> None:
+    record.write_json(path, {"class": kind, "message": message, "last_lines": lines})

@@ -1,0 +1,204 @@
+"""What one task of a SLURM array does: `python -m sweeps.executors.slurm_task STUDY/slurm/TOKEN/tasks.json`.
+
+It needs nothing from whoever submitted it: its work stands in tasks.json and in the run folders before sbatch is
+called. Signals only set a flag, from the first line on, and the trainer checkpoints between two steps. Then:
+
+- USR2, SLURM's warning before the walltime or a pre-emption: ask to be requeued, and wait for the end.
+- TERM: wait for the end. Somebody cancelled the job, and a requeue would revive it; or it is pre-empted, and SLURM
+  itself requeues it, but only if it did not exit first. If no end comes, it was a bare signal: ask to be requeued.
+
+An end by KILL costs the steps since the last checkpoint, which the next start makes again, and nothing else.
+"""
+
+from __future__ import annotations
+
+import signal
+
+HEARD: list[int] = []
+for _number in (signal.SIGTERM, signal.SIGUSR2):  # before anything else is imported: their default is death
+    signal.signal(_number, lambda number, frame: HEARD.append(number))
+
+import json  # noqa: E402
+import os  # noqa: E402
+import subprocess  # noqa: E402
+import sys  # noqa: E402
+import time  # noqa: E402
+import traceback  # noqa: E402
+from pathlib import Path  # noqa: E402
+from typing import Any  # noqa: E402
+
+from scaling import record, schema  # noqa: E402
+from sweeps.executors import INTERRUPTED, make_base, run_cell, tail  # noqa: E402
+
+# Exit statuses beside 0 done, 1 failed (FAILED.json says why) and INTERRUPTED (a checkpoint is written).
+FENCED = 76  # a newer attempt has taken the run over
+BLOCKED = 78  # the base model is not there
+PATIENCE = 20.0  # seconds after TERM in which a cancelled job stops being RUNNING
+END_WAIT = 300.0  # seconds to wait for the end that SLURM announced
+TICK = 0.2
+
+
+class NoProgress(RuntimeError):
+    """A run was started as often as allowed from one step and never committed the next one."""
+
+
+def main(path: Path) -> int:
+    """Do this task's runs, one in this process or several side by side; returns the exit status."""
+    tasks = json.loads(path.read_text())
+    names = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
+    study = path.parents[2]
+    work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
+    info = {"job": job_id(), "token": tasks["token"], "code": tasks["code"], "node": os.environ.get("SLURMD_NODENAME")}
+    info["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    if len(names) == 1:
+        statuses = [work(study, names[0], info)]
+    else:
+        statuses = side_by_side([(work, study, name, info) for name in names])
+    if INTERRUPTED in statuses:
+        leave()
+    return max(statuses)
+
+
+def job_id() -> str:
+    """ARRAY_TASK: the raw id of an array's task tells nobody which task it is."""
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "0")
+
+
+def work_run(study: Path, name: str, info: dict[str, Any]) -> int:
+    """Train one run in this process; returns its exit status."""
+    return train(study / schema.RUNS / name, study / schema.ARTIFACTS, info)
+
+
+def work_canary(study: Path, name: str, info: dict[str, Any]) -> int:
+    """Two steps of a run in a folder beside the study's; makes the base model where it is missing."""
+    run = study / schema.SLURM / info["token"] / schema.RUNS / name
+    return train(run, study / schema.ARTIFACTS, info, base_too=True)
+
+
+def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = False) -> int:
+    from scaling.config import RunConfig, base_id
+
+    speak_into(run / schema.LOG, info)
+    try:
+        config = record.read_json(run / schema.PLANNED)
+        parsed = RunConfig.model_validate(config)
+        if not base_too and parsed.model.size and not (artifacts / base_id(parsed)).exists():
+            say(f"the base model {base_id(parsed)} is not there: its own job did not make it")
+            return BLOCKED
+        starts = record.starts_without_progress(run)
+        if starts >= parsed.resources.starts:
+            done = record.committed_step(run)
+            where = "before the first checkpoint" if done is None else f"after step {done}"
+            raise NoProgress(f"no progress: {starts} starts ended {where}; the last ones of its log say more")
+        from scaling.process import Interrupted, Job
+
+        try:
+            run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), info))
+        except Interrupted:
+            return INTERRUPTED
+        except record.StaleAttempt as error:
+            say(str(error))
+            return FENCED
+    except Exception as error:
+        traceback.print_exc()
+        if not isinstance(record.read_json(run / schema.FAILED), dict):
+            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+        return 1
+    return 0
+
+
+def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
+    """Make one base model. `name` is RUN: the base is that run's."""
+    from scaling.config import RunConfig, base_id
+
+    config = record.read_json(study / schema.RUNS / name / schema.PLANNED)
+    artifacts = study / schema.ARTIFACTS
+    base = base_id(RunConfig.model_validate(config))
+    speak_into(artifacts / f"{base}.log", info)
+    # Nothing of a base can be resumed, and making one takes minutes: act on a signal at once.
+    signal.signal(signal.SIGUSR2, lambda number, frame: leave([number]))
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        make_base(config, str(artifacts))
+    except Exception as error:
+        traceback.print_exc()
+        failure = {"class": type(error).__name__, "message": str(error), "last_lines": tail(artifacts / f"{base}.log")}
+        record.write_json(artifacts / f"{base}.{schema.FAILED}", failure)
+        return 1
+    return 0
+
+
+def side_by_side(calls: list[tuple[Any, ...]]) -> list[int]:
+    """One forked child for each call, all signals passed on; returns their exit statuses, 128 + n for signal n."""
+    children = []
+    for work, *arguments in calls:
+        child = os.fork()  # nothing has started a thread yet
+        if child == 0:
+            end(work(*arguments))
+        children.append(child)
+    statuses: dict[int, int] = {}
+    passed = 0
+    while len(statuses) < len(children):
+        for child in children:
+            if child not in statuses:
+                if len(HEARD) > passed:
+                    os.kill(child, HEARD[-1])
+                found, status = os.waitpid(child, os.WNOHANG)
+                if found:
+                    code = os.waitstatus_to_exitcode(status)
+                    statuses[child] = code if code >= 0 else 128 - code
+        passed = len(HEARD)
+        time.sleep(TICK)
+    return [statuses[child] for child in children]
+
+
+def leave(heard: list[int] | None = None) -> None:
+    """After the checkpoint: wait for the end, and ask for a requeue where nobody else will."""
+    heard = HEARD if heard is None else heard
+    if signal.SIGUSR2 not in heard:
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until and signal.SIGUSR2 not in heard:
+            time.sleep(TICK)
+        if signal.SIGUSR2 not in heard and state_of_job() != "RUNNING":
+            time.sleep(END_WAIT)  # cancelled: SLURM's KILL is on its way
+            return
+    say("asking SLURM to requeue this job")
+    asked = subprocess.run(["scontrol", "requeue", job_id()], capture_output=True, text=True)
+    if asked.returncode:  # not requeueable: `scaling sweep launch` submits it again
+        say(f"scontrol requeue: {asked.stderr.strip()}")
+        return
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the requeue stands: the sooner this process ends, the better
+    time.sleep(END_WAIT)
+
+
+def state_of_job() -> str:
+    """What SLURM says of this job, "" where it says nothing."""
+    asked = subprocess.run(["squeue", "-h", "-j", job_id(), "-o", "%T"], capture_output=True, text=True)
+    return asked.stdout.strip()
+
+
+def speak_into(log: Path, info: dict[str, Any]) -> None:
+    """Append what this process prints from now on to `log`."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    for stream in (1, 2):
+        os.dup2(descriptor, stream)
+    os.close(descriptor)
+    start = f", start {info['restart'] + 1}" if info["restart"] else ""
+    say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {info['job']} on {info['node']}{start}")
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def end(status: int) -> None:
+    """Leave at once: nothing is left to do, and the shutdown of torch would cost half a second."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+if __name__ == "__main__":
+    end(main(Path(sys.argv[1])))

@@ -1,0 +1,378 @@
+"""Sweeps on a real one-host SLURM, and what they survive: each step once, with the value it would have had.
+
+`make test-slurm` runs this, about 25 trials; SLURM_TRIALS=200 makes it go on until that many have been counted.
+"""
+
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scaling import record, schema
+from sweeps.plan import make_plan
+from sweeps.study import load_study
+
+TRIALS = int(os.environ.get("SLURM_TRIALS", "20"))
+SEED = int(os.environ.get("SLURM_SEED", time.time_ns() % 10**6))
+DEADLINE = 600.0
+STEPS, LONG = 87, 438  # evaluated in any case, ceil(1.5 ** j): the short run is the first part of the long one
+NORMAL = "time_minutes: 10, warning_seconds: 60"
+STUDY = """
+study: {name}
+base:
+  model: {{size: us, base_seed: 0, base: {{iterations: 250, leaping_iterations: 30, batch_size: 32}}}}
+  data: {{prompts_per_step: 4}}
+  rollout: {{group_size: 4}}
+  evaluation: {{problems: 24}}
+  stop: {{steps: {steps}}}
+  resources: {{checkpoint_steps: 10, export_model: false, {resources}}}
+blocks:
+  - axes: {{seed: {seeds}}}
+"""
+
+
+def study(folder: Path, name="trials", steps=STEPS, seeds=range(6), resources=NORMAL):
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}.yaml"
+    path.write_text(STUDY.format(name=name, steps=steps, seeds=list(seeds), resources=resources))
+    return path
+
+
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def _nobody_stays_behind():
+    yield
+    for process in STARTED:
+        process.kill()
+    STARTED.clear()
+
+
+def start(*arguments) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from scaling.cli import main; main()", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True,
+    )  # fmt: skip
+    STARTED.append(process)
+    return process
+
+
+def scaling(*arguments, expect=0) -> str:
+    process = start(*arguments)
+    output, _ = process.communicate(timeout=DEADLINE)
+    assert process.returncode == expect, output
+    return output
+
+
+def poll(condition, why="", pause=0.1):
+    deadline = time.monotonic() + DEADLINE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"deadline: {why}"
+        time.sleep(pause)
+    return found
+
+
+def runs_of(path, out) -> dict[str, Path]:
+    return {run.name: out / schema.RUNS / run.run_id for run in make_plan(load_study(path)).runs}
+
+
+def science(run: Path):
+    """Everything that the record holds, the clock apart, as the bytes of its lines."""
+    return [[record.dump_row(record.without_timing(row)) for row in record.read_rows(run / n)] for n in schema.RECORDS]
+
+
+def step_of(run: Path) -> int:
+    row = record.last_row(run)
+    return -1 if row is None else row["step"]
+
+
+def status(path, out) -> dict[str, dict]:
+    found = json.loads(scaling("sweep", "status", path, "--out", out, "--json"))
+    return {run["name"]: run for run in found["runs"]}
+
+
+@pytest.fixture(scope="session")
+def work(tmp_path_factory):
+    """One MLflow database for all; the watchers bring it up to date."""
+    folder = tmp_path_factory.mktemp("slurm")
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
+    yield folder
+    del os.environ["MLFLOW_TRACKING_URI"]
+
+
+@pytest.fixture(scope="session")
+def reference(work):
+    """The same cells by the local executor: {(steps, name of the run): what its record holds}; and their base."""
+    path = study(work / "local", "local", STEPS, range(6))
+    path.write_text(path.read_text() + f"  - {{name: long, set: {{stop.steps: {LONG}}}, axes: {{seed: [0, 1, 2]}}}}\n")
+    scaling("sweep", "launch", path, "--out", work / "local" / "out")
+    found = {}
+    for name, run in runs_of(path, work / "local" / "out").items():
+        whole = science(run)
+        if record.read_json(run / schema.DONE)["step"] == LONG:
+            found[LONG, name] = whole
+        found[STEPS, name] = [[line for line in lines if json.loads(line)["step"] <= STEPS] for lines in whole]
+    return found
+
+
+def mirrored(out: Path) -> dict[str, Counter]:
+    """How often MLflow has each step of each run of one study folder: {run id: {step: times}}."""
+    with sqlite3.connect(os.environ["MLFLOW_TRACKING_URI"].removeprefix("sqlite:///")) as store:
+        rows = store.execute(
+            """select r.value, m.step from metrics m
+               join tags r on r.run_uuid = m.run_uuid and r.key = 'run_id'
+               join tags f on f.run_uuid = m.run_uuid and f.key = 'study_folder'
+               join runs on runs.run_uuid = m.run_uuid and runs.lifecycle_stage = 'active'
+               where m.key = 'compute/prompts_seen' and f.value = ?""",
+            [str(out.resolve())],
+        ).fetchall()
+    counts: dict[str, Counter] = {}
+    for run_id, step in rows:
+        counts.setdefault(run_id, Counter())[step] += 1
+    return counts
+
+
+def check(path, out, steps, reference):
+    """Every run is done; record and MLflow have each step exactly once, with the reference's values."""
+    sent = mirrored(out)
+    for name, run in runs_of(path, out).items():
+        assert record.read_json(run / schema.DONE)["step"] == steps, name
+        assert [row["step"] for row in record.read_rows(run / schema.CURVE)] == list(range(steps + 1)), name
+        assert science(run) == reference[steps, name], name
+        assert sent[run.name] == dict.fromkeys(range(steps + 1), 1), name
+
+
+# ---------------------------------------------------------------- without faults
+
+
+def test_an_array_gives_the_curves_of_the_local_executor(lab, work, reference):
+    """Six runs as one array after the array of their base; the launcher dies between sbatch and the id of the job."""
+    path, out = study(work / "plain", "plain"), work / "plain" / "out"
+    planned = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--dry-run")
+    assert not out.exists()
+    assert "submitted 6 runs and 1 base models" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
+    journal = out / schema.SLURM / "jobs.jsonl"
+    events = record.read_rows(journal)
+    tokens = [event["submit"] for event in events if "submit" in event]
+    # What was submitted is what the dry run printed, but for the id of the base's job.
+    for token in tokens[:1]:
+        assert (out / schema.SLURM / token / "submission.sh").read_text() in planned
+    assert "--array=0-5%6" in (out / schema.SLURM / tokens[1] / "submission.sh").read_text()
+
+    journal.write_text("".join(record.dump_row(event) for event in events if "job" not in event))
+    shown = status(path, out)
+    assert {run["state"] for run in shown.values()} <= {"waiting", "running"}
+    assert "submitted 0 runs and 0 base models" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
+    scaling("sweep", "status", path, "--out", out, "--watch")
+    check(path, out, STEPS, reference)
+    for run in runs_of(path, out).values():
+        assert record.attempt_numbers(run) == [1]
+    assert "submitted 0 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
+
+
+def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work, reference):
+    """A cell whose jobs end at once, one with a Python error, a whole one; then cancel, retry and launch again."""
+    path, out = work / "bad" / "bad.yaml", work / "bad" / "out"
+    study(work / "bad", "bad", steps=10, seeds=[0])
+    text = path.read_text() + '    set: {resources.setup: ["test ! -e broken-node || exit 3"]}\n'
+    path.write_text(text + "  - {name: python, axes: {seed: [1]}}\n  - {name: whole, axes: {seed: [2]}}\n")
+    path.write_text(path.read_text().replace("test ! -e broken-node", f"test ! -e {work}/broken-node"))
+    (work / "broken-node").touch()
+    runs = runs_of(path, out)
+    python = runs["us-seed1"]
+    (python / schema.ATTEMPTS).mkdir(parents=True)
+    (python / schema.CONFIG).write_text("{broken")
+    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
+    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait", expect=1)
+    assert output.count("runs submitted again") == 2, output
+    shown = status(path, out)
+    assert {name: run["state"] for name, run in shown.items()} == {
+        "us-seed0": "no progress", "us-seed1": "failed", "us-seed2": "done",
+    }  # fmt: skip
+    assert "3 jobs ended before the first checkpoint" in shown["us-seed0"]["failure"]
+    assert "status 3" in shown["us-seed0"]["failure"]
+    assert "not valid JSON" in shown["us-seed1"]["failure"]
+    assert "submitted 0 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", expect=1)
+    (work / "broken-node").unlink()
+    (python / schema.CONFIG).unlink()
+    assert "us-seed0, us-seed1" in scaling("sweep", "retry", path, "--out", out)
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
+
+
+def test_a_canary_goes_first_and_a_partition_is_asked(lab, work, reference):
+    path, out = study(work / "canary", "canary", steps=4, seeds=range(2)), work / "canary" / "out"
+    (work / "broken-canary").touch()
+    text = path.read_text()
+    path.write_text(text.replace("time_minutes: 10", f'setup: ["test ! -e {work}/broken-canary || exit 3"]'))
+    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", expect=1)
+    assert "failed, nothing is submitted" in output
+    assert not (out / schema.SLURM / "jobs.jsonl").exists()
+    (work / "broken-canary").unlink()
+    path.write_text(text.replace("time_minutes: 10", "runs_per_job: 2"))
+    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS, dirs_exist_ok=True)
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", "--wait")
+    runs = runs_of(path, out).values()
+    jobs = {record.read_attempt(run, 1)["job"] for run in runs}
+    assert len(jobs) == 1  # the two runs shared it
+    assert all(record.attempt_numbers(run) == [1] for run in runs)
+    assert "whole" in scaling("sweep", "verify", path, "--out", out)
+
+    path.write_text(text.replace("time_minutes: 10", "partition: nowhere"))
+    output = scaling("sweep", "launch", path, "--out", out / "other", "--executor", "slurm", expect=2)
+    assert "partition nowhere would not run these cells" in output and "invalid partition" in output.lower()
+
+
+def test_cancel_ends_this_studys_jobs_only(lab, work, reference):
+    path, out = study(work / "cancel", "cancel", seeds=range(2)), work / "cancel" / "out"
+    other = lab.call("sbatch --parsable --output=/dev/null --wrap 'sleep 300'").strip()
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
+    runs = runs_of(path, out)
+    poll(lambda: all(record.committed_step(run) for run in runs.values()), "first checkpoints")
+    assert "2 jobs cancelled" in scaling("sweep", "cancel", path, "--out", out)
+    poll(lambda: {run["state"] for run in status(path, out).values()} == {"stopped"}, "cancelled", pause=1)
+    assert "RUNNING" in lab.call(f"squeue -h -j {other} -o %T")
+    lab.call(f"scancel {other}")
+    assert "submitted 2 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
+    check(path, out, STEPS, reference)
+
+
+# ---------------------------------------------------------------- trials
+
+
+class Phase:
+    """One study whose runs are each hit once, at a random step after their first checkpoint."""
+
+    def __init__(self, lab, work, reference, number, kinds, counted, *, steps=STEPS, resources=NORMAL):
+        self.lab, self.reference, self.counted, self.steps = lab, reference, counted, steps
+        self.random = random.Random(f"{SEED} {number}")
+        name = f"trials{number}"
+        self.path, self.out = study(work / name, name, steps, range(len(kinds)), resources), work / name / "out"
+        shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, self.out / schema.ARTIFACTS)
+        self.runs = runs_of(self.path, self.out)
+        self.plan = dict(zip(self.runs, kinds, strict=True))
+        self.at = {run: self.random.randint(10, 60) for run in self.runs}
+        self.hit: dict[str, tuple[str, int]] = {}  # run -> (kind, attempt that was hit)
+        self.down: dict[str, float] = {}  # node -> when it is to come back
+        self.frozen: list[int] = []
+
+    def work(self):
+        """Launch, hit, kill the launcher once on the way, wait for the end, check everything."""
+        launcher = start("sweep", "launch", self.path, "--out", self.out, "--executor", "slurm", "--wait")
+        killed = False
+        deadline = time.monotonic() + DEADLINE
+        while launcher.poll() is None:
+            assert time.monotonic() < deadline, f"deadline, seed {SEED}: {self.hit}, {status(self.path, self.out)}"
+            for name, run in self.runs.items():
+                kind = self.plan[name]
+                if name not in self.hit and kind != "walltime" and step_of(run) >= self.at[name]:
+                    self.strike(name, run, kind)
+            for node, when in list(self.down.items()):
+                if time.monotonic() > when:
+                    self.wake(node)
+            if len(self.hit) >= 2 and not killed:  # the launcher dies; another shell watches from now on
+                killed = True
+                launcher.kill()
+                launcher.communicate()
+                launcher = start("sweep", "status", self.path, "--out", self.out, "--watch")
+            time.sleep(0.05)
+        output, _ = launcher.communicate()
+        for node in list(self.down):
+            self.wake(node)
+        assert launcher.returncode == 0, output
+        check(self.path, self.out, self.steps, self.reference)
+        assert "not" not in scaling("sweep", "verify", self.path, "--out", self.out)
+        for name, run in self.runs.items():
+            numbers = record.attempt_numbers(run)
+            if self.plan[name] == "walltime":
+                reasons = [record.read_attempt(run, number).get("reason") for number in numbers]
+                self.counted["walltime"] += reasons.count("interrupted")
+            elif name in self.hit and numbers[-1] > self.hit[name][1]:  # else it was done before the blow fell
+                self.counted[self.hit[name][0]] += 1
+
+    def wake(self, node):
+        for pid in self.frozen:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+        self.frozen = []
+        self.lab.node_up(node)
+        del self.down[node]
+
+    def strike(self, name, run, kind):
+        number = record.newest_attempt(run)
+        attempt = record.read_attempt(run, number)
+        job, node = attempt["job"], attempt["node"]
+        self.hit[name] = (kind, number)
+        if kind == "kill":
+            os.kill(attempt["pid"], signal.SIGKILL)
+        elif kind == "signal":
+            self.lab.try_call(f"scancel --signal={self.random.choice(['USR2', 'TERM'])} {job}")
+        elif kind == "requeue":
+            self.lab.try_call(f"scontrol requeue {job}")
+        elif kind == "node down":
+            for folder in self.together(node, kind):
+                self.lose(folder)
+            self.lab.node_down(node)
+            self.down[node] = time.monotonic() + 10
+        else:
+            self.lab.call(f"sbatch -p main -w {node} --exclusive --output=/dev/null --wrap 'sleep 1'")
+            self.together(node, kind)
+
+    def together(self, node, kind):
+        """All runs on the node are hit; returns their folders. One without a checkpoint does not count as hit."""
+        folders = []
+        for name, folder in self.runs.items():
+            number = record.newest_attempt(folder)
+            attempt = record.read_attempt(folder, number) if number else {}
+            if attempt.get("node") == node and "reason" not in attempt:
+                folders.append(folder)
+                if record.committed_step(folder):
+                    self.hit.setdefault(name, (kind, number))
+        return folders
+
+    def lose(self, folder):
+        """A node without power ends its processes; one that hangs wakes them up later, beside their successors."""
+        pid = record.read_attempt(folder, record.newest_attempt(folder))["pid"]
+        if self.random.random() < 0.5:
+            os.kill(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGSTOP)
+            self.frozen.append(pid)
+
+
+MIXED = ["kill", "signal", "requeue"]
+ALONE = {  # kinds that need a whole study of their own: what its cells ask for
+    "node down": {},
+    "pre-emption with a warning": {"resources": "time_minutes: 10, warning_seconds: 60, partition: low"},
+    "pre-emption": {"resources": "time_minutes: 10, warning_seconds: 60, partition: low"},
+    # SLURM looks at time limits every 30 s, and warns up to that much early.
+    "walltime": {"resources": "time_minutes: 1, warning_seconds: 30", "steps": LONG},
+}
+
+
+def test_trials_at_random_moments(lab, work, reference):
+    """At least three blows of each kind; those that came too late are not counted and are dealt again."""
+    counted: Counter = Counter()
+    wanted = max(3, -(-TRIALS // len([*MIXED, *ALONE])))
+    number = 0
+    while missing := {kind: wanted - counted[kind] for kind in [*MIXED, *ALONE] if counted[kind] < wanted}:
+        assert number < 4 * (3 + TRIALS // 5), f"too few blows hit a running cell: {counted}"
+        number += 1
+        kind, mixed = next(iter(missing)), [k for k in MIXED for _ in range(max(0, missing.get(k, 0)))]
+        if mixed:
+            Phase(lab, work, reference, number, (mixed[::3] + mixed[1::3] + mixed[2::3])[:6], counted).work()
+        else:
+            lab.user_signal(kind != "pre-emption")
+            cells = 3 if kind == "walltime" else 4
+            Phase(lab, work, reference, number, [kind] * cells, counted, **ALONE[kind]).work()
+        print(f"{sum(counted.values())} trials, seed {SEED}: {dict(counted)}", flush=True)
