@@ -6,6 +6,7 @@ enters the run_id; `resources`, `tracking` and `stop` do not (a longer run exten
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -29,6 +30,12 @@ def _no_text_numbers(value: Any) -> Any:
 # Text never becomes a number silently: '5' in quotes is a mistake, not five.
 Int = Annotated[int, BeforeValidator(_no_text_numbers)]
 Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
+
+
+# Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
+FILE = "data file"
+DataFile = Annotated[str, FILE]
+OptionalDataFile = Annotated[str | None, FILE]
 
 
 class Part(BaseModel):
@@ -84,7 +91,39 @@ class HexChainConfig(Part):
     """Share of demonstrations with a duplicated or wrong step."""
 
 
-TaskConfig = HexChainConfig
+class MathConfig(Part):
+    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
+
+    The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
+    `subset: stratified` and, for its reuse study, `pool: 51200`.
+    """
+
+    name: Literal["math"] = "math"
+    train: DataFile
+    """Training problems. Their place does not enter the run_id, their content does."""
+    test: OptionalDataFile = None
+    """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
+    test_problems: Int = Field(default=500, ge=2)
+    """How many to hold out where `test` is null."""
+    order: Literal["file", "difficulty", "shuffled"] = "file"
+    """Of the training problems; difficulty = by pass rate, easy first, a missing one counting as 0."""
+    order_seed: Int = Field(default=0, ge=0)
+    """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
+    pass_rate: str = "qwen2.5_7b_pass_rate"
+    """Key of extra_info that holds the pass rate of a reference model."""
+    subset: Literal["prefix", "stratified"] = "prefix"
+    """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
+    pool: Int | None = Field(default=None, ge=1)
+    """Train on the first so many problems of the order only; null = all."""
+    answer: Literal["boxed", "anywhere"] = "boxed"
+    """Where the answer is looked for: in the last \\boxed{}, or failing that anywhere at the end of the response."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
+    max_prompt_tokens: Int = Field(default=2048, ge=1)
+    """Longer prompts are left out, and counted in the log."""
+
+
+TaskConfig = Annotated[HexChainConfig | MathConfig, Field(discriminator="name")]
 
 
 class DataConfig(Part):
@@ -258,6 +297,8 @@ class RunConfig(Part):
             for part, key in (("model", "size"), ("algorithm", "type"), ("task", "name")):
                 if isinstance(values.get(part), str):
                     values[part] = {key: values[part]}
+            if isinstance(task := values.get("task"), dict) and "name" not in task:
+                values["task"] = {"name": "hex_chain", **task}
         return values
 
     @model_validator(mode="after")
@@ -272,6 +313,14 @@ class RunConfig(Part):
                 f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
+        if self.task.name == "math":
+            if self.model.path is None:
+                raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
+            if self.algorithm.type != "grpo":
+                raise ValueError(
+                    f"algorithm {self.algorithm.type} needs a process score, and task math has an outcome rule only; "
+                    f"use grpo"
+                )
         return self
 
     @property
@@ -291,6 +340,8 @@ def _delta(part: Part) -> dict[str, Any]:
             value = _delta(value)
             if value:
                 values[name] = value
+        elif FILE in field.metadata and value is not None:
+            values[name] = {"content": hash_file(Path(value), name)}
         elif value != field.default or name in ("type", "name"):
             values[name] = value
     if part.VERSION != 1:
@@ -304,12 +355,33 @@ def hash12(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def hash_file(path: Path, what: str) -> str:
+    """sha256 of a file's content; `what` names the field in the InputError of a file that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        raise InputError(f"{what}: there is no file {path} (looked in {path.absolute().parent}).") from None
+    return _hash_content(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(4096)  # a plan asks for the same file in every cell
+def _hash_content(path: Path, mtime_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _hash_files(folder: Path) -> str:
     files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
     if not any(p.name == "config.json" for p in files) or len(files) < 2:
         raise InputError(f"model.path: {folder} is not a transformers folder (config.json and weights).")
+    status = [path.stat() for path in files]
+    return _hash_folder(tuple((path, s.st_mtime_ns, s.st_size) for path, s in zip(files, status, strict=True)))
+
+
+@functools.lru_cache(64)
+def _hash_folder(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in files:
+    for path, _, _ in files:
         digest.update(path.name.encode())
         with open(path, "rb") as file:
             for block in iter(lambda: file.read(1 << 20), b""):
@@ -443,18 +515,26 @@ def parse_config(values: Any, where: str) -> RunConfig:
         raise InputError(f"{where}: {_explain(error)}") from None
 
 
+# Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
+UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
+    "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
+    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig}),
+}
+
+
 def _explain(error: ValidationError) -> str:
     # An unknown key explains a missing one: tell it first.
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
     # Keys that pydantic puts into the path of a union are not in the file.
-    path = tuple(key for key in first["loc"] if key not in ("grpo", "papo", "fullnorm"))
+    loc = first["loc"]
+    key, members = UNIONS.get(str(loc[0]), ("", {})) if loc else ("", {})
+    tagged = len(loc) > 1 and loc[1] in members
+    path = (loc[0], *loc[2:]) if tagged else loc
     dotted = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        union = next((key for key in first["loc"] if key in ("grpo", "papo", "fullnorm")), None)
-        classes = {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}
-        if union:
-            name, fields = classes[str(union)].__name__, list(classes[str(union)].model_fields)
+        if tagged:
+            name, fields = members[str(loc[1])].__name__, list(members[str(loc[1])].model_fields)
         else:
             name, fields = field_part(path[:-1])
         parent = ".".join(map(str, path[:-1]))
@@ -465,9 +545,9 @@ def _explain(error: ValidationError) -> str:
     elif first["type"] == "missing":
         text = f"{dotted} is missing."
     elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = str(first.get("ctx", {}).get("tag", ""))
-        tags = ["grpo", "papo", "fullnorm"]
-        text = f"{dotted}.type {given!r} is not an algorithm; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
+        given, tags = str(first.get("ctx", {}).get("tag", "")), list(members)
+        what = "an algorithm" if dotted == "algorithm" else f"a {dotted}"
+        text = f"{dotted}.{key} {given!r} is not {what}; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
     else:
         message = first["msg"].removeprefix("Value error, ")
         given = first["input"]

@@ -131,9 +131,11 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
     )
 
 
-def export_model(policy, run: Path) -> None:
-    """The trained policy as an ordinary transformers folder, `model/`, put in place by a rename."""
+def export_model(policy, run: Path, encoding=None) -> None:
+    """The trained policy as an ordinary transformers folder, `model/`, with its tokenizer, put in place by a rename."""
     aside, final = run / f".model.{os.getpid()}", run / "model"
     policy.save_pretrained(aside)
+    if encoding is not None:
+        encoding.tokenizer.save_pretrained(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(aside, final)

@@ -36,7 +36,7 @@ from scaling.evaluate import evaluate, grade_all
 from scaling.ledger import Ledger, rollout_flops
 from scaling.losses import policy_loss
 from scaling.optim import learning_rate, policy_optimizer
-from scaling.policy import count_parameters, token_logprobs
+from scaling.policy import count_parameters, load_encoding, token_logprobs
 from scaling.process import Interrupted
 from scaling.prompts import PromptStream
 from scaling.rollout_types import RolloutGroups, SamplingParams
@@ -82,8 +82,9 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
     started, started_cpu = time.monotonic(), time.process_time()
 
     # The run's parts.
-    task = load_task(config.task)
-    engine = load_engine(config.resources.engine, allowed_V=task.allowed_V, end_id=task.end_id)
+    encoding = load_encoding(config.model.path, policy)
+    task = load_task(config.task, encoding)
+    engine = load_engine(config.resources.engine, allowed_V=task.allowed_V, end_ids=task.end_ids)
     optimizer = policy_optimizer(policy, config.optimizer)
     stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
     shape = Shape.from_transformers(policy.config.to_dict())
@@ -110,6 +111,9 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
     engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
+
+    for note in task.notes:
+        say(note)
 
     saved_step, saved_time = step, time.monotonic()
 
@@ -179,6 +183,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
                 "groups_all_right": float(correct_PG.all(axis=1).mean()),
                 "groups_all_wrong": float((~correct_PG).all(axis=1).mean()),
                 "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
+                **task.counts(),
             }
         clock["update"] = time.monotonic()
 
@@ -218,7 +223,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
 
     save()
     if config.resources.export_model:
-        process.export_model(policy, run)
+        process.export_model(policy, run, encoding)
     attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
     record.finish(attempt, step, config.stop.model_dump(mode="json"))
     if not config.resources.keep_final:

@@ -143,7 +143,7 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
         and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique"))
     }
-    if config.task.modulus != 16:
+    if config.task.name == "hex_chain" and config.task.modulus != 16:
         others["task.modulus"] = str(config.task.modulus)
     return {
         "model": config.model.size or Path(config.model.path or "").name,

@@ -14,7 +14,7 @@ ROWS = {
         ["schema", "record", "rollout_types"],
         ["ladder", "config", "compute"],
         ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger"],
-        ["policy", "tasks/", "rollouts/", "mirror"],
+        ["policy", "graders/", "tasks/", "rollouts/", "mirror"],
         ["evaluate", "base_models", "trainer"],
         ["cli"],
     ],

@@ -33,6 +33,6 @@ def policy_of(rung, seed=0, end_bias=0.0, **changes):
 
 
 def engine_with(name, model, version=7):
-    engine = rollouts.load_engine(name, allowed_V=TASK.allowed_V, end_id=TASK.end_id)
+    engine = rollouts.load_engine(name, allowed_V=TASK.allowed_V, end_ids=TASK.end_ids)
     engine.load_weights(model, version)
     return engine
