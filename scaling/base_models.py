@@ -47,7 +47,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
     assert config.model.size is not None
     started, started_cpu = time.monotonic(), time.process_time()
     task = load_task(config.task)
-    model = build_policy(LADDER[config.model.size], config.base_seed, pad_id=task.pad_id, end_id=task.end_id)
+    model = build_policy(LADDER[config.model.size], config.base_seed, pad_id=task.pad_id, end_id=task.end_ids[0])
     losses = train_on_demonstrations(model, task, config)
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of makers that died; the lock is ours

@@ -527,10 +527,10 @@ def _explain(error: ValidationError) -> str:
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
     # Keys that pydantic puts into the path of a union are not in the file.
-    loc = first["loc"]
+    loc = list(first["loc"])
     key, members = UNIONS.get(str(loc[0]), ("", {})) if loc else ("", {})
     tagged = len(loc) > 1 and loc[1] in members
-    path = (loc[0], *loc[2:]) if tagged else loc
+    path = tuple(loc[:1] + loc[2:] if tagged else loc)
     dotted = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
         if tagged:

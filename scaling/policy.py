@@ -94,7 +94,8 @@ class ModelEncoding:
         except (OSError, ValueError) as error:
             reason = " ".join(str(error).split())[:160]
             raise InputError(f"{folder}: no tokenizer can be loaded from it ({reason}); put its files there.") from None
-        self.folder, self.vocabulary = folder, policy.get_input_embeddings().weight.shape[0]
+        table: Any = policy.get_input_embeddings()
+        self.folder, self.vocabulary = folder, int(table.weight.shape[0])
         ids = getattr(policy.generation_config, "eos_token_id", None)
         found = {*(ids if isinstance(ids, list) else [ids]), self.tokenizer.eos_token_id} - {None}
         if not found:

@@ -20,8 +20,9 @@ class PromptStream:
     """Prompts by step. `model_key` names the model: streams of two models are independent at the same seed.
 
     The distinct problems are one sequence; `prompts_unique` = U takes the first U of it, so smaller pools lie inside
-    larger ones (a task with a finite set says which). The first pass goes in that order, hence runs of different U agree until the smaller pool is used
-    up; later passes do the same (`pass_order: same`) or each take a permutation of their own (`shuffled`).
+    larger ones (a task with a finite set says which U). The first pass goes in that order, hence runs of different U
+    agree until the smaller pool is used up; later passes do the same (`pass_order: same`) or each take a permutation
+    of their own (`shuffled`).
     """
 
     def __init__(self, task: Task, data: DataConfig, seed: int, model_key: str):

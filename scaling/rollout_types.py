@@ -62,6 +62,7 @@ class Task(Protocol):
     vocabulary: list[str]  # symbol of each id; ids beyond it are padding of the embedding table
     allowed_V: np.ndarray  # bool: ids that may be sampled; log-probs are taken over these alone
     end_ids: tuple[int, ...]  # each of them ends a response
+    pad_id: int
     max_new_tokens: int  # 1.5 times the careful solution of the hardest level
     levels: tuple[int, ...]  # difficulty levels of training and test problems
     notes: tuple[str, ...]  # what a reader of the log should know: problems left out, and why

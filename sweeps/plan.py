@@ -269,7 +269,6 @@ class Estimator:
             basis=basis,
         )
 
-
     def _seconds(self, size: str, tokens: float, flops: float) -> float:
         """CPU seconds: by the measured speed of the size, which includes overhead, or by the assumed one."""
         if size in self.speeds:

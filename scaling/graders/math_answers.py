@@ -3,9 +3,9 @@ r"""Is a maths answer right? math-verify in worker processes that an answer can 
 What a model writes is hostile input to a computer algebra system: 10**10**10, ((10!)!)!, thousands of brackets. So:
 - the answer is the content of the last \boxed{} (or \fbox{}); no answer is wrong;
 - equal text is right, and what no answer key looks like (length, nesting, elements, huge exponents) is wrong unread;
-- the rest goes to a worker, which forks a child that may take CPU_SECONDS for an answer and ADDRESS_SPACE in all. A child that
-  dies is replaced, the answer is wrong, and the failure is counted. CPU time, not the clock: the verdict does not
-  depend on what else the machine does;
+- the rest goes to a worker, which forks a child that may take CPU_SECONDS for an answer and ADDRESS_SPACE in all. A
+  child that dies is replaced, the answer is wrong, and the failure is counted. CPU time, not the clock: the verdict
+  does not depend on what else the machine does;
 - verdicts are kept, so that a repeated answer costs nothing.
 """
 
@@ -273,6 +273,6 @@ def compare(truth: str, answer: str, anywhere: bool) -> bool:
     logging.disable(logging.CRITICAL)  # it says at each call that it has no time limit
     import math_verify
 
-    right = math_verify.parse(f"${truth}$", parsing_timeout=None, raise_on_error=True)
-    given = math_verify.parse(answer if anywhere else f"\\boxed{{{answer}}}", parsing_timeout=None, raise_on_error=True)
-    return bool(math_verify.verify(right, given, timeout_seconds=None, raise_on_error=True))
+    given = answer if anywhere else f"\\boxed{{{answer}}}"
+    right, found = (math_verify.parse(text, parsing_timeout=0, raise_on_error=True) for text in (f"${truth}$", given))
+    return bool(math_verify.verify(right, found, timeout_seconds=0, raise_on_error=True))

@@ -13,6 +13,6 @@ from scaling.schema import check_name
 
 
 def load_engine(name: str, *, allowed_V: np.ndarray, end_ids: Sequence[int]) -> RolloutEngine:
-    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; each of end_ids ends a response."""
+    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; end_ids end a response."""
     check_name(name, sorted(module.name for module in pkgutil.iter_modules(__path__)), "rollout engine")
     return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_ids=end_ids)

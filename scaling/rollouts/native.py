@@ -118,7 +118,7 @@ class Engine:
 
         # A finished sequence samples on until it is dropped: what follows its end is cleared.
         ended_BT = np.isin(tokens_BT, self.end_ids.cpu().numpy())
-        truncated_B = ~ended_BT.any(axis=1)
+        truncated_B = np.logical_not(ended_BT.any(axis=1))
         lengths_B = np.where(truncated_B, longest, ended_BT.argmax(axis=1) + 1)
         beyond_BT = np.arange(longest) >= lengths_B[:, None]
         tokens_BT[beyond_BT], logprobs_BT[beyond_BT] = 0, 0

@@ -62,7 +62,7 @@ def read_problems(path: Path, pass_rate: str = MathConfig.model_fields["pass_rat
             except json.JSONDecodeError as error:
                 raise InputError(f"{path}: line {number} is not JSON ({error}).") from None
     else:
-        raise InputError(f"{path}: problems are read from .parquet or .jsonl files, not {path.suffix or 'such a file'}.")
+        raise InputError(f"{path}: problems are read from .parquet or .jsonl files, not {path.suffix!r}.")
     problems = [_problem(row, f"{path}: row {number}", pass_rate) for number, row in enumerate(rows)]
     if not problems:
         raise InputError(f"{path}: holds no problem.")
@@ -85,10 +85,10 @@ def _problem(row: Any, where: str, pass_rate: str) -> Problem:
             f"{where}: wants a problem ({', '.join(TEXT_KEYS)}) and a ground truth (reward_model.ground_truth, "
             f"{', '.join(ANSWER_KEYS)}); it has {', '.join(row)}."
         )
-    rate = (row.get("extra_info") or {}).get(pass_rate, row.get(pass_rate))
+    rate: Any = (row.get("extra_info") or {}).get(pass_rate, row.get(pass_rate))
     request = "" if "\\boxed" in text else f"{'' if text.endswith(('.', '?', '!')) else '.'} {REQUEST}"
-    missing = rate is None or rate != rate
-    return Problem(f"{text.strip()}{request}", str(answer).strip(), 0.0 if missing else float(rate))
+    known = isinstance(rate, int | float) and rate == rate
+    return Problem(f"{text.strip()}{request}", str(answer).strip(), float(rate) if known else 0.0)
 
 
 # ---------------------------------------------------------------- the study's rules
@@ -133,6 +133,7 @@ class Task:
         self.name, self.config, self.encoding = config.name, config, encoding
         self.vocabulary: list[str] = []
         self.end_ids, self.allowed_V = encoding.end_ids, np.ones(encoding.vocabulary, dtype=bool)
+        self.pad_id = self.end_ids[0]  # never read: lengths decide
         self.max_new_tokens, self.levels = MAX_NEW_TOKENS, (0,)
         self.grader = MathGrader()
         self._graded = self._without = self._failed = 0
@@ -198,9 +199,7 @@ class Task:
 
     def test_prompts(self, count: int) -> list[Prompt]:
         if not 1 <= count <= len(self._test):
-            raise InputError(
-                f"evaluation.problems: {count} held-out problems asked for; there are {len(self._test)}."
-            )
+            raise InputError(f"evaluation.problems: {count} held-out problems asked for; there are {len(self._test)}.")
         return [self.prompt(problem.text, index) for index, problem in enumerate(self._test[:count])]
 
     def prompt(self, text: str, index: int) -> Prompt:
