@@ -69,6 +69,8 @@ class ModelConfig(Part):
     """Seed of the base model; null = the run's own seed, so that seeds are independent from the start."""
     base: BaseRecipe = BaseRecipe()
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in. bfloat16: the sampler's weights too; the optimizer's stay float32, or steps of a learning
+    rate of 1e-6 would be rounded away."""
 
     @model_validator(mode="after")
     def _one_source(self):
@@ -258,12 +260,32 @@ class ResourcesConfig(Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch: Int | None = Field(default=None, ge=1)
     """Sequences per forward and backward pass; null = the whole mini-batch."""
+    micro_batch_tokens: Int | None = Field(default=None, ge=1)
+    """Tokens per forward and backward pass, padding included; a longer sequence goes alone. null = no limit."""
+    gradient_checkpointing: bool = False
+    """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes (torchrun): a whole policy in each, or its parameters and optimizer state sharded."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
     """Keep the final checkpoint; without it a finished run cannot be extended."""
     export_model: bool = True
     """Save the trained policy as a transformers folder, `model/`, in the run folder."""
+
+    @model_validator(mode="after")
+    def _plain_where_wanted(self):
+        for name, wanted in (
+            ("gradient_checkpointing", self.gradient_checkpointing),
+            ("parallel", self.parallel == "fsdp"),
+        ):
+            if wanted and self.forward != "plain":
+                raise ValueError(
+                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain"
+                )
+        if self.micro_batch is not None and self.micro_batch_tokens is not None:
+            raise ValueError("give one of micro_batch and micro_batch_tokens, not both")
+        return self
 
 
 class TrackingConfig(Part):

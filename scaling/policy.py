@@ -122,6 +122,17 @@ def load_encoding(folder: str | None, policy: PreTrainedModel) -> ModelEncoding 
     return ModelEncoding(Path(folder), policy)
 
 
+def checkpoint_activations(policy: PreTrainedModel) -> None:
+    """Gradient checkpointing, without the dropout that the training mode it needs would bring."""
+    for module in policy.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+    policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy.train()
+
+
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """(num_params, num_params_non_embedding): a tied table counts once; without = no table at either end."""
     ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]

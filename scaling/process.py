@@ -47,7 +47,11 @@ def pick_device(config: RunConfig) -> str:
     wanted = config.resources.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise schema.InputError("resources.device: cuda is asked for, but torch sees no GPU here; use cpu or auto.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if found == "cuda" and "LOCAL_RANK" in os.environ:  # of several processes each has a GPU
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return found
 
 
 def versions() -> dict[str, str | None]:
@@ -97,10 +101,12 @@ class Log:
     """Says a line on stderr and keeps it in the attempt's log.txt."""
 
     def __init__(self, attempt: record.Attempt, name: str):
-        self.path = attempt.folder / schema.LOG
+        self.attempt, self.path = attempt, attempt.folder / schema.LOG
         self.name = name
 
     def __call__(self, text: str) -> None:
+        if isinstance(self.attempt, record.Bystander):
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(text + "\n")
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)

@@ -13,10 +13,10 @@ ROWS = {
     "scaling": [
         ["schema", "record", "rollout_types"],
         ["ladder", "config", "compute"],
-        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger"],
+        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger", "parallel"],
         ["policy", "graders/", "tasks/", "rollouts/", "mirror"],
         ["evaluate", "base_models", "trainer"],
-        ["cli"],
+        ["cli", "__main__"],
     ],
     "sweeps": [["study"], ["plan"], ["executors/"], ["status", "launch"]],
     "analysis": [

@@ -16,7 +16,7 @@ from scaling.rollout_types import Prompt
 from scaling.tasks import load_task
 
 TINY = {
-    "model": {"size": "us", "base": {"iterations": 250, "leaping_iterations": 30, "batch_size": 32}},
+    "model": {"size": "us", "base": {"iterations": 450, "leaping_iterations": 50, "batch_size": 32}},
     "data": {"prompts_per_step": 4},
     "rollout": {"group_size": 4},
     "evaluation": {"problems": 24},
@@ -266,12 +266,12 @@ def test_a_folder_of_another_run_is_refused(artifacts, tmp_path):
 
 
 def test_estimators_are_paired_and_evaluations_change_nothing(finished, artifacts, tmp_path):
-    papo = train(tmp_path / "papo", artifacts, algorithm="papo", stop={"steps": 2})
+    other = train(tmp_path / "fullnorm", artifacts, algorithm="fullnorm", stop={"steps": 8})
     same = ["reward_mean", "process_mean", "response_length_mean", "tokens_seen"]
     for name in same:
-        assert rows(papo)[1][name] == rows(finished)[1][name]
-    norms = [[row["advantage_norm"] for row in rows(run)[1:3]] for run in (papo, finished)]
-    assert norms[0] != norms[1]  # step 1 alone may be without any correct response
+        assert rows(other)[1][name] == rows(finished)[1][name]
+    # The first steps of so small a base may have no process score but 0.
+    assert [row["advantage_norm"] for row in rows(other)[1:]] != [row["advantage_norm"] for row in rows(finished)[1:]]
     often = train(tmp_path / "often", artifacts, evaluation={"problems": 8, "every": 1}, stop={"steps": 4})
     for mine, theirs in zip(rows(often), rows(finished), strict=False):
         assert {k: mine.get(k) for k in schema.TRAIN_COLUMNS} == {k: theirs.get(k) for k in schema.TRAIN_COLUMNS}
@@ -289,7 +289,8 @@ def test_resources_change_no_value_beyond_rounding(finished, artifacts, tmp_path
     train(tmp_path, artifacts, stop={"steps": 3}, **changes)
     for mine, theirs in zip(rows(tmp_path), rows(finished), strict=False):
         for name in ("reward_mean", "tokens_seen", "gradient_norm", "entropy", "test_loss"):
-            assert mine.get(name) == pytest.approx(theirs.get(name), rel=1e-4), name
+            expected = theirs.get(name)
+            assert mine.get(name) == (None if expected is None else pytest.approx(expected, rel=1e-4)), name
 
 
 def test_reuse_repeats_the_same_prompts(artifacts, tmp_path):

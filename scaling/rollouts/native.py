@@ -20,6 +20,7 @@ import torch.nn.functional as F
 
 from scaling.policy import allowed_log_softmax, check_dense_qwen2, draw_columns, ends, left_pad
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
+from scaling.schema import InputError
 
 KEEP_SHARE = 0.9  # finished sequences are dropped when fewer than this share of the batch is still running
 
@@ -65,9 +66,11 @@ class Running:
 class Engine:
     """Keeps fused copies of the weights, so that they change only by `load_weights`."""
 
-    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int]):
+    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32"):
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
         self.end_ids = torch.tensor(sorted(end_ids))
+        if dtype != "float32":
+            raise InputError(f"engine native computes in float32, not {dtype}; set resources.engine: hf.")
         self.layers: list[Layer] = []
 
     @torch.no_grad()
