@@ -77,8 +77,8 @@ def make_base(config: RunConfig, folder: Path) -> None:
 
 def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTrainedModel:
     """The model that the run starts from: its base, made if need be and checked, or the folder at model.path."""
-    if config.model.path is not None:
-        return load_policy(Path(config.model.path), device=device)
+    if config.model.folder is not None:
+        return load_policy(Path(config.model.folder), device=device)
     folder = ensure_base(config, artifacts)
     expected = (record.read_json(folder / BASE) or {}).get("weights_sha256")
     if expected != _digest(folder):

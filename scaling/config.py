@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scaling.ladder import LADDER
+from scaling.models import MODELS, find_weights
 from scaling.record import read_json
 from scaling.schema import DONE, InputError, did_you_mean
 
@@ -60,9 +61,10 @@ class BaseRecipe(Part):
 
 
 class ModelConfig(Part):
-    """The policy: a rung of the ladder, made by recipe, or a transformers folder."""
+    """The policy: a rung of the ladder, made by recipe; a published model, by name; or a transformers folder."""
 
     size: str | None = None
+    """us to xl are made here; a published model (`scaling models`) is read from the hub's cache, never fetched."""
     path: str | None = None
     """A transformers folder; its content enters the run_id, not its place."""
     base_seed: Int | None = Field(default=None, ge=0)
@@ -76,12 +78,22 @@ class ModelConfig(Part):
     def _one_source(self):
         if (self.size is None) == (self.path is None):
             raise ValueError("give exactly one of size (a rung of the ladder) and path (a transformers folder)")
-        if self.size is not None and self.size not in LADDER:
+        if self.size is not None and self.size not in LADDER and self.size not in MODELS:
             raise ValueError(
-                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}."
-                f"{did_you_mean(self.size, LADDER)}"
+                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}, and the published models "
+                f"that `scaling models` lists.{did_you_mean(self.size, [*LADDER, *MODELS])}"
             )
         return self
+
+    @property
+    def made(self) -> bool:
+        """Whether the base is made here by recipe, from the task's demonstrations."""
+        return self.size in LADDER
+
+    @property
+    def folder(self) -> str | None:
+        """The transformers folder of a policy that is not made here. Raises InputError where it is not found."""
+        return None if self.made else self.path or str(find_weights(self.size or ""))
 
 
 class HexChainConfig(Part):
@@ -336,7 +348,7 @@ class RunConfig(Part):
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
         if self.task.name == "math":
-            if self.model.path is None:
+            if self.model.made:
                 raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
             if self.algorithm.type != "grpo":
                 raise ValueError(
@@ -429,13 +441,16 @@ def base_id(config: RunConfig) -> str:
 def run_id(config: RunConfig) -> str:
     """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
 
-    A model enters by recipe or, given as a path, by content; data by the number of distinct prompts, never by tau.
+    A model enters by recipe, by its published name or, given as a path, by content; a data file by content; data by
+    the number of distinct prompts, never by tau.
     """
     config = resolve(config)
     science = {name: _delta(part) if isinstance(part := getattr(config, name), Part) else part for name in SCIENCE}
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
-    if config.model.path is None:
+    if config.model.made:
         science["model"] = {**base_recipe(config), **dtype}
+    elif config.model.path is None:
+        science["model"] = {"hub": MODELS[config.model.size or ""].hub, **dtype}
     else:
         science["model"] = {"content": _hash_files(Path(config.model.path)), **dtype}
     if config.optimizer.schedule != "constant":

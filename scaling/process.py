@@ -129,7 +129,7 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
             "config": dump(config),
             "model": {
                 "name": config.model.size or Path(config.model.path or "").name,
-                "base": base_id(config) if config.model.size else None,
+                "base": base_id(config) if config.model.made else None,
                 "num_params": num_params,
                 "num_params_non_embedding": non_embedding,
             },

@@ -31,7 +31,7 @@ import torch
 from scaling import checkpoint, process, record, schema
 from scaling import config as configs
 from scaling.advantages import advantages
-from scaling.base_models import load_base
+from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
 from scaling.evaluate import evaluate, grade_all
@@ -70,6 +70,9 @@ def train_run(config: RunConfig, run: Path, artifacts: Path) -> None:
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
+            if team.first and config.model.made:  # transformers saves nothing in the other processes
+                ensure_base(config, artifacts)
+            team.all(None)
             policy = load_base(config, artifacts, device)
             reference = load_base(config, artifacts, device) if config.loss.kl_weight > 0 else None
             with process.signals_heard() as stopping:
@@ -87,7 +90,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
     started, started_cpu = time.monotonic(), time.process_time()
 
     # The run's parts.
-    encoding = load_encoding(config.model.path, policy)
+    encoding = load_encoding(config.model.folder, policy)
     task = load_task(config.task, encoding)
     engine = team.engine(
         load_engine(config.resources.engine, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=config.model.dtype)

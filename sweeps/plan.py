@@ -17,6 +17,7 @@ from scaling import config as configs
 from scaling.compute import Shape
 from scaling.config import RunConfig, RunStop, StopConfig
 from scaling.ladder import LADDER
+from scaling.models import model_shape
 from scaling.schema import InputError
 from sweeps.study import Cell, Study, flatten
 
@@ -49,7 +50,7 @@ class PlannedRun:
 
     @property
     def base_id(self) -> str | None:
-        return configs.base_id(self.config) if self.config.model.size else None
+        return configs.base_id(self.config) if self.config.model.made else None
 
 
 @dataclass(frozen=True)
@@ -240,8 +241,11 @@ class Estimator:
 
     def estimate(self, config: RunConfig) -> Estimate:
         size = config.model.size
-        if size is None:
-            return Estimate(None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config))
+        if size is None or not config.model.made:  # lengths and speed on GPUs are nobody's to assume here
+            weights = size and BYTES_PER_PARAMETER * model_shape(size).num_params / 1e9
+            return Estimate(
+                weights or None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config)
+            )
         shape, group = Shape.from_rung(LADDER[size]), config.rollout.group_size
         prompt, response = self.tokens.get(size, ASSUMED_TOKENS)
         per_prompt = group * (prompt + response)

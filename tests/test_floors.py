@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     "scaling": [
         ["schema", "record", "rollout_types"],
-        ["ladder", "config", "compute"],
+        ["ladder", "compute", "models", "config"],
         ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger", "parallel"],
         ["policy", "graders/", "tasks/", "rollouts/", "mirror"],
         ["evaluate", "base_models", "trainer"],
