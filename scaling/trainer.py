@@ -92,9 +92,8 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
     # The run's parts.
     encoding = load_encoding(config.model.folder, policy)
     task = load_task(config.task, encoding)
-    engine = team.engine(
-        load_engine(config.resources.engine, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=config.model.dtype)
-    )
+    ids, dtype = {"allowed_V": task.allowed_V, "end_ids": task.end_ids}, config.model.dtype
+    engine = team.engine(load_engine(config.resources.engine, **ids, dtype=dtype))
     num_params, non_embedding = count_parameters(policy)
     if config.resources.gradient_checkpointing:
         checkpoint_activations(policy)
@@ -270,16 +269,9 @@ class Update:
 
 
 def update_policy(
-    policy,
-    optimizer,
-    rollouts: RolloutGroups,
-    advantage_PG,
-    config: RunConfig,
-    rate: float,
-    allowed_V,
-    reference=None,
+    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None,
     team: Team | None = None,
-) -> Update:
+) -> Update:  # fmt: skip
     """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
 
     A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its

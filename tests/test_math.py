@@ -282,6 +282,34 @@ def test_what_cannot_work_is_refused_before_anything_runs(files, model, changes,
 # ---------------------------------------------------------------- a run
 
 
+@pytest.mark.parametrize(
+    "resources", [{"gradient_checkpointing": True}, {"micro_batch_tokens": 300}], ids=["recomputed", "by tokens"]
+)
+def test_saving_memory_changes_no_value_beyond_rounding(files, model, tmp_path, resources):
+    plain = {"engine": "hf", "forward": "plain"}
+    rows = []
+    for name, more in (("plain", {}), ("saving", resources)):
+        answer = {**config(files, model).task.model_dump(), "answer": "anywhere"}
+        run = config(files, model, task=answer, resources={**plain, **more}, loss={"kl_weight": 0.1})
+        trainer.train_run(run, tmp_path / name, tmp_path)
+        rows.append(record.read_rows(tmp_path / name / schema.CURVE))
+    for mine, theirs in zip(*rows, strict=True):
+        for name in ("tokens_seen", "gradient_norm", "entropy", "kl"):
+            expected = theirs.get(name)
+            assert mine.get(name) == (None if expected is None else pytest.approx(expected, rel=1e-3, abs=1e-7)), name
+
+
+def test_bfloat16_computes_in_it_and_keeps_float32_weights(files, model, tmp_path):
+    run = config(files, model, model={"path": str(model), "dtype": "bfloat16"}, loss={"kl_weight": 0.1})
+    trainer.train_run(run, tmp_path / "run", tmp_path)
+    differences = [row["logprob_difference"] for row in record.read_rows(tmp_path / "run" / schema.CURVE)[1:]]
+    assert all(1e-5 < difference < 0.2 for difference in differences)  # rounding, and no more
+    exported = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
+    assert all(p.dtype == torch.float32 for p in exported.parameters())
+    with pytest.raises(InputError, match="native computes in float32"):
+        load_engine("native", allowed_V=np.ones(4, bool), end_ids=(0,), dtype="bfloat16")
+
+
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])
 def test_a_run_on_text_resumes_to_the_byte_and_exports(files, tmp_path, architecture):
     model = text_folder(tmp_path / "model", architecture)
