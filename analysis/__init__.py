@@ -83,7 +83,7 @@ def fit(
 
     if by is None:
         return one(curves, where)
-    chosen = curves.where(where) if where else curves
+    chosen = curves.where(where) if where is not None else curves
     fits = Fits(by)
     for value, part in chosen.groups(by):
         try:

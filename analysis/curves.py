@@ -15,6 +15,8 @@ import csv
 import difflib
 import hashlib
 import operator
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +40,8 @@ NUMBER_COLUMNS = [
     "loss",
 ]
 WHOLE_COLUMNS = ["step", "seed", "group_size", "num_params", "num_params_non_embedding"]  # kept as integers if they are
+# Counts from the start of a run; the other columns of section `compute` may fall.
+CUMULATIVE = [name for name in schema.COUNT_COLUMNS if name not in ("step", "reuse_factor")]
 # Constant in a run; together they tell the runs of a table without run_id apart.
 RUN_KEYS = ["num_params", "num_params_non_embedding", "model", "seed", "algorithm", "group_size", "task"]
 # Fields of a config that other columns stand for, or that do not change a curve.
@@ -95,7 +99,7 @@ class Curves:
         """
         kept, hint = _filter(self.table, expression)
         if not kept.any():
-            raise InputError(f"where: no row is left after {expression!r}.{hint}")
+            raise InputError(f"where: no row is left after {_clip(expression)!r}.{hint}")
         return replace(self, table=self.table[kept], filters=(*self.filters, expression))
 
     def groups(self, column: str) -> list[tuple[Any, Curves]]:
@@ -123,31 +127,59 @@ def load(source: str | Path | Curves) -> Curves:
     if text.startswith("mlflow:"):
         return _load_mlflow(text)
     path = Path(source)
-    if path.is_dir():
+    if os.path.isdir(path):
         return _load_study(path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise InputError(f"{text}: no such file or folder; a source is {SOURCES}.{_near(path)}")
     return _load_table(path, text)
+
+
+def expect(documents: dict[str, dict[str, Any]], source: str) -> Curves:
+    """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
+
+    Args:
+        documents: by run_id the `config` and `model` of its config.json, and its `reuse_factor`.
+    """
+    settings = _varying({run_id: document["config"] for run_id, document in documents.items()})
+    rows = [
+        {**_run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
+        | {name: values[run_id] for name, values in settings.items()}
+        for run_id, document in documents.items()
+    ]
+    table = pd.DataFrame(rows)
+    for name in table.columns.intersection(NUMBER_COLUMNS):
+        table[name] = table[name].astype(float)
+    unknown = [n for n in [*schema.ROW_COLUMNS, *schema.TIMING_COLUMNS, "reuse_factor_so_far"] if n not in table]
+    table = pd.concat([table, pd.DataFrame(np.nan, table.index, unknown)], axis=1)
+    return Curves(source, table, settings=list(settings))
+
+
+def check_where(expected: Curves, expression: str) -> None:
+    """Raise InputError for a condition that is none, names no column, or leaves no run of a study that has not run."""
+    kept, hint = _filter(expected.table, expression)
+    named = {ast.unparse(n) for n in ast.walk(_parse(expression)) if isinstance(n, ast.Name | ast.Attribute)}
+    known = all(expected.table[name].notna().all() for name in named.intersection(expected.table.columns))
+    if known and not kept.any():
+        raise InputError(f"where: no run is left after {_clip(expression)!r}.{hint}")
 
 
 # ---------------------------------------------------------------- sources
 
 
 def _near(path: Path) -> str:
+    if (Path("studies") / path / schema.CELLS).exists():  # the name of a study instead of its folder
+        return f" Did you mean {Path('studies') / path}?"
     parent = path.parent
     return did_you_mean(path.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
 
 
 def _load_table(path: Path, source: str) -> Curves:
     try:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             table = pd.read_parquet(path)
-        elif path.suffix == ".csv":
+        elif path.suffix.lower() == ".csv":
             with open(path, encoding="utf-8-sig", newline="") as file:
-                header = next(csv.reader(file), [])
-            twice = sorted({name for name in header if header.count(name) > 1})
-            if twice:
-                raise InputError(f"{source}: column {twice[0]!r} stands twice in the header; keep one.")
+                _no_twins(next(csv.reader(file), []), source)
             # Leaving a run's name as text keeps 007 and 7 apart.
             table = pd.read_csv(path, dtype={"run_id": str}, encoding="utf-8-sig", skipinitialspace=True)
         else:
@@ -156,7 +188,7 @@ def _load_table(path: Path, source: str) -> Curves:
         raise
     except pd.errors.EmptyDataError:
         raise InputError(f"{source}: the file is empty.") from None
-    except (ValueError, OSError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, csv.Error) as error:
         raise InputError(f"{source}: cannot be read ({str(error).splitlines()[0]}).") from None
     if table.empty:
         raise InputError(f"{source}: the file has no rows.")
@@ -283,14 +315,25 @@ def _load_mlflow(source: str) -> Curves:
     A metric's name may have a prefix (`eval/test_loss`); compute in PFLOP, as our own mirror writes it, becomes FLOPs.
     """
     try:
-        from mlflow import MlflowClient
+        import mlflow
     except ImportError:
         raise InputError(f"{source}: mlflow is not installed; install the extra [track].") from None
-    client = MlflowClient()
+    uri = mlflow.get_tracking_uri()
+    scheme, _, place = uri.rpartition("://")
+    local = Path(place.removeprefix("/") if scheme == "sqlite" else place) if scheme in ("sqlite", "file", "") else None
+    if local is not None and not local.exists():  # the client would make an empty one
+        raise InputError(
+            f"{source}: there is no MLflow data at {uri}; set MLFLOW_TRACKING_URI to a server or, for a study, to "
+            "sqlite:///STUDY/mlflow.db, or give the study folder itself."
+        )
     name = source.removeprefix("mlflow:")
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
+    try:
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(name)
         names = [found.name for found in client.search_experiments()]
+    except Exception as error:  # MLflow passes on whatever its database or connection raises
+        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from error
+    if experiment is None:
         raise InputError(f"{source}: no such experiment; there are: {', '.join(names)}.{did_you_mean(name, names)}")
     frames, left_out = [], []
     for run in client.search_runs([experiment.experiment_id]):
@@ -329,7 +372,7 @@ def _load_mlflow(source: str) -> Curves:
 def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] | None = None) -> Curves:
     """Check a table with the schema's columns and make a Curves of it. Raises InputError."""
     table = table.copy()
-    table.columns = [str(name).strip() for name in table.columns]
+    table.columns = _no_twins(table.columns, source)
     notes = []
     size = "num_params" if "num_params" in table or "num_params_non_embedding" not in table else None
     for name in ["step", *([size] if size else [])]:
@@ -375,15 +418,40 @@ def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] 
                 run = counts.idxmax()
                 values = ", ".join(map(str, table.loc[table["run_id"] == run, name].unique()[:3]))
                 raise InputError(f"{source}: column {name} changes within run {run} ({values}); it is one value a run.")
+    for name in CUMULATIVE:
+        if name in table:
+            filled = table[table[name].notna()]
+            # Means over fewer runs in the tail may fall by some per cent; a counter that starts anew falls far.
+            falls = filled.groupby("run_id")[name].diff() < -filled[name]
+            if falls.any():
+                first = filled[falls].iloc[0]
+                raise InputError(
+                    f"{source}: column {name} falls in run {first['run_id']} at step {first['step']:g}, to "
+                    f"{first[name]:g}; it counts from the start of the run: add what came before."
+                )
     known = ["algorithm", "group_size", "reuse_factor", "task", "eval_temperature", "eval_problems"]
     settings = [*(name for name in known if name in table), *(settings or [])]
     return Curves(source, table, notes=notes, data_hash=_hash(table), settings=settings)
+
+
+def _no_twins(columns: Iterable[Any], source: str) -> list[str]:
+    """Names of columns without the blanks around them. Raises InputError where two are equal."""
+    names = [str(name).strip() for name in columns]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        number = twice[0].replace(".", "", 1).isdigit()
+        hint = " Is the line of column names missing?" if number else ""
+        raise InputError(f"{source}: column {twice[0]!r} stands twice in the header; keep one.{hint}")
+    return names
 
 
 def _require(table: pd.DataFrame, name: str, source: str) -> None:
     if name not in table:
         wanted = "num_params, step, test_loss and the x column"
         near = did_you_mean(name, table.columns).replace("Did you mean", "Is it")
+        for sign, signs in ((";", "semicolons"), ("\t", "tabs")):
+            if len(table.columns) == 1 and sign in table.columns[0]:
+                near = f" It is separated by {signs}; write it with commas."
         raise InputError(
             f"{source}: column {name!r} is missing; it has {', '.join(table.columns)}; wanted: {wanted}.{near}"
         )
@@ -476,22 +544,40 @@ OPERATORS = {
     ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
+MOST_LEVELS = 50
 EXAMPLE = "write e.g. num_params <= 32e9 and algorithm == grpo"
+
+
+def _clip(text: str, most: int = 120) -> str:
+    """What was given, cut where it would fill the screen."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
+def _parse(expression: str) -> ast.expr:
+    """The syntax tree of a condition. Raises InputError for what is none, or is nested so deep that no one wrote it."""
+    try:
+        tree = ast.parse(expression.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        tree = None
+    level = [] if tree is None else [tree]
+    for _ in range(MOST_LEVELS):
+        level = [below for node in level for below in ast.iter_child_nodes(node)]
+    if tree is None or level:
+        again = " Equality is ==." if "=" in expression and "==" not in expression else ""
+        raise InputError(
+            f"where: {_clip(expression)!r} is not a condition; {EXAMPLE}.{again} "
+            "Text that is no plain word needs quotes."
+        )
+    return tree
 
 
 def _filter(table: pd.DataFrame, expression: str) -> tuple[np.ndarray, str]:
     """(mask of the rows to keep, a hint for the case that it keeps none). Only the syntax tree is walked: no eval."""
-    try:
-        tree = ast.parse(expression.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError):
-        again = " Equality is ==." if "=" in expression and "==" not in expression else ""
-        raise InputError(
-            f"where: {expression!r} is not a condition; {EXAMPLE}.{again} Text that is no plain word needs quotes."
-        ) from None
+    tree = _parse(expression)
     hints: list[str] = []
 
     def fail(what: str) -> InputError:
-        return InputError(f"where: {what} in {expression!r}; {EXAMPLE}.")
+        return InputError(f"where: {what} in {_clip(expression)!r}; {EXAMPLE}.")
 
     def column(node: ast.expr) -> pd.Series | None:
         name = ast.unparse(node) if isinstance(node, ast.Name | ast.Attribute) else None
@@ -509,12 +595,14 @@ def _filter(table: pd.DataFrame, expression: str) -> tuple[np.ndarray, str]:
         if isinstance(node, ast.Name | ast.Attribute):
             word = ast.unparse(node)
             return {"true": True, "false": False}.get(word.lower(), word)
-        raise fail(f"{ast.unparse(node)!r} is neither a column nor a value")
+        raise fail(f"{_clip(ast.unparse(node))!r} is neither a column nor a value")
 
     def fitting(values: pd.Series, given: Any) -> Any:
         """`given` as the column's type; a number is never compared with text."""
         kinds = pd.api.types
         if isinstance(given, list):
+            if any(isinstance(item, list) for item in given):
+                raise fail(f"{given!r} is a list of lists")
             return [fitting(values, item) for item in given]
         if kinds.is_bool_dtype(values):
             good = isinstance(given, bool)
@@ -570,7 +658,7 @@ def _filter(table: pd.DataFrame, expression: str) -> tuple[np.ndarray, str]:
         if isinstance(node, ast.Compare):
             items = [node.left, *node.comparators]
             return np.logical_and.reduce([compare(items[i], op, items[i + 1]) for i, op in enumerate(node.ops)])
-        raise fail(f"{ast.unparse(node)!r} is not a comparison")
+        raise fail(f"{_clip(ast.unparse(node))!r} is not a comparison")
 
     mask = walk(tree)
     return mask, hints[0] if hints else ""

@@ -39,7 +39,9 @@ from analysis.intervals import BORROWED, add_intervals, band, efficiency_interva
 from scaling.schema import InputError
 
 Layout = Literal["full", "column"]
+Frame = Any  # a pandas DataFrame: its type stubs know too little of what a column holds
 WIDTH = {"full": 6.8, "column": 3.3}  # inches
+HEIGHTS = 2.6, 4.5
 
 
 class Drawn(NamedTuple):
@@ -47,7 +49,7 @@ class Drawn(NamedTuple):
 
     figure: Figure
     caption: str  # HTML-safe text; begins with `title`
-    table: pd.DataFrame  # what every mark and line was drawn from
+    table: Frame  # what every mark and line was drawn from
     title: str
     finding: str  # one sentence with numbers, for readers who do not see the figure
 
@@ -106,6 +108,7 @@ STYLE: dict[str, Any] = {
     "grid.color": GRID,
     "grid.linewidth": 0.5,
     "text.color": INK,
+    "text.hinting": "none",  # else words are wider in the saved file than in the layout
     "mathtext.fontset": "custom",
     "mathtext.rm": "sans",
     "mathtext.it": "sans:italic",
@@ -125,7 +128,8 @@ DASHED = (0, (4, 2))
 @contextmanager
 def style(name: str = "figure") -> Iterator[None]:
     """The house style inside a `with` block; `name` salts the ids in an SVG, so that equal input gives equal bytes."""
-    with mpl.rc_context({**STYLE, "svg.hashsalt": name}):
+    rc: Any = {**STYLE, "svg.hashsalt": name}
+    with mpl.rc_context(rc):
         yield
 
 
@@ -135,10 +139,13 @@ def ramp_colours(values: Iterable[float], ramp: list[str]) -> dict[float, str]:
     places = np.linspace(0, len(ramp) - 1, len(values)) if len(values) > 1 else np.array([len(ramp) // 2])
     channels = np.array([to_rgb(colour) for colour in ramp]).T
     stops = np.arange(len(ramp))
-    return {
-        value: to_hex([np.interp(place, stops, channel) for channel in channels])
-        for value, place in zip(values, places, strict=True)
-    }
+    return {value: to_hex(mixed(place, stops, channels)) for value, place in zip(values, places, strict=True)}
+
+
+def mixed(place: float, stops: np.ndarray, channels: np.ndarray) -> tuple[float, float, float]:
+    """The colour at `place` of a ramp: (3, n) channels at (n,) stops."""
+    red, green, blue = (float(np.interp(place, stops, channel)) for channel in channels)
+    return red, green, blue
 
 
 def size_colours(sizes: Iterable[float]) -> dict[float, str]:
@@ -151,7 +158,8 @@ def size_colours(sizes: Iterable[float]) -> dict[float, str]:
 
 def short_number(value: float) -> str:
     """At most three digits and a word for the size: 145k, 0.5B, 7B, 1.2T."""
-    for limit, divisor, unit in [(1e3, 1, ""), (5e5, 1e3, "k"), (5e8, 1e6, "M"), (1e12, 1e9, "B"), (np.inf, 1e12, "T")]:
+    steps = [(999.5, 1, ""), (999.5e3, 1e3, "k"), (5e8, 1e6, "M"), (999.5e9, 1e9, "B"), (np.inf, 1e12, "T")]
+    for limit, divisor, unit in steps:
         if value < limit:
             return f"{value / divisor:.3g}{unit}"
     return "∞"
@@ -167,8 +175,8 @@ def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
 
 def power_of_ten(value: float, *, math: bool = False) -> str:
     """2.1×10¹⁸, for captions (plain) or figures (mathtext)."""
-    exponent = int(np.floor(np.log10(value)))
-    head = f"{value / 10**exponent:.2g}"
+    head, _, exponent = f"{value:.1e}".partition("e")
+    head, exponent = head.removesuffix(".0"), int(exponent)
     if math:
         return rf"{head}×10$^{{{exponent}}}$"
     return f"{head}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
@@ -185,8 +193,8 @@ def between(low: int, high: int, word: str) -> str:
 
 
 def joined(words: Sequence[str]) -> str:
-    """`a`, `a and b`, `a, b and c`."""
-    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+    """`a`, `a and b`, `a, b and c`; nothing for no words."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 # --- axes and marks ---------------------------------------------------------------------------------------------------
@@ -207,10 +215,15 @@ ROUND_STEPS = [[1], [1, 3], [1, 2, 5], [1, 2, 3, 5, 7], [1, 1.5, 2, 3, 4, 6, 8],
 def new_figure(layout: Layout, height: float, column_height: float | None = None) -> Figure:
     if layout not in WIDTH:
         raise InputError(f"{layout!r} is not a layout; there are: full, column.")
-    return Figure(
-        figsize=(WIDTH[layout], height if layout == "full" or column_height is None else column_height),
-        layout="constrained",
-    )
+    wanted = height if layout == "full" or column_height is None else column_height
+    return Figure(figsize=(WIDTH[layout], min(max(wanted, HEIGHTS[0]), HEIGHTS[1])), layout="constrained")
+
+
+def two_panels(figure: Figure, layout: Layout, widths: list[float], heights: list[float]) -> tuple[Any, Any]:
+    """Two axes, side by side in the full layout and one above the other in the column."""
+    if layout == "full":
+        return figure.subplots(1, 2, width_ratios=widths)
+    return figure.subplots(2, 1, height_ratios=heights)
 
 
 def panel_title(ax: Axes, letter: str, text: str) -> None:
@@ -264,7 +277,6 @@ LABEL_SIZE, LABEL_GAP = 7.5, 8.6  # points
 def lay_out(figure: Any) -> None:
     """Place the axes, once: labels are positioned on the finished layout, and drawing again would repeat the work."""
     if isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine):
-        figure.draw_without_rendering()  # makes the tick labels; the engine takes their room only in a second pass
         figure.get_layout_engine().execute(figure)
         figure.set_layout_engine("none")
 
@@ -302,6 +314,7 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float
         for label in labels
     ]
     frame = ax.get_window_extent().extents * to_points
+    edge = figure.bbox.width * to_points
     places = []
     for curve, text in zip(curves, texts, strict=True):
         width = text.get_window_extent().width * to_points
@@ -315,15 +328,16 @@ def end_labels(ax: Axes, labels: Sequence[EndLabel], marks: Sequence[tuple[float
         ]
         covered = [
             int(((crowd[:, 0] > x - 1) & (crowd[:, 0] < x + width) & (np.abs(crowd[:, 1] - y) < LABEL_GAP / 2)).sum())
-            if frame[0] + 1 < x and y < frame[3] + 2
+            if frame[0] + 1 < x < edge - width and y < frame[3] + 2
             else 10**6
             for x, y in spots
         ]
         x, y = spots[int(np.argmin(covered))]
-        places.append((x, x + width, y))
-    heights = spread_groups(places, LABEL_GAP)
-    for text, (x, _, _), y in zip(texts, places, heights, strict=True):
-        text.set_position(ax.transData.inverted().transform((x / to_points, y / to_points)))
+        places.append((x - 2, x + width + 2, y))
+    heights = spread_groups(places, LABEL_GAP, (frame[1], frame[3]))
+    for text, (left, _, _), y in zip(texts, places, heights, strict=True):
+        in_data = ax.transData.inverted().transform(((left + 2) / to_points, y / to_points))
+        text.set_position((float(in_data[0]), float(in_data[1])))
         text.set_in_layout(False)
 
 
@@ -335,8 +349,13 @@ def dense(curve: np.ndarray) -> np.ndarray:
     return np.vstack(parts)
 
 
-def spread_groups(spans: Sequence[tuple[float, float, float]], gap: float) -> np.ndarray:
-    """New heights for labels given as (left, right, height): those that share some width keep `gap` between them."""
+def spread_groups(
+    spans: Sequence[tuple[float, float, float]], gap: float, limits: tuple[float, float] = (-np.inf, np.inf)
+) -> np.ndarray:
+    """New heights for labels given as (left, right, height): those that share some width keep `gap` between them.
+
+    A group that would leave the limits is moved back as a whole; where it is higher than they are, it ends at the top.
+    """
     heights = np.array([height for _, _, height in spans], dtype=float)
     group = list(range(len(spans)))
     for i, (left, right, _) in enumerate(spans):
@@ -348,7 +367,9 @@ def spread_groups(spans: Sequence[tuple[float, float, float]], gap: float) -> np
         order = members[np.argsort(heights[members], kind="stable")]
         ladder = gap * np.arange(len(order))
         # Least total movement that keeps the order and the gap: isotonic regression of what is left after the gaps.
-        heights[order] = isotonic_regression(heights[order] - ladder).x + ladder
+        spread = isotonic_regression(heights[order] - ladder).x + ladder
+        spread += max(0.0, limits[0] - spread[0])
+        heights[order] = spread - max(0.0, spread[-1] - limits[1])
     return heights
 
 
@@ -375,6 +396,12 @@ def note(ax: Axes, x: float, y: float, text: str, **more: Any) -> None:
     """Grey words inside a panel, at axes coordinates."""
     more = {"ha": "left", "va": "top", "fontsize": 7, "color": NOTE, "path_effects": HALO, "zorder": 6} | more
     ax.text(x, y, text, transform=ax.transAxes, **more)
+
+
+def beside(ax: Axes, y: float, text: str, **more: Any) -> None:
+    """Words at the right of the frame, at a fixed distance: the layout then knows what room they take."""
+    more = {"va": "center", "fontsize": 7.5, "linespacing": 1.1} | more
+    ax.annotate(text, (1, y), xycoords=ax.get_yaxis_transform(), xytext=(5, 0), textcoords="offset points", **more)
 
 
 # --- saving -----------------------------------------------------------------------------------------------------------
@@ -455,7 +482,7 @@ def save(full: Drawn, column: Drawn, folder: Path | str, name: str) -> tuple[str
     return elements
 
 
-def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, table: pd.DataFrame) -> Drawn:
+def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, table: Frame) -> Drawn:
     """Put the pieces together; the figure's label carries title and finding into its SVG."""
     figure.set_label(f"{title}\n{finding}")
     text = " ".join([title, *(sentence for sentence in caption if sentence)])
@@ -465,8 +492,8 @@ def drawn(figure: Figure, title: str, caption: Sequence[str], finding: str, tabl
 # --- data -------------------------------------------------------------------------------------------------------------
 
 
-def evaluations(curves: Any, size_column: str | None = None) -> pd.DataFrame:
-    """The rows with a test loss, with `size` (what the fit calls N) and every column that figures group by."""
+def evaluations(curves: Any, size_column: str | None = None) -> Frame:
+    """The rows with a test loss, with `size` (what the fit calls N), `condition` and what else figures group by."""
     frame = curves.frame()
     if "test_loss" not in frame:
         raise InputError(f"{curves.source}: a figure of learning curves needs the column test_loss.")
@@ -474,10 +501,34 @@ def evaluations(curves: Any, size_column: str | None = None) -> pd.DataFrame:
     column = size_column or ("num_params_non_embedding" if "num_params_non_embedding" in frame else "num_params")
     missing = {name: np.nan for name in ("seed", "group_size", "reuse_factor", "eval_problems") if name not in frame}
     missing |= {name: None for name in ("model", "algorithm") if name not in frame}
-    return frame.assign(size=frame[column], **missing).reset_index(drop=True)
+    condition = frame["run_id"].map(conditions(curves))
+    return frame.assign(size=frame[column], condition=condition, **missing).reset_index(drop=True)
 
 
-def size_labels(frame: pd.DataFrame) -> dict[float, str]:
+def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size")) -> dict[str, str]:
+    """In what a run's settings differ from those of most runs, in words (`modulus 10, noise 0.3`), by run id.
+
+    The estimator and the settings `apart` are left out: what a figure compares. It must not mix two conditions.
+    """
+    runs = curves.runs().set_index("run_id")
+    found: dict[str, list[str]] = {run: [] for run in runs.index}
+    names = [name for name in curves.settings if name in runs and name not in apart]
+    for name in (name for name in names if not name.startswith("algorithm")):
+        values = runs[name].map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value))
+        shares = values.value_counts(normalize=True)
+        usual = shares.index[0] if shares.iloc[0] > 0.5 else None  # without a majority each value is named
+        for run, value in values.items():
+            if value != usual:
+                found[str(run)].append(f"{name.split('.')[-1].replace('_', ' ')} {value}")
+    return {run: ", ".join(words) for run, words in found.items()}
+
+
+def labelled(size: str, condition: str) -> str:
+    """`xs 20.8k`, or `xs 20.8k (modulus 10)` where a condition has to be told."""
+    return f"{size} ({condition})" if condition else size
+
+
+def size_labels(frame: Frame) -> dict[float, str]:
     """`0.5B`, and `s 55.8k` where the model's name is a short one that does not say its size."""
     labels = {}
     for size, rows in frame.groupby("size"):
@@ -490,7 +541,7 @@ def size_labels(frame: pd.DataFrame) -> dict[float, str]:
 class Finals(NamedTuple):
     """The final loss of each run: mean over the evaluations in the last tenth of the steps that all runs reached."""
 
-    runs: pd.DataFrame  # one row per run, column `final`
+    runs: Frame  # one row per run, column `final`
     first: int
     last: int
 
@@ -498,7 +549,7 @@ class Finals(NamedTuple):
         return f"step {self.last}" if self.first == self.last else f"steps {self.first}–{self.last}"
 
 
-def final_losses(frame: pd.DataFrame, last: float = np.inf) -> Finals:
+def final_losses(frame: Frame, last: float = np.inf) -> Finals:
     """The final losses at the last step that all runs reached, or at `last` if that is earlier."""
     last = min(last, frame.groupby("run_id")["step"].max().min())
     rows = frame[(frame["step"] > 0.9 * last) & (frame["step"] <= last)]
@@ -512,7 +563,7 @@ def final_losses(frame: pd.DataFrame, last: float = np.inf) -> Finals:
 MOST_KNOTS = 20
 
 
-def mean_curve(frame: pd.DataFrame, x: str = "step") -> pd.DataFrame:
+def mean_curve(frame: Frame, x: str = "step") -> Frame:
     """Mean loss against x over the runs, at the steps that all runs share; of a long curve, over equal ratios of steps.
 
     No law is assumed, so a plateau or a rise at the end of a curve stays visible.
@@ -525,7 +576,7 @@ def mean_curve(frame: pd.DataFrame, x: str = "step") -> pd.DataFrame:
     return pd.DataFrame({x: groups[x].mean(), "test_loss": groups["test_loss"].mean()}).reset_index(drop=True)
 
 
-def step_bins(steps: pd.Series) -> np.ndarray:
+def step_bins(steps: Any) -> np.ndarray:
     """The steps themselves as groups; where there are many, groups of equal ratio."""
     values = steps.to_numpy(float)
     if len(np.unique(values)) <= MOST_KNOTS:
@@ -578,17 +629,20 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     frame = evaluations(curves)
     last = frame.sort_values("step").groupby("run_id").tail(1)
     labels = size_labels(frame)
-    means = last.groupby(["size", "algorithm"], dropna=False, sort=True)[list(COMPUTE_PARTS)].mean()
-    counts = last.groupby(["size", "algorithm"], dropna=False, sort=True).size()
+    groups = last.groupby(["size", "algorithm", "condition"], dropna=False, sort=True)
+    means, counts = groups[list(COMPUTE_PARTS)].mean(), groups.size()
     several = last.groupby("size")["algorithm"].nunique().max() > 1
     totals = means.sum(axis=1)
     shares = means.div(totals, axis=0) * 100
-    names = [labels[size] + (f", {str(a).upper()}" if several else "") for size, a in shares.index]
+    names = [
+        labelled(labels[size] + (f", {str(algorithm).upper()}" if several else ""), condition)
+        for size, algorithm, condition in shares.index
+    ]
 
     with style("compute_split"):
         figure = new_figure(layout, 1.1 + 0.28 * len(names))
         ax = figure.subplots()
-        places = np.arange(len(names))
+        places = range(len(names))
         left = np.zeros(len(names))
         for colour, (column, part) in zip(COMPUTE_COLOURS, COMPUTE_PARTS.items(), strict=True):
             widths = shares[column].to_numpy()
@@ -600,8 +654,8 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
                     ax.text(start + width / 2, place, f"{width:.0f}", **shown)
             left += widths
         for place, total in zip(places, totals, strict=True):
-            ax.text(102, place, power_of_ten(total, math=True), va="center", fontsize=7.5)
-        ax.text(102, -0.62, "total FLOPs" if layout == "full" else "FLOPs", fontsize=7, color=NOTE, va="bottom")
+            beside(ax, place, power_of_ten(total, math=True))
+        beside(ax, -0.62, "total FLOPs" if layout == "full" else "FLOPs", fontsize=7, color=NOTE, va="bottom")
         ax.set(xlim=(0, 100), ylim=(len(names) - 0.5, -0.6), xlabel="share of total FLOPs (%)")
         ax.set_yticks(places, names)
         ax.tick_params(axis="y", length=0)
@@ -624,8 +678,7 @@ def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     absent = [part for column, part in COMPUTE_PARTS.items() if (means[column] == 0).all()]
     caption = [
         "Bars: share of each kind in the total FLOPs of a run at its last step, counted from the tokens and passes "
-        "that "
-        f"were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
+        f"that were really computed; mean over {between(counts.min(), counts.max(), 'run')} a row.",
         "Groups without an advantage skip the backward pass and count 0 in the update.",
         f"No compute went to: {', '.join(absent)}." if absent else "",
         "Making the base models is not counted.",
@@ -644,22 +697,20 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
     """Learning curves of two algorithms at one size, and their final losses paired by seed at every size."""
     frame = evaluations(curves)
     pairs = algorithm_pairs(curves, baseline, other)
-    labels = size_labels(frame)
-    sizes = sorted(pairs["size"].unique(), reverse=True)
-    shown = max(sizes, key=lambda size: ((pairs["size"] == size).sum(), size))
     summary = pair_summary(pairs)
+    # The curves of the setting with most pairs; of several, of the largest size.
+    shown = summary.sort_values(["pairs", "size"], kind="stable")["label"].iloc[-1]
     up, base = other.upper(), baseline.upper()
 
     with style("algorithm_comparison"):
-        rows = len(sizes)
-        figure = new_figure(layout, 2.4 + 0.1 * rows, 3.2 + 0.35 * rows)
-        ratios = {"width_ratios": [1, 1.15]} if layout == "full" else {"height_ratios": [2, 0.45 + 0.35 * rows]}
-        left, right = figure.subplots(*((1, 2) if layout == "full" else (2, 1)), **ratios)
-        runs = pairs[pairs["size"] == shown]
+        rows = len(summary)
+        figure = new_figure(layout, min(2.4 + 0.1 * rows, 4.5), 3.2 + 0.35 * rows)
+        left, right = two_panels(figure, layout, [1, 1.15], [2, 0.45 + 0.35 * rows])
+        runs = pairs[pairs["label"] == shown]
         ids = {baseline: list(runs["run_baseline"]), other: list(runs["run_other"])}
         draw_algorithm_curves(left, frame, ids)
-        panel_title(left, "a", f"{labels[shown]}, {counted(len(runs), 'seed')}")
-        cut = draw_differences(right, summary, pairs, [labels[size] for size in sizes], other, layout)
+        panel_title(left, "a", f"{shown}, {counted(len(runs), 'seed')}")
+        cut = draw_differences(right, summary, pairs, other, layout)
         panel_title(right, "b", f"Final loss of {up} − {base}")
         right.set_xlabel(f"difference in final test loss, {up} − {base}")
         lay_out(figure)
@@ -670,25 +721,23 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
             ends.append(EndLabel(algorithm.upper(), ALGORITHMS.get(algorithm, (INK, "D"))[0], xs, ys))
         end_labels(left, ends)
 
-    chosen = summary[summary["size"] == shown].iloc[0]
-    separated = summary[(summary["low"] > 0) | (summary["high"] < 0)]
+    chosen = summary[summary["label"] == shown].iloc[0]
+    few_pairs = f", on {counted(int(chosen.pairs), 'pair')} only" if chosen.pairs <= FEW_PAIRS else ""
     title = f"{base} against {up}."
     finding = (
-        f"At {labels[shown]} the final loss of {up} minus {base} is {number(chosen.difference, sign=True)}"
+        f"At {shown} the final loss of {up} minus {base} is {number(chosen.difference, sign=True)}"
         + (f" {interval_text(chosen.low, chosen.high, sign=True)}" if chosen.pairs > 1 else "")
         + f" over {counted(int(chosen.pairs), 'pair')}: "
-        + ("more than the seeds explain." if shown in set(separated["size"]) else "not established.")
+        + ("not established." if chosen.low <= 0 <= chosen.high else f"the interval excludes 0{few_pairs}.")
     )
-    single = [labels[size] for size in summary.loc[summary["pairs"] == 1, "size"]]
-    few = summary[summary["pairs"].between(2, 3)]
+    single = list(summary.loc[summary["pairs"] == 1, "label"])
+    few = summary[summary["pairs"].between(2, FEW_PAIRS)]
     caption = [
-        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {labels[shown]}; "
-        "step 0 "
+        f"a: thin lines are single runs, thick lines their mean ({base} circles, {up} squares), {shown}; step 0 "
         "is not on the log axis.",
         f"b: ticks are pairs (one seed, so one base model and one stream of prompts for both), "
         f"{counted(int(summary['pairs'].sum()), 'pair')} in all; markers their mean, filled where the interval "
-        "excludes "
-        "0; bars: 95 %, t interval of the mean paired difference (pairs − 1 degrees of freedom)"
+        "excludes 0; bars: 95 %, t interval of the mean paired difference (pairs − 1 degrees of freedom)"
         + (
             ", never narrower than the finite test set allows "
             f"(standard error of one difference {number(chosen.noise)})."
@@ -702,7 +751,8 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
         f"One pair only, no interval: {', '.join(single)}." if single else "",
         f"Final loss: mean of the evaluations at {pairs['window'].iloc[0]}.",
     ]
-    table = pairs.merge(summary.drop(columns=["difference", "mean_baseline", "mean_other"]), on="size").rename(
+    more = summary.drop(columns=["size", "difference", "mean_baseline", "mean_other"])
+    table = pairs.merge(more, on="label").rename(
         columns={
             "size": "num_params",
             "baseline": f"final_test_loss_{baseline}",
@@ -715,20 +765,29 @@ def algorithm_comparison(curves: Any, *, baseline: str = "grpo", other: str = "p
     return drawn(figure, title, caption, finding, table)
 
 
-def pair_summary(pairs: pd.DataFrame) -> pd.DataFrame:
-    """One row per size, large to small: number of pairs, mean losses, mean difference with its 95 % interval, noise."""
+FEW_PAIRS = 3  # an interval from so few is named as such
+
+
+def pair_summary(pairs: Frame) -> Frame:
+    """One row per size and condition, large to small: number of pairs, mean losses, mean difference with its 95 %
+    interval, noise of one difference."""
     rows = []
-    for size, of_size in pairs.groupby("size"):
-        differences, noise = of_size["difference"].to_numpy(), test_set_noise(of_size)
-        means = of_size["baseline"].mean(), of_size["other"].mean()
-        rows.append((size, len(of_size), *means, differences.mean(), *t_interval(differences, noise), noise))
-    columns = ["size", "pairs", "mean_baseline", "mean_other", "difference", "low", "high", "noise"]
+    for (size, label), alike in pairs.groupby(["size", "label"]):
+        differences, noise = alike["difference"].to_numpy(), test_set_noise(alike)
+        means = alike["baseline"].mean(), alike["other"].mean()
+        rows.append((size, label, len(alike), *means, differences.mean(), *t_interval(differences, noise), noise))
+    columns = ["size", "label", "pairs", "mean_baseline", "mean_other", "difference", "low", "high", "noise"]
     return pd.DataFrame(rows[::-1], columns=columns)
 
 
-def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") -> pd.DataFrame:
-    """One row per pair of runs that differ in the algorithm only: their final losses and the difference."""
+def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") -> Frame:
+    """One row per pair of runs that differ in the algorithm only: their final losses and the difference.
+
+    `label` names size and condition: pairs of another task or learning rate are never averaged with these.
+    """
     frame = evaluations(curves)
+    frame["condition"] = frame["run_id"].map(conditions(curves, apart=()))
+    labels = size_labels(frame)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
     if baseline not in present or other not in present:
         raise InputError(
@@ -736,16 +795,14 @@ def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") ->
         )
     if frame["seed"].isna().any():
         raise InputError("needs the column seed: the comparison is paired by seed.")
-    # Settings of the estimator itself differ by definition; all others must be equal within a pair.
-    settings = [name for name in curves.settings if not name.startswith("algorithm") and name in frame]
-    keys = ["size", "seed", *settings]
+    # Settings of the estimator itself differ by definition; all others, the condition, must be equal within a pair.
     found = []
-    for size, rows in frame[frame["algorithm"].isin([baseline, other])].groupby("size"):
+    both_kinds = frame[frame["algorithm"].isin([baseline, other])]
+    for (size, condition), rows in both_kinds.groupby(["size", "condition"]):
         finals = final_losses(rows)
-        runs = finals.runs.merge(rows.groupby("run_id")[settings].first(), on="run_id", suffixes=("", "_"))
-        sides = [runs[runs["algorithm"] == name] for name in (baseline, other)]
-        both = sides[0].merge(sides[1][[*keys, "run_id", "final"]], on=keys, suffixes=("_baseline", "_other"))
-        found.append(both.assign(window=finals.window(), size=size))
+        sides = [finals.runs[finals.runs["algorithm"] == name] for name in (baseline, other)]
+        both = sides[0].merge(sides[1][["seed", "run_id", "final"]], on="seed", suffixes=("_baseline", "_other"))
+        found.append(both.assign(window=finals.window(), size=size, label=labelled(labels[size], condition)))
     pairs = pd.concat(found, ignore_index=True)
     if pairs.empty:
         raise InputError(f"needs runs of {baseline} and {other} at one size with the same seed; no two runs match.")
@@ -758,18 +815,18 @@ def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") ->
         }
     )
     pairs["difference"] = pairs["other"] - pairs["baseline"]
-    kept = ["size", "seed", "run_baseline", "run_other", "baseline", "other", "difference", "window"]
+    kept = ["size", "label", "seed", "run_baseline", "run_other", "baseline", "other", "difference", "window"]
     return pairs[[*kept, "final_evaluations", "eval_problems"]]
 
 
-def test_set_noise(pairs: pd.DataFrame) -> float:
+def test_set_noise(pairs: Frame) -> float:
     """Standard error that the finite test set alone gives to one difference; 0 where the counts are not known."""
     loss = (pairs["baseline"] + pairs["other"]) / 2
     draws = pairs["eval_problems"] * pairs["final_evaluations"]
     return float(np.nan_to_num(np.sqrt(2 * loss * (1 - loss) / draws).mean()))
 
 
-def draw_algorithm_curves(ax: Axes, frame: pd.DataFrame, ids: dict[str, list[str]]) -> None:
+def draw_algorithm_curves(ax: Axes, frame: Frame, ids: dict[str, list[str]]) -> None:
     used = frame[frame["run_id"].isin([run for runs in ids.values() for run in runs]) & (frame["step"] > 0)]
     for algorithm, runs in ids.items():
         colour, marker = ALGORITHMS.get(algorithm, (INK, "D"))
@@ -784,10 +841,9 @@ def draw_algorithm_curves(ax: Axes, frame: pd.DataFrame, ids: dict[str, list[str
     ax.set(xlabel="step", ylabel=LOSS_LABEL)
 
 
-def draw_differences(
-    ax: Axes, summary: pd.DataFrame, pairs: pd.DataFrame, names: list[str], other: str, layout: Layout
-) -> bool:
+def draw_differences(ax: Axes, summary: Frame, pairs: Frame, other: str, layout: Layout) -> bool:
     """Draw panel b; tells whether an interval had to be cut at the frame."""
+    names = [label.replace(" (", "\n(", 1) for label in summary["label"]]
     colour, marker = ALGORITHMS.get(other, (INK, "D"))
     scatter = pairs["difference"].abs().max()
     finite = summary[["low", "high"]].abs().to_numpy()
@@ -800,12 +856,12 @@ def draw_differences(
         zero_inside = row.low <= 0 <= row.high
         shown = {"markersize": 5.5, "markeredgecolor": colour, "markerfacecolor": "white" if zero_inside else colour}
         ax.plot([row.difference], [place], marker=marker, markeredgewidth=1.2, zorder=4, **shown)
-        ticks = pairs.loc[pairs["size"] == row.size, "difference"]
+        ticks = pairs.loc[pairs["label"] == row.label, "difference"]
         ax.plot(ticks, np.full(len(ticks), place + 0.27), linestyle="none", marker="|", markersize=6, color=colour)
         words = number(row.difference, sign=True)
         words += ("\n" if layout == "column" else "  ") if row.pairs > 1 else ""
-        words += interval_text(row.low, row.high, 2 if layout == "column" else 3, sign=True) if row.pairs > 1 else ""
-        ax.text(1.02, place, words, transform=ax.get_yaxis_transform(), va="center", fontsize=7.5, linespacing=1.1)
+        words += interval_text(row.low, row.high, sign=True) if row.pairs > 1 else ""
+        beside(ax, place, words)
     ax.set(xlim=(-limit, limit), ylim=(len(names) - 0.4, -0.75))
     ax.set_yticks(range(len(names)), names)
     ax.tick_params(axis="y", length=0, pad=8)
@@ -818,12 +874,10 @@ def draw_differences(
     return bool(finite.max(initial=0) > limit)
 
 
-def clipped_bar(
-    ax: Axes, low: float, high: float, place: float, limits: tuple[float, float], colour: str, **more: Any
-) -> None:
+def clipped_bar(ax: Axes, low: float, high: float, place: float, limits: tuple[float, float], colour: str) -> None:
     """A horizontal interval without caps; an end outside the limits becomes an arrow at the frame."""
     start, end = max(low, limits[0]), min(high, limits[1])
-    ax.plot([start, end], [place, place], color=colour, solid_capstyle="butt", **({"linewidth": 1.6} | more))
+    ax.plot([start, end], [place, place], color=colour, solid_capstyle="butt", linewidth=1.6)
     for outside, at, marker in [(low < limits[0], start, "<"), (high > limits[1], end, ">")]:
         if outside:
             ax.plot([at], [place], marker=marker, markersize=5, color=colour, clip_on=False, zorder=5)
@@ -844,7 +898,7 @@ class Spread(NamedTuple):
         return float(stats.t.ppf(0.975, self.degrees)) * self.sd / np.sqrt(runs) if self.degrees else np.inf
 
 
-def pooled_spread(finals: pd.DataFrame, keys: Sequence[str], words: str) -> Spread:
+def pooled_spread(finals: Frame, keys: Sequence[str], words: str) -> Spread:
     """Spread of ln(final loss) between the runs that share `keys`."""
     logs = np.log(finals["final"].clip(lower=1e-4))
     groups = logs.groupby([finals[key] for key in keys], dropna=False)
@@ -881,10 +935,12 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
         rows = int(np.ceil(len(others) / columns))
         curve_inches = 0.4 + (0.95 * rows if len(others) > 1 else 1.6)
         figure = new_figure(layout, 2.7, 2 + curve_inches)
-        if layout == "full":
-            left, right = figure.subfigures(1, 2, width_ratios=[1, 0.9 if columns == 1 else 1.5])
-        else:
-            left, right = figure.subfigures(2, 1, height_ratios=[2, curve_inches])
+        sides: Any = (
+            figure.subfigures(1, 2, width_ratios=[1, 0.9 if columns == 1 else 1.5])
+            if layout == "full"
+            else figure.subfigures(2, 1, height_ratios=[2, curve_inches])
+        )
+        left, right = sides
         ax = left.subplots()
         draw_reuse_finals(ax, finals, summary, colours, layout)
         panel_title(ax, "a", "Final loss")
@@ -897,9 +953,10 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     unit = summary.iloc[-1]
     difference, low, high, basis = reuse_difference(finals.runs, spread, taus[0], taus[-1])
     bounded = np.isfinite(low)
-    verdict = (
-        "no interval" if not bounded else "not established" if low <= 0 <= high else "more than the repeats explain"
-    )
+    pairs = int(basis.split()[0]) if "pairs" in basis else 0
+    few_pairs = f", on {pairs} pairs only" if 0 < pairs <= FEW_PAIRS else ""
+    excluded = f"the interval excludes 0{few_pairs}"
+    verdict = "no interval" if not bounded else "not established" if low <= 0 <= high else excluded
     finding = (
         f"The final loss of {label} at τ = {unit.reuse_factor:.3g} minus that at τ = {taus[0]:.3g} is "
         f"{number(difference, sign=True)} "
@@ -908,7 +965,7 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     )
     counts = summary["runs"]
     caption = [
-        f"{label}, {sentence_of_constants(frame)}a: mean over the evaluations at {finals.window()}; "
+        f"{label}{constants_in_words(frame)}. a: mean over the evaluations at {finals.window()}; "
         f"{between(counts.min(), counts.max(), 'run')} at each τ"
         + (" (small dots: single runs)" if counts.max() > 1 else "")
         + ("; grey lines join runs of one seed." if "pairs" in basis else "."),
@@ -928,13 +985,13 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     return drawn(figure, title, caption, finding, table.drop(columns=["model", "eval_problems"]))
 
 
-def reuse_frame(curves: Any, replicates: Any) -> pd.DataFrame:
+def reuse_frame(curves: Any, replicates: Any) -> Frame:
     """The runs that differ in data reuse only, at the size where most values of it were run."""
     frame = evaluations(curves)
     frame = frame[frame["reuse_factor"].notna()]
     groups = [
         rows
-        for _, rows in frame.groupby(["size", "algorithm", "group_size"], dropna=False)
+        for _, rows in frame.groupby(["size", "algorithm", "group_size", "condition"], dropna=False)
         if rows["reuse_factor"].nunique() > 1
     ]
     if not groups:
@@ -950,20 +1007,20 @@ def reuse_frame(curves: Any, replicates: Any) -> pd.DataFrame:
     return pd.concat([chosen, more], ignore_index=True)
 
 
-def already_there(run: pd.DataFrame, frame: pd.DataFrame) -> bool:
+def already_there(run: Frame, frame: Frame) -> bool:
     """Whether a run stands in the frame under another name: the same losses at the same steps are the same run."""
     both = frame.merge(run[["step", "test_loss"]], on="step", suffixes=("", "_of_run"))
     same = np.isclose(both["test_loss"], both["test_loss_of_run"], rtol=0, atol=1e-9)
     return bool((pd.Series(same).groupby(both["run_id"].to_numpy()).mean() > 0.9).any())
 
 
-def sentence_of_constants(frame: pd.DataFrame) -> str:
-    """What all runs of the frame share, for a caption: `group size 8, `."""
+def constants_in_words(frame: Frame) -> str:
+    """What all runs of the frame share, for a caption: `, group size 8`."""
     group = frame["group_size"].iloc[0]
-    return f"group size {group:.0f}, " if np.isfinite(group) else ""
+    return f", group size {group:.0f}" if np.isfinite(group) else ""
 
 
-def reuse_summary(runs: pd.DataFrame, spread: Spread) -> pd.DataFrame:
+def reuse_summary(runs: Frame, spread: Spread) -> Frame:
     rows = []
     for tau, values in runs.groupby("reuse_factor")["final"]:
         centre, half = float(values.mean()), spread.half_width(len(values))
@@ -971,7 +1028,7 @@ def reuse_summary(runs: pd.DataFrame, spread: Spread) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["reuse_factor", "runs", "mean", "low", "high"])
 
 
-def reuse_difference(runs: pd.DataFrame, spread: Spread, base: float, tau: float) -> tuple[float, float, float, str]:
+def reuse_difference(runs: Frame, spread: Spread, base: float, tau: float) -> tuple[float, float, float, str]:
     """Difference of final loss, its 95 % interval and what it rests on: pairs by seed where there are two or more."""
     sides = [runs[runs["reuse_factor"] == value] for value in (base, tau)]
     pairs = sides[0].dropna(subset="seed").merge(sides[1], on="seed")
@@ -983,13 +1040,11 @@ def reuse_difference(runs: pd.DataFrame, spread: Spread, base: float, tau: float
         return differences.mean(), *t_interval(differences, noise), f"{len(pairs)} pairs by seed, t interval"
     means = [float(side["final"].mean()) for side in sides]
     relative = [spread.half_width(len(side)) * mean for side, mean in zip(sides, means, strict=True)]
-    half, difference = float(np.hypot(*relative)), means[1] - means[0]
+    half, difference = float(np.hypot(relative[0], relative[1])), means[1] - means[0]
     return difference, difference - half, difference + half, f"{counted(len(sides[1]), 'run')}, spread of the repeats"
 
 
-def draw_reuse_finals(
-    ax: Axes, finals: Finals, summary: pd.DataFrame, colours: dict[float, str], layout: Layout
-) -> None:
+def draw_reuse_finals(ax: Axes, finals: Finals, summary: Frame, colours: dict[float, str], layout: Layout) -> None:
     runs = finals.runs
     for _, same_seed in runs.dropna(subset="seed").groupby("seed"):
         if same_seed["reuse_factor"].nunique() > 1:
@@ -1027,7 +1082,7 @@ def spaced_ticks(values: np.ndarray, ratio: float = 1.35) -> list[float]:
     return ticks
 
 
-def draw_reuse_curves(panels: np.ndarray, frame: pd.DataFrame, taus: np.ndarray, colours: dict[float, str]) -> None:
+def draw_reuse_curves(panels: np.ndarray, frame: Frame, taus: np.ndarray, colours: dict[float, str]) -> None:
     frame = frame[frame["step"] > 0]
     reference = frame[frame["reuse_factor"] == taus[0]]
     reference_mean = mean_curve(reference)
@@ -1077,11 +1132,10 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
 
     with style("loss_curves"):
         figure = new_figure(layout, 3.1, 4.5)
-        ratios = {"width_ratios": [1.9, 1]} if layout == "full" else {"height_ratios": [2.2, 1]}
-        left, right = figure.subplots(*((1, 2) if layout == "full" else (2, 1)), **ratios)
+        left, right = two_panels(figure, layout, [1.9, 1], [2.2, 1])
         left.set_ylabel(LOSS_LABEL)
         panel_title(left, "a", "Test loss and the fitted law")
-        plain_log_axis(left.yaxis, *loss_limits(points["loss_floored"]))
+        plain_log_axis(left.yaxis, *loss_limits([*points["loss_floored"], *lines["loss"]]))
         for size in sizes:
             draw_size(left, points[points["size"] == size], lines[lines["size"] == size], colours[size])
         draw_residuals(right, residuals, colours, layout)
@@ -1095,6 +1149,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         ends = [(n, rows["step"].to_numpy(), rows["percent"].to_numpy()) for n, rows in residuals.groupby("size")]
         end_labels(right, [EndLabel(labels[n], colours[n], xs, ys) for n, xs, ys in ends])
 
+    error = record["goodness"]["rmse_ln_loss"]
     title = f"Test loss against {re.sub(r' [$].*', '', axis_label)}."
     caption = [
         loss_marks(points),
@@ -1103,15 +1158,16 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         f"({counted(record['n_points'], 'point')}, {window_in_words(record)}).",
         held_out_in_words(record, labels),
         band_in_words(lines),
+        f"Root mean square error in ln L {number(error) if error is not None else 'unknown'}; "
+        f"{largest_miss(residuals, labels)}.",
         "b: means of ln(measured/law), in percent"
         + (", over equal ratios of steps" if points["step"].nunique() > MOST_KNOTS else "")
         + "; a slope or a bend that repeats from size to size is something the law does not describe.",
         unidentified_in_words(record),
     ]
-    error = record["goodness"]["rmse_ln_loss"]
     finding = (
-        f"{law_in_words(record, letter)} describes {counted(record['n_sizes'], 'size')} with a root mean square error of "
-        f"{number(error) if error is not None else 'unknown size'} in ln L; {largest_miss(residuals, labels)}."
+        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln L "
+        f"is {number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
     )
     return drawn(figure, title, caption, finding, loss_table(points, lines, x))
 
@@ -1120,7 +1176,7 @@ def fitted_sizes(fit: Any) -> set[float]:
     return {row["num_params"] for row in fit.per_size}
 
 
-def fitted_points(fit: Any) -> pd.DataFrame:
+def fitted_points(fit: Any) -> Frame:
     """The evaluations of the fit's curves after step 0, each with its `state`: fitted, held out or not used."""
     record = fit.record
     frame = evaluations(fit.curves, record["size_column"])
@@ -1141,7 +1197,7 @@ def fitted_points(fit: Any) -> pd.DataFrame:
     return frame.reset_index(drop=True)
 
 
-def held_out_rows(frame: pd.DataFrame, fit: Any) -> pd.Series:
+def held_out_rows(frame: Frame, fit: Any) -> Any:
     """Rows that the split held out: the largest size, or of each run what comes after its last fitted point."""
     record = fit.record
     if record["split"] == "inter":
@@ -1153,7 +1209,7 @@ def held_out_rows(frame: pd.DataFrame, fit: Any) -> pd.Series:
     return (frame["step"] > frame["run_id"].astype(str).map(last)) & (frame["step"] <= stop)
 
 
-def law_line(fit: Any, points: pd.DataFrame, size: float) -> pd.DataFrame:
+def law_line(fit: Any, points: Frame, size: float) -> Frame:
     """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with its band."""
     rows = points[points["size"] == size]
     fitted, shown = rows[rows["state"] == "fitted"]["x"], rows[rows["state"] != "not used"]["x"]
@@ -1174,7 +1230,7 @@ def mean_band(fit: Any, size: float, xs: np.ndarray) -> tuple[np.ndarray, np.nda
         return np.full(len(xs), np.nan), np.full(len(xs), np.nan), ""
 
 
-def residual_means(points: pd.DataFrame) -> pd.DataFrame:
+def residual_means(points: Frame) -> Frame:
     """Mean of ln(measured/law) per size in percent, at the evaluated steps or over equal ratios of steps."""
     rows = points[(points["state"] != "not used") & points["law"].notna()]
     found = []
@@ -1188,14 +1244,14 @@ def residual_means(points: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(found, columns=["size", "step", "percent", "points", "held_out"])
 
 
-def largest_miss(residuals: pd.DataFrame, labels: dict[float, str]) -> str:
+def largest_miss(residuals: Frame, labels: dict[float, str]) -> str:
     """Where the means of the measured loss are farthest from the law."""
     worst = residuals.loc[residuals["percent"].abs().idxmax()]
     percent = f"{worst['percent']:+.1f}".replace("-", "−")
     return f"the largest mean miss is {percent} % at {labels[worst['size']]}, step {worst['step']:.0f}"
 
 
-def draw_size(ax: Axes, points: pd.DataFrame, line: pd.DataFrame, colour: str) -> None:
+def draw_size(ax: Axes, points: Frame, line: Frame, colour: str) -> None:
     small = {"linestyle": "none", "marker": "o", "markersize": 2, "markeredgewidth": 0}
     states = dict(iter(points.groupby("state")))
     if "not used" in states:
@@ -1221,12 +1277,12 @@ def draw_size(ax: Axes, points: pd.DataFrame, line: pd.DataFrame, colour: str) -
         ax.plot(beyond["x"], beyond["loss"], color=colour, linewidth=1.6, linestyle=DASHED, zorder=3)
 
 
-def joined_runs(points: pd.DataFrame) -> bool:
+def joined_runs(points: Frame) -> bool:
     """Whether single runs are drawn as lines: where a run has few evaluations, and a line does not hide the points."""
     return bool(points.groupby("run_id").size().max() <= MOST_KNOTS)
 
 
-def draw_residuals(ax: Axes, residuals: pd.DataFrame, colours: dict[float, str], layout: Layout) -> None:
+def draw_residuals(ax: Axes, residuals: Frame, colours: dict[float, str], layout: Layout) -> None:
     ax.axhline(0, color=INK, linewidth=0.8, zorder=1)
     for size, rows in residuals.groupby("size"):
         colour = colours[size]
@@ -1239,7 +1295,7 @@ def draw_residuals(ax: Axes, residuals: pd.DataFrame, colours: dict[float, str],
     ax.set(xlabel="step", ylabel="test loss above the law (%)" if layout == "full" else "above law (%)")
 
 
-def x_axis(ax: Axes, values: pd.Series, words: int, inches: float) -> None:
+def x_axis(ax: Axes, values: Any, words: int, inches: float) -> None:
     """Log axis over the values, with room on the right for labels of `words` letters."""
     low, high = float(values.min()), float(values.max())
     plain = high < 300 * low and high < 1e6
@@ -1252,7 +1308,7 @@ def x_axis(ax: Axes, values: pd.Series, words: int, inches: float) -> None:
         power_axis(ax.xaxis, low, high, inches)
 
 
-def loss_legend(points: pd.DataFrame) -> list[Line2D]:
+def loss_legend(points: Frame) -> list[Line2D]:
     states = set(points["state"])
     handles = [dot(NOTE, "used in the fit")]
     if "held out" in states:
@@ -1263,7 +1319,7 @@ def loss_legend(points: pd.DataFrame) -> list[Line2D]:
     return handles
 
 
-def label_curve(points: pd.DataFrame, lines: pd.DataFrame, size: float) -> tuple[np.ndarray, np.ndarray]:
+def label_curve(points: Frame, lines: Frame, size: float) -> tuple[np.ndarray, np.ndarray]:
     """The curve that a size's label stands beside: its line, or where the law has none its points."""
     line = lines[lines["size"] == size]
     if len(line):
@@ -1272,7 +1328,7 @@ def label_curve(points: pd.DataFrame, lines: pd.DataFrame, size: float) -> tuple
     return rows["x"].to_numpy(), rows["loss_floored"].to_numpy()
 
 
-def loss_marks(points: pd.DataFrame) -> str:
+def loss_marks(points: Frame) -> str:
     problems = sorted(points["eval_problems"].dropna().unique())
     words = f" ({' or '.join(f'{n:.0f}' for n in problems)} questions)" if problems else ""
     runs = "; thin lines join the evaluations of one run" if joined_runs(points) else ""
@@ -1321,10 +1377,10 @@ def held_out_in_words(record: dict[str, Any], labels: dict[float, str]) -> str:
 
 def unidentified_in_words(record: dict[str, Any]) -> str:
     missing = [NAMES.get(name, name) for name, entry in record["values"].items() if not entry["identified"]]
-    return f"Not identified by these data: {joined(missing)}." if missing else ""
+    return f"Not identified by these data: {joined([str(name) for name in missing])}." if missing else ""
 
 
-def loss_table(points: pd.DataFrame, lines: pd.DataFrame, x: str) -> pd.DataFrame:
+def loss_table(points: Frame, lines: Frame, x: str) -> Frame:
     """Points and lines of the figure in one tidy table, told apart by `mark`."""
     kept = points[["size", "run_id", "step", "x", "test_loss", "state"]].assign(mark="evaluation")
     drawn_lines = lines.drop(columns="basis").rename(
@@ -1334,7 +1390,7 @@ def loss_table(points: pd.DataFrame, lines: pd.DataFrame, x: str) -> pd.DataFram
     return table.rename(columns={"size": "num_params", "x": x})
 
 
-def band_in_words(lines: pd.DataFrame) -> str:
+def band_in_words(lines: Frame) -> str:
     """What the bands are and what they rest on."""
     basis = lines["basis"].iloc[0]
     if not basis:
@@ -1370,7 +1426,7 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         if law is not None:
             draw_law_efficiency(ax, law)
         sizes = np.concatenate([rows["num_params"], [] if law is None else law["num_params"]])
-        low, high = sizes.min() / 1.5, sizes.max() * (1.05 if "n0" in known else 1.5)
+        low, high = sizes.min() / (1.5 if layout == "full" else 2.2), sizes.max() * (1.05 if "n0" in known else 1.5)
         power_axis(ax.xaxis, low, high, 5 if layout == "full" else 2.2)
         if "n0" in known:
             draw_n0(ax, fit, top, (low, high), layout)
@@ -1416,7 +1472,7 @@ def efficiency(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
     return drawn(figure, title, caption, finding, table.rename(columns={"low": "ci95_low", "high": "ci95_high"}))
 
 
-def efficiency_rows(fit: Any) -> pd.DataFrame:
+def efficiency_rows(fit: Any) -> Frame:
     """One row per size that has a slope: k, its interval, and the part of it that is scatter within the runs."""
     scatter = {}
     if fit.test is not None:
@@ -1437,27 +1493,27 @@ def efficiency_rows(fit: Any) -> pd.DataFrame:
     return found.assign(within_run_half_width=found["within_run_half_width"].mask(wider))
 
 
-def run_slopes(fit: Any) -> pd.DataFrame:
+def run_slopes(fit: Any) -> Frame:
     """Slope of each run's own line."""
     lines = fit.test.lines
     return pd.DataFrame({"run_id": lines.runs, "num_params": lines.num_params, "efficiency": lines.slope})
 
 
-def law_efficiency(fit: Any, sizes: pd.Series, *, extrapolate: bool) -> pd.DataFrame:
+def law_efficiency(fit: Any, sizes: Any, *, extrapolate: bool) -> Frame:
     """The law's k(N) with its band, over the sizes and, where N0 is identified, beyond them."""
-    grid = np.geomspace(sizes.min(), sizes.max(), 24)
+    grid = np.geomspace(sizes.min(), sizes.max(), 16)
     part = ["fitted"] * len(grid)
     if extrapolate:
         end = max(sizes.max() * BEYOND, min(1.1 * fit.values["n0"]["ci95"][1], 20 * sizes.max()))
-        grid = np.concatenate([grid, np.geomspace(sizes.max(), end, 9)[1:]])
-        part += ["extrapolated"] * 8
+        grid = np.concatenate([grid, np.geomspace(sizes.max(), end, 7)[1:]])
+        part += ["extrapolated"] * 6
     ends = [efficiency_interval(fit, size) if fit.test is not None else (None, None) for size in grid]
     low, high = (np.array([np.nan if end is None else end for end in side]) for side in zip(*ends, strict=True))
     law = {"num_params": grid, "efficiency": fit.efficiency(grid), "low": low, "high": high, "part": part}
     return pd.DataFrame(law)
 
 
-def efficiency_top(rows: pd.DataFrame, law: pd.DataFrame | None, values: dict[str, Any]) -> float:
+def efficiency_top(rows: Frame, law: Frame | None, values: dict[str, Any]) -> float:
     """Upper end of the k axis: all that was measured, Kmax where identified, never more than thrice the slopes."""
     shown = [*rows["efficiency"], *rows["high"].dropna()]
     if law is not None:
@@ -1467,7 +1523,7 @@ def efficiency_top(rows: pd.DataFrame, law: pd.DataFrame | None, values: dict[st
     return 1.3 * min(max(shown), max(3 * float(rows["efficiency"].max()), 1e-3))
 
 
-def draw_law_efficiency(ax: Axes, law: pd.DataFrame) -> None:
+def draw_law_efficiency(ax: Axes, law: Frame) -> None:
     ax.fill_between(law["num_params"], law["low"], law["high"], color=INK, alpha=0.1, linewidth=0, zorder=1)
     inside, beyond = law[law["part"] == "fitted"], law[law["part"] == "extrapolated"]
     ax.plot(inside["num_params"], inside["efficiency"], color=INK, linewidth=1.6, zorder=2)
@@ -1476,9 +1532,7 @@ def draw_law_efficiency(ax: Axes, law: pd.DataFrame) -> None:
         ax.plot(both["num_params"], both["efficiency"], color=INK, linewidth=1.4, linestyle=DASHED, zorder=2)
 
 
-def draw_size_slopes(
-    ax: Axes, rows: pd.DataFrame, runs: pd.DataFrame, colours: dict[float, str], labels: dict[float, str]
-) -> None:
+def draw_size_slopes(ax: Axes, rows: Frame, runs: Frame, colours: dict[float, str], labels: dict[float, str]) -> None:
     """k of each size with its bars, single runs beside it, and its name where there is room for it."""
     for row in rows.itertuples():
         colour, size, k = colours[row.num_params], row.num_params, row.efficiency
@@ -1539,7 +1593,7 @@ def draw_k_max(ax: Axes, entry: dict[str, Any], top: float) -> None:
     if high > top:
         ax.plot([0], [top], "^", color=INK, markersize=5, clip_on=False)
     ax.plot(0, min(value, top), "s", color=INK, markersize=5, markeredgecolor="white", zorder=4)
-    ends = {"textcoords": "offset points", "ha": "center"}
+    ends: Any = {"textcoords": "offset points", "ha": "center"}
     ax.annotate(
         number(value), (0, min(value, top)), xytext=(5, 0), textcoords="offset points", va="center", fontsize=7.5
     )
@@ -1567,7 +1621,7 @@ def value_in_words(name: str, entry: dict[str, Any]) -> str:
     return f"{number(entry['value'])} {interval_text(low, high)}"
 
 
-def slope_in_words(row: pd.Series) -> str:
+def slope_in_words(row: Any) -> str:
     interval = f" {interval_text(row['low'], row['high'])}" if np.isfinite(row["low"]) else ""
     return f"{number(row['efficiency'])}{interval}"
 
@@ -1592,14 +1646,14 @@ class Envelope(NamedTuple):
     fitted: np.ndarray
     best: np.ndarray
     as_good: np.ndarray
-    switches: pd.DataFrame
+    switches: Frame
 
     @property
     def lowest(self) -> np.ndarray:
         """(m,) loss of the best line."""
         return np.where(self.best < 0, np.nan, self.loss[self.best, np.arange(len(self.x))])
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> Frame:
         """One row per choice and budget at which it was run."""
         grid = pd.DataFrame({
             "value": np.repeat(self.values, len(self.x)), "x": np.tile(self.x, len(self.values)),
@@ -1619,10 +1673,10 @@ def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray
     variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
     run = {size: position for position, size in enumerate(test.lines.size)}
     gaps = [abs(heights[run[i]] - heights[run[j]]) / np.sqrt(variance[run[i]] + variance[run[j]]) for j in others]
-    return 2 * stats.norm.sf(gaps)
+    return np.asarray(2 * stats.norm.sf(gaps))
 
 
-def envelope(fit: Any, points: pd.DataFrame) -> Envelope:
+def envelope(fit: Any, points: Frame) -> Envelope:
     """The lower envelope of the own lines of a fit's sizes over the range in which each was run."""
     rows = [row for row in fit.per_size if row["efficiency"] is not None]
     if len(rows) < 2:
@@ -1646,13 +1700,15 @@ def envelope(fit: Any, points: pd.DataFrame) -> Envelope:
     for j, budget in enumerate(x):
         here = np.flatnonzero(~np.isnan(loss[:, j]))
         if len(here) > 1:
-            as_good[here, j] = equal_p(fit.test, float(np.log(budget)), index[best[j]], index[here]) > 0.05
+            as_good[here, j] = (
+                equal_p(fit.test, float(np.log(budget)), int(index[best[j]]), index[here].tolist()) > 0.05
+            )
     return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(fit, rows, index, x, inside, best))
 
 
 def envelope_switches(
     fit: Any, rows: list[dict[str, Any]], index: np.ndarray, x: np.ndarray, inside: np.ndarray, best: np.ndarray
-) -> pd.DataFrame:
+) -> Frame:
     found = []
     for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
         a, b = best[j], best[j + 1]
@@ -1662,7 +1718,7 @@ def envelope_switches(
             gap = rows[b]["efficiency"] - rows[a]["efficiency"]
             at = np.exp((rows[b]["intercept"] - rows[a]["intercept"]) / gap)
             both = np.flatnonzero(inside[a] & inside[b])
-            equal = [equal_p(fit.test, float(np.log(x[i])), index[a], [index[b]])[0] > 0.05 for i in both]
+            equal = [equal_p(fit.test, float(np.log(x[i])), int(index[a]), [int(index[b])])[0] > 0.05 for i in both]
             centre = int(np.searchsorted(both, j))
             left, right = centre, centre
             while left > 0 and equal[left - 1]:
@@ -1686,7 +1742,7 @@ class ChoiceWords(NamedTuple):
 
 def draw_envelope(
     fit: Any,
-    points: pd.DataFrame,
+    points: Frame,
     found: Envelope,
     words: ChoiceWords,
     labels: dict[float, str],
@@ -1727,7 +1783,7 @@ def draw_envelope(
     return figure
 
 
-def envelope_lines(ax: Axes, points: pd.DataFrame, found: Envelope, colours: dict[float, str]) -> None:
+def envelope_lines(ax: Axes, points: Frame, found: Envelope, colours: dict[float, str]) -> None:
     ax.plot(found.x, found.lowest, color="#D5DAE0", linewidth=5, solid_capstyle="butt", zorder=1.2)
     for i, value in enumerate(found.values):
         rows = points[points["size"] == value]
@@ -1774,9 +1830,9 @@ def stretches(mask: np.ndarray) -> list[tuple[int, int]]:
 
 def envelope_legend(found: Envelope) -> list[Any]:
     kinds = set(found.switches["kind"])
-    handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest line; b: not rejected as best")]
+    handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest; b: not rejected")]
     hollow = {"linestyle": "none", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
-    marks = {"crossover": ("o", "crossover"), "first step": ("v", "first step of the next")}
+    marks = {"crossover": ("o", "crossover"), "first step": ("v", "next one starts")}
     for kind, (marker, words) in (marks | {"end of run": (">", "not run further")}).items():
         if kind in kinds:
             handles.append(Line2D([], [], marker=marker, label=words, **hollow))
@@ -1816,7 +1872,7 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
     if not len(compared):
         return f"No {letter} was run with more than one choice, so nothing can be compared."
     at = compared[-1]
-    best = labels[found.values[found.best[at]]]
+    best = labels[float(found.values[found.best[at]])]
     rivals = [labels[found.values[i]] for i in np.flatnonzero(found.as_good[:, at]) if i != found.best[at]]
     others = [labels[found.values[i]] for i in np.flatnonzero(np.isfinite(found.loss[:, at])) if i != found.best[at]]
     told = (
@@ -1825,8 +1881,8 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
         else f"{joined(others)} {'is' if len(others) == 1 else 'are'} rejected"
     )
     return (
-        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(found.x[at])} FLOPs, {best} "
-        "has "
+        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(float(found.x[at]))} FLOPs, "
+        f"{best} has "
         f"the lowest line; {told}."
     )
 
@@ -1854,7 +1910,8 @@ def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
         base = (f"untrained {labels[size].split()[0]}", level)
         covered = np.flatnonzero(found.lowest >= level)
         untrained = f"Step 0 costs no {letter}: the untrained {labels[size]} has loss {number(level)} (dotted)" + (
-            f", so below {letter} = {power_of_ten(found.x[covered[-1]])} this ranks base models and says nothing of RL."
+            f", so below {letter} = {power_of_ten(float(found.x[covered[-1]]))} this ranks base models and says "
+            "nothing of RL."
             if len(covered)
             else "; every budget that was run gets below it."
         )
@@ -1875,7 +1932,7 @@ def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full"
     frame = frame[frame["group_size"].notna()]
     groups = [
         rows
-        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor"], dropna=False)
+        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor", "condition"], dropna=False)
         if rows["group_size"].nunique() > 1
     ]
     if not groups:
@@ -1912,7 +1969,7 @@ def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full"
 # --- choices ----------------------------------------------------------------------------------------------------------
 
 
-def sensitivity(curves: Any, fit: Any, *, windows: pd.DataFrame | None = None, layout: Layout = "full") -> Drawn:
+def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: Layout = "full") -> Drawn:
     """What the window moves: N0 where the data identify it, else k of the largest size; and pooled R2 beside it.
 
     `windows`: what `window_fits` gives for this fit, where it is known already.
@@ -1935,16 +1992,16 @@ def sensitivity(curves: Any, fit: Any, *, windows: pd.DataFrame | None = None, l
 
     with style("sensitivity"):
         figure = new_figure(layout, 2.9, 4.4)
-        ratios = {"width_ratios": [1.5, 1]} if layout == "full" else {"height_ratios": [1.15, 1]}
-        left, right = figure.subplots(*((1, 2) if layout == "full" else (2, 1)), **ratios)
+        left, right = two_panels(figure, layout, [1.5, 1], [1.15, 1])
         draw_windows(left, table, centre, unit, (first, last))
         panel_title(left, "a", title_a)
         draw_pooled(right, table, own, unit, ends)
         panel_title(right, "b", r"Pooled $\mathit{R}^2$ of the same fits")
         right.set_xlabel(f"best {what}{unit_words}" if by_n0 else what)
+        hollow: Any = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": INK}
         handles = [
             dot(NOTE, "the law"),
-            dot(INK, "own window", markerfacecolor="white"),
+            Line2D([], [], marker="o", markersize=5.5, label="own window", **hollow),
             dot(LOOK_HERE, "the same with k = 0"),
         ]  # fmt: skip
         outside_legend(figure, handles, layout, columns=3)
@@ -1969,10 +2026,9 @@ def sensitivity(curves: Any, fit: Any, *, windows: pd.DataFrame | None = None, l
         "colour: ratio "
         "to it, log scale; blank: fewer than four evaluated steps.",
         "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
-        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a "
-        "level per "
-        f"size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's own "
-        "window.",
+        f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level "
+        f"per size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's "
+        "own window.",
         finding,
     ]
     table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})
@@ -1995,7 +2051,7 @@ def shows_n0(fit: Any) -> bool:
     return "n0" in fit.values and fit.values["n0"]["identified"]
 
 
-def window_fits(fit: Any) -> pd.DataFrame:
+def window_fits(fit: Any) -> Frame:
     """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, both pooled R2."""
     record, by_n0 = fit.record, shows_n0(fit)
     frame = evaluations(fit.curves, record["size_column"])
@@ -2034,7 +2090,7 @@ def window_ends(steps: np.ndarray, own: int, most: int, *, falling: bool = False
     return sorted(nearest, reverse=falling)
 
 
-def draw_windows(ax: Axes, table: pd.DataFrame, centre: float, unit: float, own: tuple[int, int]) -> None:
+def draw_windows(ax: Axes, table: Frame, centre: float, unit: float, own: tuple[int, int]) -> None:
     """A cell per window with its value, coloured by the ratio to the page's own."""
     firsts, lasts = sorted(table["first_step"].unique()), sorted(table["last_step"].unique())
     ratios = np.log(np.maximum(table["value"], 1e-12) / centre)
@@ -2044,7 +2100,7 @@ def draw_windows(ax: Axes, table: pd.DataFrame, centre: float, unit: float, own:
     for row, ratio in zip(table.itertuples(), ratios, strict=True):
         x, y = firsts.index(row.first_step), lasts.index(row.last_step)
         place = float(np.clip(1.0 if row.no_finite_optimum else ratio / reach, -1, 1))
-        colour = tuple(float(np.interp(place, stops, channel)) for channel in channels)
+        colour = mixed(place, stops, channels)
         mine = (row.first_step, row.last_step) == own
         edge = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if mine else {"edgecolor": "white", "linewidth": 1.5}
         ax.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, **edge))
@@ -2063,9 +2119,7 @@ def draw_windows(ax: Axes, table: pd.DataFrame, centre: float, unit: float, own:
         ax.spines[side].set_visible(False)
 
 
-def draw_pooled(
-    ax: Axes, table: pd.DataFrame, own: pd.Series, unit: float, ends: Sequence[float | None] | None
-) -> None:
+def draw_pooled(ax: Axes, table: Frame, own: Any, unit: float, ends: Sequence[float | None] | None) -> None:
     finite = table[~table["no_finite_optimum"]]
     x = finite["value"] / unit
     shown = [*x, *(end / unit for end in ends or [] if end is not None)]

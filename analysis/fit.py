@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import brentq
 
-from analysis.curves import CONVENTION, Curves, run_label
+from analysis.curves import CONVENTION, RUN_KEYS, Curves, check_where, run_label
 from analysis.laws import Law, get_law
 from analysis.splits import Split, held_out, parse_split, rmse, score
 from scaling import record, schema
@@ -112,7 +112,46 @@ def parse_window(text: str | None, what: str) -> tuple[int | None, int | None]:
         raise InputError(f"{what}: {text!r} is not A:B with whole numbers; write e.g. {example}.") from None
     if what == "steps" and ((low or 0) < 0 or (high is not None and high < 0)):
         raise InputError(f"steps: {text!r} has a negative step; steps count from 0. For the last points use points.")
+    if what == "steps" and high is not None and high < (low or 0):
+        raise InputError(f"steps: {text!r} ends before it begins; write e.g. {example}.")
     return low, high
+
+
+CHOICES = {
+    "where": "algorithm == grpo", "steps": "3:60", "points": ":-80", "x": "train_flops", "law": "efficiency",
+    "objective": "log", "size_column": "num_params", "by": "algorithm", "split": "inter",
+}  # fmt: skip
+
+
+def check_choices(choices: dict[str, Any], expected: Curves) -> None:
+    """Check the analysis section of a study that has not run, on what `analysis.curves.expect` makes of it.
+
+    Whatever a fit would refuse after hours of training is refused here; how many points there are only a run can tell.
+    """
+    for name, value in choices.items():
+        check_name(name, CHOICES, "choice of a fit")
+        if not isinstance(value, str):
+            raise InputError(f'{name} wants text, such as "{CHOICES[name]}" in quotes, not {value!r}.')
+    get_law(choices.get("law", CHOICES["law"]))
+    check_name(choices.get("objective", CHOICES["objective"]), OBJECTIVES, "objective")
+    for name in ("steps", "points"):
+        parse_window(choices.get(name), name)
+    parse_split(choices.get("split", "none"))
+    choose_size_column(expected, choices.get("size_column"))
+    check_name(choices.get("x", CHOICES["x"]), legal_x(expected.table), "x column")
+    if "by" in choices:
+        constant = [*RUN_KEYS, "reuse_factor", *expected.settings, "run_id"]
+        check_name(
+            choices["by"], [n for n in constant if n in expected.table], "column that is constant in a run, for by"
+        )
+    if "where" in choices:
+        check_where(expected, choices["where"])
+
+
+def legal_x(table: pd.DataFrame) -> list[str]:
+    """The columns that may stand on the horizontal axis."""
+    never = ("num_params", "num_params_non_embedding", "seed", "reuse_factor", *schema.EVAL_COLUMNS)
+    return [name for name in table.select_dtypes("number").columns if name not in never]
 
 
 def select_points(
@@ -129,11 +168,7 @@ def select_points(
             f"{curves.source}: it has no test_loss (its loss is a cross-entropy in nats); this law needs one."
         )
     size_column = choose_size_column(curves, size_column)
-    legal = [
-        name
-        for name in table.select_dtypes("number").columns
-        if name not in ("num_params", "num_params_non_embedding", "seed", "reuse_factor", *schema.EVAL_COLUMNS)
-    ]
+    legal = legal_x(table)
     if x not in legal:
         raise InputError(
             f"{curves.source}: x {x!r} is not a column of it; there are: {', '.join(legal)}.{did_you_mean(x, legal)}"
@@ -568,7 +603,7 @@ def fit_curves(
     check_name(objective, OBJECTIVES, "objective")
     if bounds is not None:
         check_name(bounds, ["published"], "set of bounds")
-    chosen = curves.where(where) if where else curves
+    chosen = curves.where(where) if where is not None else curves
     size_column = choose_size_column(chosen, size_column)
     every, notes = select_points(chosen, x, size_column, steps, points)
     held = held_out(rule, every.run, every.size)

@@ -687,7 +687,7 @@ def _persistence(points: Points, lines: RunLines) -> float:
 def _draw(
     rng: np.random.Generator, points: Points, lines: RunLines, slope: np.ndarray, level: np.ndarray, persistence: float
 ) -> np.ndarray:
-    """Test losses of one simulated study: lines of runs, AR(1) extra noise, and counts of errors where they are known."""
+    """Test losses of one simulated study: lines of runs, AR(1) extra noise, counts of errors where they are known."""
     run = points.run
     shock = rng.standard_normal(len(run))
     for i in range(1, len(run)):

@@ -26,7 +26,7 @@ from markupsafe import Markup, escape
 
 from analysis import Fit, figures, fit
 from analysis.curves import Curves, load
-from analysis.figures import Drawn, counted, joined, number, power_of_ten, short_number
+from analysis.figures import Drawn, Frame, counted, joined, number, power_of_ten, short_number
 from analysis.fit import OBJECTIVES, choose_size_column
 from analysis.intervals import coverage
 from scaling import record, schema
@@ -60,10 +60,9 @@ CONTENTS = [
 ]
 SYMBOLS = (
     "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
-    "rollouts per "
-    "prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 − pass@1; "
-    "k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at which k = "
-    "Kmax/2; "
+    "rollouts per prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 "
+    "− pass@1; k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at "
+    "which k = Kmax/2; "
     "E(N) intercept, ln L at X = 1. Brackets hold 95 % intervals."
 )
 
@@ -309,7 +308,7 @@ class Table:
 
     name: str
     title: str
-    frame: pd.DataFrame
+    frame: Frame
     columns: list[Column]
     note: str = ""
 
@@ -373,7 +372,7 @@ def all_tables(study: Study) -> dict[str, Table | None]:
 # ---------------------------------------------------------------- what was run
 
 
-def last_evaluations(curves: Curves) -> pd.DataFrame:
+def last_evaluations(curves: Curves) -> Frame:
     """One row per run: what is constant in it, loss at step 0 and at the end, steps and CPU seconds."""
     table = curves.table
     runs = curves.runs().set_index("run_id")
@@ -405,7 +404,7 @@ def run_names(study: Study) -> dict[str, str]:
     return {run: (study.configs.get(run) or {}).get("name") or run for run in study.curves.table["run_id"].unique()}
 
 
-def runs_frame(study: Study) -> pd.DataFrame:
+def runs_frame(study: Study) -> Frame:
     runs = last_evaluations(study.curves)
     fitted = set(study.fitted().table["run_id"]) if study.main else set()
     names = run_names(study)
@@ -417,7 +416,7 @@ def runs_frame(study: Study) -> pd.DataFrame:
     )
 
 
-def run_columns(study: Study, frame: pd.DataFrame) -> list[Column]:
+def run_columns(study: Study, frame: Frame) -> list[Column]:
     """The columns that both tables of runs share: N, and the settings in which runs differ."""
     columns = []
     size = study.size_column
@@ -549,7 +548,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 NOT_SCIENCE = ("name", "resources.", "tracking.", "stop.also_evaluate")
 
 
-def settings_frame(study: Study) -> pd.DataFrame | None:
+def settings_frame(study: Study) -> Frame | None:
     """One row per config field: its values over all runs, and over the fitted ones whether it moves with size."""
     if not study.configs:
         return None
@@ -560,7 +559,9 @@ def settings_frame(study: Study) -> pd.DataFrame | None:
     rows = []
     for name in names:
         values = {run: flats[run].get(name) for run in flats}
-        shown = list(dict.fromkeys(plain(value) for value in values.values()))
+        numeric = all(isinstance(value, int | float) for value in values.values())
+        ordered = sorted(values.values()) if numeric else values.values()
+        shown = list(dict.fromkeys(plain(value) for value in ordered))
         by_size: dict[float, set[str]] = {}
         for run in sorted(fitted):
             by_size.setdefault(sizes[run], set()).add(plain(values[run]))
@@ -626,7 +627,7 @@ def what_was_held(study: Study) -> dict[str, str]:
         on_purpose = [name for name in on_purpose if name == "algorithm.type" or not name.startswith("algorithm.")]
     varied = [setting_name(name) for name in on_purpose]
     moved = frame.loc[frame["role"] == "varies with size", "field"]
-    moved = [setting_name(name) for name in moved if not name.startswith("model.")]
+    moved = [setting_name(name) for name in moved if name != "seed" and not name.startswith("model.")]
     seeds = frame.loc[(frame["field"] == "seed") & (frame["role"] != "constant"), "value"]
     varied += [f"seed ({value})" for value in seeds]
     size = ["model size"] if len(study.labels) > 1 else []
@@ -644,10 +645,11 @@ def covariates_table(study: Study) -> Table | None:
     if len(study.labels) < 2:
         return None
     rows = []
-    for size, group in table.groupby(study.size_column):
+    for size in sorted(table[study.size_column].unique()):
+        group = table[table[study.size_column] == size]
         first_step = group[group["step"] == 1] if "response_length_mean" in group else group.iloc[:0]
         ends = group.groupby("run_id").tail(1)
-        row: dict[str, Any] = {"num_params": size, "size": study.labels[float(size)], "runs": len(ends)}
+        row: dict[str, Any] = {"num_params": size, "size": study.labels[size], "runs": len(ends)}
         if study.size_column == "num_params_non_embedding" and "num_params" in group:
             row["with_embeddings"] = group["num_params"].iloc[0]
         start = group[(group["step"] == 0) & group["test_loss"].notna()]
@@ -748,7 +750,7 @@ def parameters_table(study: Study) -> Table | None:
     columns = [
         Column("parameter", of("parameter")),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
-        Column("axis", of("axis", lambda axis: AXES.get(axis, axis)), left=True),
+        Column("axis", of("axis", lambda axis: str(AXES.get(axis, axis))), left=True),
         Column("optimum", lambda row: show_of(row)(row["value"])),
         Column("95 %", lambda row: interval(ends_of(row, "ci95_"), show_of(row))),
         Column("runs", of("runs", whole)),
@@ -784,7 +786,7 @@ def sensitivity_table(study: Study) -> Table | None:
     columns += [
         Column(f"k({study.labels[n].split()[0]})", of(f"k_{n:.0f}", amount)) for n in sizes if n in study.labels
     ]
-    columns += [Column(SYMBOL.get(name, name), of(f"{name}_text")) for name in study.main.json()["values"]]
+    columns += [Column(str(SYMBOL.get(name, name)), of(f"{name}_text")) for name in study.main.json()["values"]]
     columns += [
         Column("pooled R2", of("r2_pooled", three)),
         Column("the same with k = 0", of("r2_pooled_constant", three)),
@@ -808,13 +810,12 @@ def choice_words(study: Study) -> str:
 
 
 def algorithms_table(study: Study) -> Table | None:
-    """GRPO against PAPO, one row per size: means, difference paired by seed, interval, number of pairs."""
+    """GRPO against PAPO per size and condition: means, difference paired by seed, interval, number of pairs."""
     try:
         pairs = figures.algorithm_pairs(study.curves)
     except InputError:
         return None
     frame = figures.pair_summary(pairs)[::-1].reset_index(drop=True)
-    frame.insert(1, "label", frame["size"].map(study.labels))
     known = frame["pairs"] > 1
     frame["low"], frame["high"] = frame["low"].where(known), frame["high"].where(known)
     signed = lambda value: number(value, sign=True)  # noqa: E731
@@ -828,8 +829,7 @@ def algorithms_table(study: Study) -> Table | None:
     ]
     note = (
         f"Final test loss, mean of the evaluations at {pairs['window'].iloc[0]}; the difference is paired by seed: "
-        "one base "
-        "model and one stream of prompts for both runs."
+        "one base model and one stream of prompts for both runs."
     )
     return Table("algorithms", "GRPO and PAPO, paired by seed", frame, columns, note)
 
@@ -1036,13 +1036,15 @@ def as_sentence(text: str) -> str:
 
 def held_out_sentences(study: Study) -> list[str]:
     said = []
+    if (main := study.main) is None:
+        return []
     for words, fitted in study.held_out.items():
         held = fitted.json()["held_out"]
         errors = held["rmse_ln_loss"]
         rules = {RULES.get(name, name): value for name, value in errors.items() if name != "law" and value is not None}
         if errors.get("law") is not None:
             others = [f"{number(value)} for {rule}" for rule, value in rules.items()]
-            better = [rule for rule, value in rules.items() if value < errors["law"]]
+            better = [str(rule) for rule, value in rules.items() if value < errors["law"]]
             said.append(
                 f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}"
                 + (
@@ -1053,14 +1055,13 @@ def held_out_sentences(study: Study) -> list[str]:
             )
         elif held.get("efficiency_law") is not None and held["efficiency_own_line"] is not None:
             label = study.labels[held["num_params"]]
-            own = next(row for row in study.main.json()["per_size"] if row["num_params"] == held["num_params"])
+            own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
             inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
             said.append(
                 f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
                 f"{interval(held['efficiency_law_ci95'])} there; its own line has "
                 f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}. The level of a "
-                "size "
-                "that was not fitted is free in this law and cannot be predicted."
+                "size that was not fitted is free in this law and cannot be predicted."
             )
     return said
 
@@ -1092,7 +1093,7 @@ def algorithm_sentences(table: Table | None) -> list[str]:
             said.append(f"{text} in one pair, so there is no interval.")
             continue
         text += f" {interval(ends, lambda v: number(v, sign=True))} over {counted(pairs, 'pair')}"
-        word = "cannot be told from zero" if contains_zero(ends) else "more than the seeds explain"
+        word = "cannot be told from zero" if contains_zero(ends) else "the interval excludes 0"
         few = f"; an interval from {pairs} pairs is wide, more seeds would narrow it" if pairs <= 3 else ""
         said.append(f"{text}: {word}{few}.")
     return said
@@ -1156,7 +1157,7 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     return items
 
 
-def test_set(table: pd.DataFrame) -> str:
+def test_set(table: Frame) -> str:
     problems = span(sorted(table["eval_problems"].dropna().unique()), whole)
     samples = sorted(table["eval_samples"].dropna().unique()) if "eval_samples" in table else []
     each = (
@@ -1239,9 +1240,8 @@ def rollouts(study: Study) -> dict[str, Any]:
     rule = (
         f"Not picked by hand: the fitted run of the median size{of_size} with the lowest seed, "
         f"{run_names(study)[run_id]}; "
-        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the "
-        "first sample "
-        "of each; at the first and the last evaluation."
+        f"all {len(problems)} test problems whose texts a run records, which are the first of the test set; the first "
+        "sample of each; at the first and the last evaluation."
     )
     return {"rule": rule, "problems": problems}
 
@@ -1283,8 +1283,7 @@ def interval_sentences(study: Study) -> list[str]:
         else:
             said.append(
                 "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
-                "on the "
-                "spread between its own runs and that of the other sizes."
+                "on the spread between its own runs and that of the other sizes."
             )
     if study.bases:
         bases = {(base["recipe"]["size"], base["recipe"].get("base_seed")) for base in study.bases}
@@ -1317,24 +1316,13 @@ def provenance(study: Study) -> list[tuple[str, str]]:
                 f"{key} {joined(short_commits(found))}" for key in keys if (found := distinct(study.attempts, key))
             ]
             items.append((word, ", ".join(parts) or "not recorded"))
-        machine = distinct(study.attempts, "processor")
-        items.append(
-            (
-                "Machine",
-                f"{joined(machine) or 'not recorded'}, threads per run {joined(distinct(study.attempts, 'threads'))}",
-            )
-        )
-        starts = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
-        ends = curves.table["time_ms"].max() if "time_ms" in curves.table else max(starts)
-        days = list(dict.fromkeys(day(moment) for moment in (min(starts), ends)))
-        items.append(
-            (
-                "Trained",
-                f"{' to '.join(days)} (UTC), {counted(len(study.attempts), 'process')}".replace(
-                    "processs", "processes"
-                ),
-            )
-        )
+        machine, threads = (joined(distinct(study.attempts, key)) for key in ("processor", "threads"))
+        items.append(("Machine", f"{machine or 'not recorded'}, threads per run {threads or 'not recorded'}"))
+        moments = [attempt["started_ms"] for attempt in study.attempts if "started_ms" in attempt]
+        moments += [curves.table["time_ms"].max()] if "time_ms" in curves.table else []
+        days = list(dict.fromkeys(day(moment) for moment in (min(moments), max(moments)))) if moments else []
+        count = f"{len(study.attempts)} process{'es' if len(study.attempts) > 1 else ''}"
+        items.append(("Trained", f"{' to '.join(days) or 'not recorded'} (UTC), {count}"))
     if "cpu_seconds" in curves.table:
         cost = f"{curves.table['cpu_seconds'].sum():,.0f} CPU seconds for the runs"
         bases = [base["timing"]["cpu_seconds"] for base in study.bases if "timing" in base]
@@ -1348,7 +1336,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
     items.append(("Analysis", ", ".join(versions)))
     if study.main:
         document = study.main.json()
-        items.append(("Law", f"{document['formula']}; {document['citation']}".rstrip("; ")))
+        items.append(("Law", f"{figures.law_in_words(document, 'X')}; {document['citation']}".rstrip("; ")))
     items.append(("Fits", "fits/*.json beside this report; figures/ and report/tables/ hold every number of the page"))
     return items
 

@@ -6,6 +6,7 @@ stderr or a terminal table; with --json one JSON document goes to stdout and not
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -55,9 +56,11 @@ def run(
     out: Annotated[Path, typer.Option(help="The run folder; the base model goes to DIR/artifacts.", metavar="DIR")],
 ) -> None:
     """Train one run in the foreground; called again it resumes, and does nothing once the run is done."""
-    from scaling.config import load_config
+    from scaling.config import check_run_folder, load_config
 
     parsed = load_config(config)
+    check_run_folder(parsed, _folder(out))
+    _writable(out)
     from scaling.trainer import train_run
 
     train_run(parsed, out, out / "artifacts")
@@ -124,9 +127,13 @@ def report(
     ] = None,
 ) -> None:
     """Write the report: one page with figures, tables and what is not identified; prints its path."""
+    from analysis import load
     from analysis.report import report as write_report
 
-    print(write_report(source, out))
+    curves = load(source)
+    if out is not None:
+        _writable(_folder(out))
+    print(write_report(curves, out))  # pyright: ignore[reportArgumentType]  # what `load` takes
 
 
 @app.command()
@@ -231,6 +238,7 @@ def plan(study: StudyArgument, out: OutOption = None, as_json: JsonOption = Fals
     from sweeps.plan import Estimator, counts, covarying, run_state
 
     planned, folder = _planned(study, out)
+    _check_analysis(planned)
     estimator = Estimator(planned, folder)
     rows = []
     for item in planned.runs:
@@ -314,7 +322,9 @@ def launch(
     from scaling.schema import check_name
 
     check_name(executor, ["local"], "executor")
-    status = _launch(*_planned(study, out), workers)
+    planned, folder = _planned(study, out)
+    _check_analysis(planned)
+    status = _launch(planned, folder, workers)
     if status:
         raise typer.Exit(status)
 
@@ -398,13 +408,52 @@ def _planned(study: str, out: Path | None):
     from sweeps.study import load_study
 
     loaded = load_study(study)
-    folder = out or (Path(study) if Path(study).is_dir() else Path("studies") / loaded.name)
-    return make_plan(loaded), folder
+    folder = out or (Path(study) if os.path.isdir(study) else Path("studies") / loaded.name)
+    return make_plan(loaded), _folder(folder)
+
+
+def _folder(path: Path) -> Path:
+    """The path, which is a folder or can become one; else InputError."""
+    from scaling.schema import InputError
+
+    place = next((p for p in (path, *path.parents) if os.path.lexists(p)), path)
+    if os.path.lexists(place) and not os.path.isdir(place):
+        raise InputError(f"--out {path}: {place} is not a folder; give another --out.")
+    return path
+
+
+def _writable(folder: Path) -> None:
+    """Make the folder, once the input is known to be good; InputError where nothing can be written there."""
+    from scaling.schema import InputError
+
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK | os.X_OK) else "permission denied"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise InputError(f"--out {folder}: the folder is not writable ({reason}); give another --out.")
+
+
+def _check_analysis(planned) -> None:
+    """The study's analysis section, checked before anything is trained that it could not be used on."""
+    from scaling.schema import InputError
+
+    study = planned.study
+    if not study.analysis:
+        return
+    from analysis.curves import expect
+    from analysis.fit import check_choices
+    from sweeps.plan import run_documents
+
+    try:
+        check_choices(study.analysis, expect(run_documents(planned), study.where))
+    except InputError as error:
+        raise InputError(f"{study.where}: analysis: {error}") from None
 
 
 def _launch(planned, folder: Path, workers: int | None) -> int:
     """Launch with the MLflow mirror following; tracking never stops or delays a run."""
-    import os
     import threading
 
     from rich.console import Console
@@ -413,6 +462,7 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
     from sweeps import launch as launcher
 
     console = Console(stderr=True)
+    _writable(folder)
     launcher.prepare(planned, folder)
     tracked = any(item.config.tracking.mlflow for item in planned.runs)
     mirror, reason = open_mirror(folder) if tracked else (None, "")
@@ -546,6 +596,7 @@ def _show_findings(study: Path) -> None:
     curves = analysis.load(study)
     found = analysis.fit(curves, **curves.defaults).json()
     console = _console()
+    console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:
         k, ends = _number(row["efficiency"]), _interval(row["efficiency_ci95"])
         console.print(f"k({_number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")
@@ -621,7 +672,20 @@ def _usage(error, did_you_mean) -> str:
         return f"{context.command_path} has no option {option}; it has {', '.join(legal)}.{did_you_mean(option, legal)}"
     if names:
         given = next((a for a in sys.argv[1:] if not a.startswith("-") and a not in context.command_path.split()), "")
+        if not given:
+            return f"{context.command_path}: give a command; it has {', '.join(names)}."
         return (
             f"{context.command_path} has no command {given!r}; it has {', '.join(names)}.{did_you_mean(given, names)}"
         )
-    return f"{context.command_path}: {message} See {context.command_path} --help."
+    return f"{context.command_path}: {message}{_given(error)} See {context.command_path} --help."
+
+
+def _given(error) -> str:
+    """` (given: '0').` for an option whose value is not legal: the message itself tells only its name."""
+    for name in getattr(getattr(error, "param", None), "opts", []):
+        for index, word in enumerate(sys.argv):
+            if word == name and index + 1 < len(sys.argv):
+                return f" (given: {sys.argv[index + 1]!r})."
+            if word.startswith(f"{name}="):
+                return f" (given: {word.removeprefix(f'{name}=')!r})."
+    return ""

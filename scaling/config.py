@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
@@ -19,17 +20,29 @@ from ruamel.yaml.error import YAMLError
 from scaling.ladder import LADDER
 from scaling.models import MODELS, find_weights
 from scaling.record import read_json
-from scaling.schema import DONE, InputError, did_you_mean
+from scaling.schema import CELLS, CONFIG, DONE, STUDY, InputError, did_you_mean
+
+MOST_LEVELS = 50  # of nesting in a YAML file; ours have five
+MOST_VALUES = 1_000_000
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlong = 4, 40
+_BRIEF.maxstring = _BRIEF.maxother = 120
+
+
+def brief(value: Any) -> str:
+    """repr of what was given, cut where it would fill the screen: for error messages."""
+    return _BRIEF.repr(value)
 
 
 def _no_text_numbers(value: Any) -> Any:
     if isinstance(value, str | bool):
-        raise ValueError(f"wants a number, not {value!r}")
+        raise ValueError(f"wants a number, not {brief(value)}")
     return value
 
 
 # Text never becomes a number silently: '5' in quotes is a mistake, not five.
-Int = Annotated[int, BeforeValidator(_no_text_numbers)]
+# The bound keeps whole numbers exact wherever they go: JSON, data frames, seeds of generators.
+Int = Annotated[int, BeforeValidator(_no_text_numbers), Field(le=2**53)]
 Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
 
 
@@ -99,10 +112,17 @@ class ModelConfig(Part):
 class HexChainConfig(Part):
     """Chains of + - * modulo 16; with modulus 10 and noise .3 the noisy variant."""
 
+    TEST_PROBLEMS: ClassVar[int] = 2048
+    """Held-out problems that there are."""
     name: Literal["hex_chain"] = "hex_chain"
     modulus: Literal[16, 10] = 16
     noise: Float = Field(default=0.0, ge=0, le=1)
     """Share of demonstrations with a duplicated or wrong step."""
+
+    @property
+    def distinct_prompts(self) -> int:
+        """Prompts until level 2, the smallest of four levels that go in turn, has no new one: it has two operations."""
+        return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - self.TEST_PROBLEMS // 4)
 
 
 class MathConfig(Part):
@@ -355,6 +375,16 @@ class RunConfig(Part):
                     f"algorithm {self.algorithm.type} needs a process score, and task math has an outcome rule only; "
                     f"use grpo"
                 )
+        if self.algorithm.type != "grpo" and self.rollout.group_size == 1:
+            raise ValueError(
+                f"rollout.group_size 1 leaves algorithm {self.algorithm.type} without an advantage: nothing would be "
+                "trained; give 2 or more"
+            )
+        if isinstance(self.task, HexChainConfig) and self.evaluation.problems > self.task.TEST_PROBLEMS:
+            raise ValueError(
+                f"evaluation.problems {self.evaluation.problems} is more than there are: task {self.task.name} has "
+                f"1 to {self.task.TEST_PROBLEMS} held-out problems"
+            )
         return self
 
     @property
@@ -404,10 +434,15 @@ def _hash_content(path: Path, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hash_files(folder: Path) -> str:
+def _model_files(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
     if not any(p.name == "config.json" for p in files) or len(files) < 2:
         raise InputError(f"model.path: {folder} is not a transformers folder (config.json and weights).")
+    return files
+
+
+def _hash_files(folder: Path) -> str:
+    files = _model_files(folder)
     status = [path.stat() for path in files]
     return _hash_folder(tuple((path, s.st_mtime_ns, s.st_size) for path, s in zip(files, status, strict=True)))
 
@@ -505,6 +540,46 @@ def resolve(config: RunConfig) -> RunConfig:
     return config.model_copy(update={"data": changed})
 
 
+def resolve_at(config: RunConfig, where: str) -> RunConfig:
+    """As `resolve`, and what a run would fail on later is refused: no model folder, too few prompts in the task.
+
+    An InputError names `where`.
+    """
+    try:
+        if config.model.path is not None:
+            _model_files(Path(config.model.path))
+            described = read_json(Path(config.model.path) / CONFIG)  # transformers calls it config.json too
+            if not isinstance(described, dict) or not described.get("model_type"):
+                raise InputError(
+                    f"model.path: {config.model.path}: its config.json names no model_type; give a folder that "
+                    "transformers saved."
+                )
+        config = resolve(config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
+    known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
+    prompts = planned_prompts(config) if known else None
+    distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
+    if isinstance(config.task, HexChainConfig) and distinct > config.task.distinct_prompts:
+        raise InputError(
+            f"{where}: {distinct} distinct prompts asked for; task {config.task.name} has "
+            f"{config.task.distinct_prompts}: give data.prompts_unique of at most that, or fewer steps."
+        )
+    return config
+
+
+def check_run_folder(config: RunConfig, run: Path) -> None:
+    """Raise InputError where the folder is a study's or holds another run: before a base model is made for it."""
+    if (run / STUDY).exists() or (run / CELLS).exists():
+        raise InputError(f"{run}: it is a study folder; give the run a folder of its own.")
+    old = read_json(run / CONFIG)
+    if old is not None and old.get("run_id") != run_id(config):
+        raise InputError(
+            f"{run}: the folder belongs to run {old.get('run_id')}, this config is run {run_id(config)}; "
+            "choose another folder."
+        )
+
+
 # ---------------------------------------------------------------- reading
 
 
@@ -513,11 +588,17 @@ def read_yaml(path: Path) -> Any:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file.") from None
+        names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise InputError(f"{path}: no such file.{did_you_mean(path.name, names)}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
     try:
         value = YAML(typ="safe", pure=True).load(text)
+        _check_shape(value)
+    except RecursionError:
+        raise InputError(f"{path.name}: it is nested too deep, or a part of it contains itself.") from None
+    except MemoryError:
+        raise InputError(f"{path.name}: its aliases unfold to more than {MOST_VALUES:,} values.") from None
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
@@ -528,6 +609,19 @@ def read_yaml(path: Path) -> Any:
     if not isinstance(value, dict):
         raise InputError(f"{path.name}: wants keys and values at the top, not a {type(value).__name__}.")
     return value
+
+
+def _check_shape(value: Any) -> None:
+    """Raise RecursionError or MemoryError for a value that no later step could walk: aliases may loop or explode."""
+    count, level = 0, [value]
+    for _ in range(MOST_LEVELS):
+        below = [v for v in level if isinstance(v, dict | list)]
+        count += sum(map(len, below))
+        if count > MOST_VALUES:
+            raise MemoryError
+        level = [v for part in below for v in (part.values() if isinstance(part, dict) else part)]
+    if level:
+        raise RecursionError
 
 
 def field_part(path: tuple[str | int, ...]) -> tuple[str, list[str]]:
@@ -579,16 +673,22 @@ def _explain(error: ValidationError) -> str:
         if hint and parent:
             hint = hint.replace("Did you mean ", f"Did you mean {parent}.")
         text = f"{dotted} is not a field of {name}; it has {', '.join(fields)}.{hint}"
+    elif first["type"] == "invalid_key":
+        name, fields = field_part(path[:-1])
+        text = f"{dotted} is not a field of {name}; it has {', '.join(fields)}."
     elif first["type"] == "missing":
         text = f"{dotted} is missing."
+    elif first["type"] in ("model_type", "model_attributes_type"):
+        text = f"{dotted} wants keys and values ({', '.join(field_part(path)[1])}), not {brief(first['input'])}."
     elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
         given, tags = str(first.get("ctx", {}).get("tag", "")), list(members)
         what = "an algorithm" if dotted == "algorithm" else f"a {dotted}"
-        text = f"{dotted}.{key} {given!r} is not {what}; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
+        text = f"{dotted}.{key} {brief(given)} is not {what}; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
     else:
         message = first["msg"].removeprefix("Value error, ")
         given = first["input"]
-        shown = f" (given: {given!r})" if not isinstance(given, dict | Part) and repr(given) not in message else ""
+        told = isinstance(given, dict | Part) or brief(given) in message
+        shown = "" if told else f" (given: {brief(given)})"
         text = f"{dotted}: {message}{shown}." if dotted else f"{message}{shown}."
         legal = first.get("ctx", {}).get("expected")
         if legal and isinstance(given, str):
@@ -599,7 +699,9 @@ def _explain(error: ValidationError) -> str:
 def load_config(path: Path) -> RunConfig:
     """A RunConfig from a YAML file; `recipe: NAME` lays it over a shipped recipe."""
     values = read_yaml(path)
-    return parse_config(with_recipe(values, path.name), path.name)
+    config = parse_config(with_recipe(values, path.name), path.name)
+    resolve_at(config, path.name)
+    return config
 
 
 def with_recipe(values: dict[str, Any], where: str) -> dict[str, Any]:
@@ -611,9 +713,8 @@ def with_recipe(values: dict[str, Any], where: str) -> dict[str, Any]:
     folder = Path(__file__).parent / "recipes"
     names = sorted(path.stem for path in folder.glob("*.yaml"))
     if name not in names:
-        raise InputError(
-            f"{where}: recipe {name!r} is not shipped; there are {', '.join(names)}.{did_you_mean(str(name), names)}"
-        )
+        hint = did_you_mean(str(name), names)
+        raise InputError(f"{where}: recipe {brief(name)} is not shipped; there are {', '.join(names)}.{hint}")
     return merge(read_yaml(folder / f"{name}.yaml"), values)
 
 

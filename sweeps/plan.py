@@ -5,6 +5,7 @@ Cells that differ only in where they stop are points on one curve: the longest i
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,10 @@ def make_plan(study: Study) -> Plan:
         by_run.setdefault(run_id, []).append(PlannedCell(name, cell.block, cell.axes, stop, run_id))
         configs_of.setdefault(run_id, []).append(cell.config)
         run_names.setdefault(run_id, run_name)
-    runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
+    try:
+        runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
+    except InputError as error:
+        raise InputError(f"{study.where}: {error}") from None
     return Plan(study, [cell for group in by_run.values() for cell in group], runs, study.dropped())
 
 
@@ -190,6 +194,28 @@ def cells_document(plan: Plan) -> dict[str, Any]:
         ],
         "runs": {run.run_id: run.name for run in plan.runs},
     }
+
+
+def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
+    """What is known of each run before it starts, as its config.json will tell it, and its tau: by run_id."""
+    found = {}
+    for run in plan.runs:
+        config = run.config
+        shape = Shape.from_rung(LADDER[config.model.size]) if config.model.size else None
+        unique, prompts = config.data.prompts_unique, configs.planned_prompts(config)
+        known = config.stop.train_flops is None and config.stop.wall_seconds is None
+        # A run stops after a whole step.
+        seen = math.ceil(prompts / config.data.prompts_per_step) * config.data.prompts_per_step if prompts else 0
+        found[run.run_id] = {
+            "config": configs.dump(config),
+            "model": {
+                "name": config.model.size or Path(config.model.path or "").name,
+                "num_params": shape and shape.num_params,
+                "num_params_non_embedding": shape and shape.num_params_non_embedding,
+            },
+            "reuse_factor": 1.0 if unique is None else seen / min(unique, seen) if known else None,
+        }
+    return found
 
 
 # ---------------------------------------------------------------- what it will cost

@@ -14,20 +14,22 @@ from __future__ import annotations
 
 import itertools
 import operator
+import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from scaling import schema
 from scaling.config import (
     AlgorithmConfig,
     RunConfig,
+    brief,
     merge,
     parse_config,
     read_yaml,
-    resolve,
+    resolve_at,
     with_recipe,
 )
 from scaling.schema import InputError, did_you_mean
@@ -75,26 +77,32 @@ class Study:
 
     def cells(self) -> list[Cell]:
         """Every cell of every block, in file order, equal ones not yet merged. Raises InputError for a bad value."""
-        found = [self._cell(block, axes) for block in self.blocks for axes in self._kept(block)]
-        if not found:
-            raise InputError(f"{self.where}: no combination is left after `where`; the study is empty.")
-        return found
+        return [self._cell(block, axes) for block in self.blocks for axes in self._kept(block)]
 
     def dropped(self) -> list[str]:
         """The combinations that a block's `where` leaves out, in words."""
         return [
             f"{block.name}: {', '.join(f'{key}={value}' for key, value in axes.items())}"
             for block in self.blocks
-            if block.where
-            for axes in block.combinations()
-            if axes not in self._kept(block)
+            if block.where is not None
+            for axes in itertools.filterfalse(self._test(block), block.combinations())
         ]
 
     def _kept(self, block: Block) -> list[dict[str, Any]]:
-        if not block.where:
+        if block.where is None:
             return list(block.combinations())
-        keep = parse_where(block.where, f"{self.where}: {block.name}.where", [*block.fixed, *block.axes, *block.zipped])
-        return [axes for axes in block.combinations() if keep({**block.fixed, **axes})]
+        kept = list(filter(self._test(block), block.combinations()))
+        if not kept:
+            raise InputError(
+                f"{self.where}: {block.name}.where: no combination is left after {block.where!r}; the block is empty."
+            )
+        return kept
+
+    def _test(self, block: Block) -> Callable[[dict[str, Any]], bool]:
+        """Whether the block's `where` keeps a combination."""
+        choices = {**{field: [value] for field, value in block.fixed.items()}, **block.axes, **block.zipped}
+        keep = parse_where(block.where or "", f"{self.where}: {block.name}.where", choices)
+        return lambda axes: keep({**block.fixed, **axes})
 
     def _cell(self, block: Block, axes: dict[str, Any]) -> Cell:
         values = self.base
@@ -104,25 +112,28 @@ class Study:
         where = f"{self.where}: {block.name}{f' ({what})' if what else ''}"
         data = values.get("data")
         if "stop" not in values and isinstance(data, dict) and {"prompts_unique", "reuse_factor"} <= data.keys():
-            # U and tau say how far the run goes: D = U tau.
-            values = {**values, "stop": {"prompts": round(data["prompts_unique"] * data["reuse_factor"])}}
-        config = parse_config(values, where)
-        try:
-            return Cell(block.name, axes, resolve(config))
-        except InputError as error:
-            raise InputError(f"{where}: {error}") from None
+            config = parse_config({**values, "stop": {"wall_seconds": 1}}, where)  # are U and tau legal as such?
+            unique, tau = config.data.prompts_unique, config.data.reuse_factor
+            if unique is not None and tau is not None:  # they say how far the run goes: D = U tau
+                if unique * tau % 1:
+                    raise InputError(
+                        f"{where}: data: prompts_unique {unique} times reuse_factor {tau:g} = {unique * tau:g} is not "
+                        "a whole number of prompts; change one of them."
+                    )
+                values = {**values, "stop": {"prompts": round(unique * tau)}}
+        return Cell(block.name, axes, resolve_at(parse_config(values, where), where))
 
 
 def load_study(source: str | Path) -> Study:
     """A study from a file, the name of a shipped study, or a study folder. Raises InputError, one line."""
     path = Path(source)
-    if path.is_dir():
-        path = path / schema.STUDY
+    if os.path.isdir(path):
+        folder, path = path, path / schema.STUDY
         if not path.exists():
             raise InputError(
-                f"{source}: the folder holds no {schema.STUDY}; give a study file, folder or shipped name."
+                f"{folder}: the folder holds no {schema.STUDY}; give a study file, folder or shipped name."
             )
-    elif not path.exists() and path.suffix not in (".yaml", ".yml"):
+    elif not os.path.exists(path) and path.suffix not in (".yaml", ".yml"):
         shipped = sorted(p.stem for p in STUDIES.glob("*.yaml"))
         if str(source) not in shipped:
             raise InputError(
@@ -137,18 +148,17 @@ def parse_study(values: dict[str, Any], where: str) -> Study:
     """Check a study file's content and make the Study. Nothing is merged before every key is known to be legal."""
     _check_keys(values, KEYS, where, "a study file")
     name = values.get("study")
-    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", name):
-        raise InputError(f"{where}: study wants a name of letters, digits, - _ ., not {name!r}.")
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
+        raise InputError(f"{where}: study wants a name of at most 100 letters, digits, - _ ., not {brief(name)}.")
     base = _dictionary(values.get("base", {}), f"{where}: base")
-    for dotted in flatten(base):
-        check_path(dotted, f"{where}: base")
+    _check_once(fields_of(base, f"{where}: base"), f"{where}: base", "the base")
     analysis = _dictionary(values.get("analysis", {}), f"{where}: analysis")
     _check_keys(analysis, ANALYSIS_KEYS, f"{where}: analysis", "the analysis section")
     recipe = {} if values.get("recipe") is None else {"recipe": values["recipe"]}
     base = with_recipe({**recipe, **nested(base)}, where)
     given = values.get("blocks", [{}])
     if not isinstance(given, list) or not given:
-        raise InputError(f"{where}: blocks wants a list of grids, each with axes, not {given!r}.")
+        raise InputError(f"{where}: blocks wants a list of grids, each with axes, not {brief(given)}.")
     blocks = [_block(block, index, where) for index, block in enumerate(given)]
     names = [block.name for block in blocks]
     for name_again in {n for n in names if names.count(n) > 1}:
@@ -161,35 +171,40 @@ def _block(values: Any, index: int, where: str) -> Block:
     values = _dictionary(values, place)
     _check_keys(values, BLOCK_KEYS, place, "a block")
     fixed = _dictionary(values.get("set", {}), f"{place}.set")
-    for dotted in flatten(fixed):
-        check_path(dotted, f"{place}.set")
+    fields = fields_of(fixed, f"{place}.set")
     lists = {}
     for key in ("axes", "zip"):
         lists[key] = _dictionary(values.get(key, {}), f"{place}.{key}")
         for dotted, choices in lists[key].items():
             check_path(dotted, f"{place}.{key}")
             if not isinstance(choices, list) or not choices:
-                raise InputError(f"{place}.{key}.{dotted} wants a list of at least one value, not {choices!r}.")
+                raise InputError(f"{place}.{key}.{dotted} wants a list of at least one value, not {brief(choices)}.")
             if key == "axes" and any(choices.count(value) > 1 for value in choices):
-                raise InputError(f"{place}.{key}.{dotted} names a value twice: {choices}.")
+                raise InputError(f"{place}.{key}.{dotted} names a value twice: {brief(choices)}.")
+            each = [fields_of({dotted: value}, f"{place}.{key}") for value in choices]
+            fields += dict.fromkeys(field for one in each for field in one)
     lengths = {dotted: len(choices) for dotted, choices in lists["zip"].items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{dotted} has {count}" for dotted, count in lengths.items())
         raise InputError(f"{place}.zip moves its fields in step, so they want as many values each; {shown}.")
-    for dotted in {*lists["axes"], *lists["zip"]} & set(fixed) | set(lists["axes"]) & set(lists["zip"]):
-        raise InputError(f"{place}: {dotted} is set twice in one block; keep one.")
+    _check_once(fields, place, "one block")
     where_text = values.get("where")
     if where_text is not None and not isinstance(where_text, str):
-        raise InputError(f"{place}.where wants an expression such as 'seed == 0', not {where_text!r}.")
+        raise InputError(f"{place}.where wants an expression such as 'seed == 0', not {brief(where_text)}.")
     name = values.get("name", "main" if index == 0 else f"block{index + 1}")
+    if not isinstance(name, str | int) or not str(name):
+        raise InputError(f"{place}.name wants a word, not {brief(name)}.")
     return Block(str(name), flatten(fixed), lists["axes"], lists["zip"], where_text)
 
 
 # ---------------------------------------------------------------- dotted fields
 
 
-def check_path(dotted: str, where: str) -> None:
-    """Raise InputError unless the dotted path names a field of RunConfig, or one of its parts."""
+def check_path(dotted: str, where: str) -> list[str]:
+    """Raise InputError unless the dotted path names a field of RunConfig, or one of its parts.
+
+    Returns the fields of the part that it names; a value has none.
+    """
     part: Any = RunConfig
     keys = str(dotted).split(".")
     for depth, key in enumerate(keys):
@@ -204,10 +219,36 @@ def check_path(dotted: str, where: str) -> None:
             hint = hint.replace("Did you mean ", f"Did you mean {before}.") if before else hint
             raise InputError(f"{where}.{dotted} is not a field of {names}; it has {', '.join(fields)}.{hint}")
         part = next(c.model_fields[key].annotation for c in classes if key in c.model_fields)
+    return list(dict.fromkeys(name for c in _classes(part) for name in c.model_fields))
+
+
+def fields_of(values: dict[str, Any], where: str) -> list[str]:
+    """Dotted names of the fields that `values` set, one that is set twice also twice; `model: xs` sets model.size.
+
+    Raises InputError for what is no field, and for a part of RunConfig that is no keys and values.
+    """
+    found = []
+    for dotted, value in _pairs(values):
+        fields = check_path(dotted, where)
+        if fields and isinstance(value, str) and dotted in SHORTHANDS:
+            found.append(f"{dotted}.{SHORTHANDS[dotted]}")
+        elif not fields:
+            found.append(dotted)
+        elif not isinstance(value, dict):
+            raise InputError(f"{where}.{dotted} wants keys and values ({', '.join(fields)}), not {brief(value)}.")
+    return found
+
+
+def _check_once(fields: list[str], where: str, what: str) -> None:
+    for dotted in fields:
+        if fields.count(dotted) > 1:
+            raise InputError(f"{where}: {dotted} is set twice in {what}; keep one.")
 
 
 def _classes(part: Any) -> list[Any]:
     """The config classes behind an annotation: itself, or the members of a union."""
+    if get_origin(part) is tuple:  # a list of parts is a value
+        return []
     if part is AlgorithmConfig or not hasattr(part, "model_fields"):
         return [c for arg in get_args(part) for c in (_classes(arg) or [])]
     return [part]
@@ -228,11 +269,15 @@ def with_path(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, 
 
 def flatten(values: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Nested dictionaries as one of dotted keys; keys that are dotted already stay so."""
-    flat: dict[str, Any] = {}
+    return dict(_pairs(values, before))
+
+
+def _pairs(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
     for key, value in values.items():
-        dotted = f"{before}{key}"
-        flat |= flatten(value, f"{dotted}.") if isinstance(value, dict) and value else {dotted: value}
-    return flat
+        if isinstance(value, dict) and value:
+            yield from _pairs(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
 
 
 def nested(values: dict[str, Any]) -> dict[str, Any]:
@@ -245,16 +290,15 @@ def nested(values: dict[str, Any]) -> dict[str, Any]:
 
 def _dictionary(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise InputError(f"{where} wants keys and values, not {value!r}.")
+        raise InputError(f"{where} wants keys and values, not {brief(value)}.")
     return value
 
 
 def _check_keys(values: dict[str, Any], legal: list[str], where: str, what: str) -> None:
     for key in values:
         if key not in legal:
-            raise InputError(
-                f"{where}: {key!r} is not a key of {what}; it has {', '.join(legal)}.{did_you_mean(str(key), legal)}"
-            )
+            hint = did_you_mean(str(key), legal)
+            raise InputError(f"{where}: {brief(key)} is not a key of {what}; it has {', '.join(legal)}.{hint}")
 
 
 # ---------------------------------------------------------------- where
@@ -264,8 +308,8 @@ OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
 }  # fmt: skip
 
 
-def parse_where(text: str, where: str, fields: list[str]) -> Callable[[dict[str, Any]], bool]:
-    """`field op value` joined by `and` / `or` (and binds stronger). Fields are those that the block sets."""
+def parse_where(text: str, where: str, choices: dict[str, list[Any]]) -> Callable[[dict[str, Any]], bool]:
+    """`field op value` joined by `and` / `or` (and binds stronger). `choices`: values of the block's fields."""
     alternatives = []
     for alternative in re.split(r"\bor\b", text):
         clauses = []
@@ -274,12 +318,22 @@ def parse_where(text: str, where: str, fields: list[str]) -> Callable[[dict[str,
             if not match:
                 raise InputError(f"{where}: {clause.strip()!r} is not of the form `field == value` (or != < <= > >=).")
             name, sign, given = match.groups()
-            if name not in fields:
+            if name not in choices:
                 raise InputError(
-                    f"{where}: {name} is not set in this block; it sets {', '.join(fields)}."
-                    f"{did_you_mean(name, fields)}"
+                    f"{where}: {name} is not set in this block; it sets {', '.join(choices)}."
+                    f"{did_you_mean(name, choices)}"
                 )
-            clauses.append((name, OPERATORS[sign], _value(given)))
+            value, known = _value(given), [choice for choice in choices[name] if choice is not None]
+            words = [choice for choice in known if isinstance(choice, str)]
+            if known and value is not None and (not words if isinstance(value, str) else len(words) == len(known)):
+                shown = ", ".join(map(str, known))
+                raise InputError(f"{where}: {text!r} compares a word with a number; {name} is {brief(shown)}.")
+            if isinstance(value, str) and value not in words:
+                raise InputError(
+                    f"{where}: {name} is never {value!r} in this block; it is {', '.join(words)}."
+                    f"{did_you_mean(value, words)}"
+                )
+            clauses.append((name, OPERATORS[sign], value))
         alternatives.append(clauses)
 
     def keep(values: dict[str, Any]) -> bool:

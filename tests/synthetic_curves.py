@@ -31,6 +31,43 @@ def synthetic(sizes=SIZES, k_max=0.13, n0=12e9, runs=1, steps=60, noise=0.0, tri
     return pd.concat(frames, ignore_index=True)
 
 
+LADDER = {"us": 5_296, "xs": 20_832, "s": 55_824, "m": 151_552}
+STEPS = [0, 1, 2, 3, 4, 6, 8, 12, 18, 26, 39, 60]
+
+
+def study_table(k_max=0.9, n0=6e4, seeds=(0, 1), trials=512, ladder=LADDER, papo="s", reuse="xs", groups="s", seed=0):
+    """A study as the trainer records it: sizes; PAPO, data reuse and group size at one size each (None: not run).
+
+    Losses fall by the law from step 3 on and are counts of errors; a run of a reused or otherwise changed setting is
+    shifted by a known factor: PAPO .95, tau 32 1.25, group size 4 1.1.
+    """
+    rng = np.random.default_rng(seed)
+    settings = [(name, "grpo", 1.0, 16) for name in ladder]
+    settings += [(papo, "papo", 1.0, 16)] * (papo in ladder) + [(reuse, "grpo", 32.0, 16)] * (reuse in ladder)
+    settings += [(groups, "grpo", 1.0, 4)] * (groups in ladder)
+    frames = []
+    for model, algorithm, tau, group in settings:
+        size, changed = ladder[model], {"papo": 0.95}.get(algorithm, 1.0) * {32.0: 1.25}.get(tau, 1.0)
+        changed *= {4: 1.1}.get(group, 1.0)
+        for run in seeds:
+            step = np.array(STEPS)
+            prompts = 16.0 * step
+            k = k_max / (1 + n0 / size) * (1 + 0.04 * np.sin(7 * run + len(model)))
+            level = (0.85 - 0.03 * list(ladder).index(model)) * np.exp(-k * np.log(np.maximum(step, 2) / 2))
+            loss = rng.binomial(trials, np.minimum(level * changed ** (step > 5), 0.98)) / trials
+            flops = 6.0 * size * 25 * group * prompts
+            frames.append(pd.DataFrame({
+                "run_id": f"{model}-{algorithm}-{tau:.0f}-{group}-seed{run}", "model": model, "num_params": size + 512,
+                "num_params_non_embedding": size, "seed": run, "algorithm": algorithm, "group_size": group,
+                "task": "hex_chain", "reuse_factor": tau, "step": step, "prompts_seen": prompts,
+                "prompts_unique": prompts / tau, "train_flops": flops, "rollout_flops": 0.5 * flops,
+                "update_flops": 0.9 * flops, "logprob_flops": 0.0 * flops, "judge_flops": 0.0 * flops,
+                "eval_flops": 0.3 * flops, "total_flops": 1.7 * flops, "test_loss": loss, "eval_problems": trials,
+                "eval_samples": 1, "response_length_mean": 18.0 + step / 30, "cpu_seconds": 1.5,
+            }))  # fmt: skip
+    return pd.concat(frames, ignore_index=True)
+
+
 def write_run(folder, run_id, *, steps, size, model="us", seed=0, unique=None, settings=None, done=True, k=0.1):
     """A run folder as the trainer writes it: 16 prompts a step, an evaluation at every second step."""
     run = folder / "runs" / run_id

@@ -133,7 +133,11 @@ def test_a_field_can_be_set_inside_a_shorthand():
             "modl is not set in this block; it sets model",
         ),
         ({"blocks": [{"axes": {"model": ["xs"]}, "where": "model"}]}, "is not of the form `field == value`"),
-        ({"blocks": [{"axes": {"model": ["xs"]}, "where": "model == us"}]}, "no combination is left"),
+        (
+            {"blocks": [{"axes": {"model": ["xs"]}, "where": "model == us"}]},
+            "model is never 'us' in this block; it is xs",
+        ),
+        ({"blocks": [{"axes": {"seed": [0]}, "where": "seed == 1"}]}, "main.where: no combination is left"),
         ({"blocks": [{"axes": {"model": ["xs"]}, "where": "model > 3"}]}, "compares a word with a number"),
         ({"base": {"model": "xs", "stop": {"steps": -1}}}, "stop.steps: Input should be greater than or equal to 1"),
         (

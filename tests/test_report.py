@@ -1,0 +1,399 @@
+"""The report page: no script, no network, true to the fits, and reasons where data are absent."""
+
+import json
+import os
+import re
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from synthetic_curves import LADDER, STEPS, study_table, write_cells
+
+import analysis
+from analysis import figures
+from analysis import report as pages
+from scaling import record, schema
+from scaling.schema import InputError
+
+RUN_COLUMNS = ("model", "num_params", "num_params_non_embedding", "seed", "algorithm", "group_size", "task")
+ANALYSIS = {"where": "algorithm == grpo and reuse_factor == 1 and group_size == 16", "steps": "3:"}
+
+
+def write_study(folder, table, left_out=()):
+    """A study folder with a run for each `run_id` of the table: config, attempt, rows, rollouts, DONE."""
+    cells = []
+    for number, (name, rows) in enumerate(table.groupby("run_id", sort=False)):
+        run_id = f"{number:012x}"
+        cells.append((run_id, int(rows["step"].max())))
+        first = rows.iloc[0]
+        if name in left_out:
+            if left_out[name] is not None:
+                (folder / "runs" / run_id).mkdir(parents=True)
+                record.write_json(folder / "runs" / run_id / schema.FAILED, left_out[name])
+            continue
+        run = folder / "runs" / run_id
+        attempt = record.start_attempt(run, parent=None, first_step=0)
+        lines = []
+        for row in rows.to_dict("records"):
+            kept = {key: value for key, value in row.items() if key in schema.COLUMNS and not pd.isna(value)}
+            for constant in (
+                "model",
+                "num_params",
+                "num_params_non_embedding",
+                "seed",
+                "algorithm",
+                "group_size",
+                "task",
+            ):
+                kept.pop(constant, None)
+            at = 1_700_000_000_000 + 1000 * row["step"]
+            kept["timing"] = {"time_ms": at, "wall_seconds": 2.0, "cpu_seconds": row["cpu_seconds"]}
+            lines.append(kept)
+        attempt.append(schema.CURVE, lines)
+        texts = [
+            {
+                "step": step, "problem": problem, "sample": 0, "prompt": f"{problem}+1<2:", "response": text,
+                "correct": step > 0, "truncated": False,
+            }
+            for step, text in [(0, "a & b"), (60, "careful")] for problem in (3, 4)
+        ]  # fmt: skip
+        attempt.append(schema.ROLLOUTS, texts)
+        config = {
+            "seed": int(first["seed"]), "algorithm": {"type": first["algorithm"]}, "task": {"name": "hex_chain"},
+            "rollout": {"group_size": int(first["group_size"]), "temperature": 1.0},
+            "model": {"size": first["model"], "path": None}, "optimizer": {"learning_rate": 5e-4},
+            "data": {"prompts_per_step": 16, "prompts_unique": None if first["reuse_factor"] == 1 else 30},
+            "evaluation": {"problems": 512}, "stop": {"steps": 60},
+        }  # fmt: skip
+        sizes = {
+            "num_params": int(first["num_params"]),
+            "num_params_non_embedding": int(first["num_params_non_embedding"]),
+        }
+        record.write_json(run / schema.CONFIG, {
+            "schema_version": 1, "run_id": run_id, "name": name, "config": config,
+            "model": {"name": first["model"], **sizes},
+        })  # fmt: skip
+        record.finish(attempt, int(rows["step"].max()), {"steps": 60})
+    write_cells(folder, cells, ANALYSIS)
+    return folder
+
+
+class Page(HTMLParser):
+    """The parts of a page that the tests ask for."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.text = path.read_text(encoding="utf-8")
+        self.tags, self.ids, self.links, self.headings, self.words = [], [], [], [], []
+        self.inside = []
+        self.feed(self.text)
+        self.plain = re.sub(r"\s+", " ", " ".join(self.words)).replace("\u00a0", " ")
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        self.tags.append((tag, attrs))
+        self.ids += [attrs["id"]] if "id" in attrs else []
+        self.links += [attrs["href"]] if tag == "a" else []
+        if re.fullmatch("h[1-6]", tag):
+            self.headings.append(int(tag[1]))
+        if tag not in ("meta", "br", "use", "path"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.inside and self.inside.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if not {"svg", "style"} & set(self.inside):
+            self.words.append(data)
+
+    def says(self, sentence):
+        """Whether the page has this text; markup of symbols puts blanks between letters, so they do not count."""
+        return re.sub(r"\s", "", sentence) in re.sub(r"\s", "", self.plain)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """A self-test of 20 studies instead of 200: the tests do not look at its number."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pages, "SELF_TEST_STUDIES", 20)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A study with a failed and a run that was not started."""
+    failed = {"class": "MemoryError", "message": "no room <left>", "last_lines": ["a"]}
+    left_out = {"m-grpo-1-16-seed2": failed, "us-grpo-1-16-seed2": None}
+    return write_study(tmp_path_factory.mktemp("s") / "tiny", study_table(seeds=(0, 1, 2)), left_out)
+
+
+def files_of(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def made(folder, tmp_path_factory):
+    before = files_of(folder)
+    out = tmp_path_factory.mktemp("out")
+    path = pages.report(folder, out)
+    assert files_of(folder) == before, "the study folder was written to"
+    assert path == out / "report" / "index.html"
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(made):
+    return Page(made / "report" / "index.html")
+
+
+@pytest.fixture(scope="module")
+def fit(folder):
+    return analysis.fit(folder, **ANALYSIS)
+
+
+@pytest.fixture
+def plain_figures(monkeypatch):
+    """Figures are made, and their drawing is not rendered: what is tested here is the page around them."""
+    monkeypatch.setattr(figures, "save", lambda full, column, folder, name: ("<svg></svg>", "<svg></svg>"))
+    monkeypatch.setattr(figures, "lay_out", lambda figure: None)
+
+
+# ---------------------------------------------------------------- the page as a document
+
+
+def test_page_is_self_contained_and_small(page, made):
+    assert len(page.text.encode()) < 5_000_000
+    assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe", "img", "object", "embed")]
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    outside = [
+        value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href", "xlink:href")
+    ]
+    assert not [value for value in outside if re.match(r"(https?:)?//", value)]
+    assert "url(http" not in page.text and "@import" not in page.text
+    assert str(made) not in page.text and os.path.expanduser("~") + "/" not in page.text
+
+
+def test_ids_are_unique_and_links_resolve(page, made):
+    assert len(page.ids) == len(set(page.ids))
+    for link in page.links:
+        if link.startswith("#"):
+            assert link[1:] in page.ids, link
+        else:
+            assert (made / "report" / link).is_file(), link
+    for _, attrs in page.tags:
+        for name in ("aria-labelledby", "aria-describedby"):
+            assert attrs.get(name, page.ids[0]) in page.ids
+
+
+def test_headings_are_in_order(page):
+    assert page.headings[0] == 1 and page.headings.count(1) == 1
+    assert all(b <= a + 1 for a, b in zip(page.headings, page.headings[1:], strict=False))
+
+
+def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
+    assert {attrs.get("scope") for tag, attrs in page.tags if tag == "th"} == {"col", "row"}
+    drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
+    shown = [tag for tag, _ in page.tags if tag == "figure"]
+    assert len(drawings) == 2 * len(shown) == 18  # nine figures, two layouts
+    assert all(attrs.get("role") == "img" for attrs in drawings)
+    assert page.text.count("<title id=") == page.text.count("<desc id=") == 18
+    for name, _ in pages.CONTENTS:
+        assert name in page.ids
+
+
+def test_text_of_the_data_is_escaped(page):
+    assert "no room &lt;left&gt;" in page.text and "3+1&lt;2:" in page.text and "a &amp; b" in page.text
+
+
+def test_every_figure_and_table_is_a_file(made, page):
+    names = sorted({path.stem.removesuffix("_col") for path in (made / "figures").iterdir()})
+    assert len(names) == 9  # all that the page can have
+    for name in names:
+        for ending in (".svg", ".png", "_col.svg", ".csv"):
+            assert (made / "figures" / f"{name}{ending}").stat().st_size > 200
+        assert (made / "figures" / f"{name}.svg").stat().st_size <= 301_000
+    for table in (made / "report" / "tables").glob("*.csv"):
+        assert len(pd.read_csv(table)) >= 1
+        tex = table.with_suffix(".tex").read_text(encoding="utf-8")
+        assert r"\begin{tabular}" in tex and r"\toprule" in tex
+        assert not re.search(r"(?<!\\)[%#_](?![{0-9])", re.sub(r"\$[^$]*\$", "", tex))
+    assert {"conditions", "left_out", "efficiency", "parameters", "sensitivity", "algorithms", "held_out"} <= {
+        path.stem for path in (made / "report" / "tables").glob("*.csv")
+    }
+
+
+def test_two_reports_are_equal_to_the_byte_and_nothing_is_written_elsewhere(folder, made, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    pages.report(folder, tmp_path / "out")
+    assert files_of(tmp_path / "out") == files_of(made)
+    assert not list(here.iterdir())
+    assert sorted(path.name for path in made.iterdir()) == ["figures", "fits", "report"]
+
+
+# ---------------------------------------------------------------- what it says
+
+
+def test_failed_and_missing_runs_are_named(page):
+    assert page.says("2 missing")
+    assert page.says("MemoryError: no room <left>") and page.says("not started")
+    table = page.text[page.text.index("Runs that are not in any number below") :]
+    assert 'class="tag bad">failed</span>' in table and 'class="tag bad">missing</span>' in table
+    assert not page.says("Every run of the study is done")
+
+
+def test_numbers_in_the_sentences_are_those_of_the_fit(page, fit):
+    for row in (fit.per_size[0], fit.per_size[-1]):
+        assert page.says(f"{pages.amount(row['efficiency'])} {pages.interval(row['efficiency_ci95'])}")
+    k_max, n0 = fit.values["k_max"], fit.values["n0"]
+    assert k_max["identified"] and n0["identified"]
+    assert page.says(f"Kmax = {pages.amount(k_max['value'])} {pages.interval(k_max['ci95'])} is reached at N0 =")
+    assert page.says(f"{figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    goodness = fit.record["goodness"]
+    assert page.says(f"beside {figures.number(goodness['r2_pooled_constant'])} for the same with k = 0")
+    assert page.says(f"{fit.record['n_points']} evaluations of {fit.record['n_runs']} runs of 4 sizes")
+
+
+def test_pooled_r2_never_stands_alone(page):
+    for match in re.finditer(r"[Pp]ooled R ?2", page.plain):
+        assert "k = 0" in page.plain[match.start() : match.start() + 160]
+
+
+def test_records_of_the_fits_are_saved(made, fit):
+    saved = json.loads((made / "fits" / "efficiency-train_flops.json").read_text())
+    assert saved["values"]["k_max"]["value"] == fit.values["k_max"]["value"]
+    assert saved["left_out"]
+
+
+def test_what_was_held_constant_and_what_varied(page):
+    assert page.says("learning rate 0.0005") and page.says("512 test problems")
+    assert page.says("Varied on purpose: model size, algorithm, group size, data reuse and seed (0, 1, 2).")
+
+
+def test_algorithms_are_compared_by_seed_in_words_that_the_interval_allows(page, folder):
+    pairs = figures.algorithm_pairs(analysis.load(folder))
+    summary = figures.pair_summary(pairs).iloc[0]
+    assert summary["pairs"] == 3
+    ends = figures.interval_text(summary["low"], summary["high"], sign=True)
+    assert page.says(f"PAPO minus GRPO is {figures.number(summary['difference'], sign=True)} {ends} over 3 pairs")
+    zero_inside = summary["low"] <= 0 <= summary["high"]
+    assert page.says("cannot be told from zero") == zero_inside
+
+
+def test_sample_rollouts_stand_side_by_side_with_a_verdict(page):
+    assert page.says("Before, step 0 wrong") and page.says("After, step 60 right")
+    assert page.plain.count("careful") >= 2
+
+
+def test_the_page_says_what_intervals_rest_on(page):
+    assert page.says("One test set: 512 fixed problems, one sample each")
+    assert page.says("Coverage self-test, 20 simulated studies: nominal 95 %, measured Kmax")
+    assert page.says("CPU seconds for the runs")
+
+
+def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
+    table = pd.read_csv(made / "report" / "tables" / "sensitivity.csv")
+    binomial = analysis.fit(folder, **ANALYSIS, objective="binomial")
+    row = table[table["choice"] == "objective binomial"].iloc[0]
+    assert row["n0"] == pytest.approx(binomial.values["n0"]["value"], rel=1e-6)
+    assert row["k_151552"] == pytest.approx(binomial.per_size[-1]["efficiency"], rel=1e-6)
+    assert {"this page", "steps ≥ 1", "steps ≥ 6", "objective linear", "axis prompts seen"} <= set(table["choice"])
+
+
+# ---------------------------------------------------------------- studies that lack something
+
+
+def make(tmp_path, table, **study):
+    source = tmp_path / "mine.csv"
+    table.to_csv(source, index=False)
+    return Page(pages.report(source, tmp_path / "out"))
+
+
+def test_what_is_not_identified_is_said_so(tmp_path, plain_figures):
+    """Slopes that rise in proportion to N: no limit, and no optimum quoted as if it were a result."""
+    table = study_table(k_max=40.0, n0=1e7, papo=None, reuse=None, groups=None)
+    page = make(tmp_path, table)
+    fitted = analysis.fit(tmp_path / "mine.csv")
+    assert not fitted.values["n0"]["identified"]
+    assert page.says("not identified N0: optimum") and page.says("no upper bound")
+    assert page.says("A limit is not in sight: Kmax is not identified")
+    assert not page.says("Half of the limit")
+    assert page.text.count('class="tag bad">not identified</span>') >= 4
+    assert page.says("needs runs of two algorithms") and page.says("needs runs at two values of data reuse")
+    assert page.says("No rollouts: the source has curves only")
+
+
+def test_one_size(tmp_path, plain_figures):
+    page = make(tmp_path, study_table(ladder={"s": LADDER["s"]}, reuse=None, groups=None))
+    assert page.says("needs two sizes or more")  # why there is no law
+    assert page.says("Each size has a line of its own") and page.says("one size only")
+    assert page.says("needs lines of two choices to compare")
+    assert page.says("PAPO minus GRPO is")
+
+
+def test_one_run(tmp_path, plain_figures):
+    page = make(tmp_path, study_table(ladder={"s": LADDER["s"]}, seeds=(0,), papo=None, reuse=None, groups=None))
+    assert page.says("no interval")
+    assert page.says("1 run of one size")
+    assert page.says("No coverage self-test")
+
+
+def test_too_few_points_for_any_fit(tmp_path, plain_figures):
+    table = study_table(ladder={"s": LADDER["s"]}, seeds=(0,), papo=None, reuse=None, groups=None)
+    page = make(tmp_path, table[table["step"].isin(STEPS[:2])])
+    assert page.says("no fit") and page.says("No figure:")
+
+
+def test_bare_columns(tmp_path, plain_figures):
+    """A hand-made table with nothing but what a fit needs."""
+    table = study_table(papo=None, reuse=None, groups=None)[["num_params", "seed", "step", "train_flops", "test_loss"]]
+    page = make(tmp_path, table)
+    assert page.says("against prompts seen") or page.says("prompts_seen")
+    assert page.says("needs compute by kind")
+
+
+def test_reference_data(tmp_path, plain_figures):
+    page = Page(pages.report("reference:qwen2.5_base", tmp_path))
+    fitted = analysis.fit("reference:qwen2.5_base")
+    n0 = fitted.values["n0"]
+    assert page.says(f"N0 = {figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    assert page.says("One run per size: assumes the law, 5 degrees of freedom")
+    assert page.says("The number of runs behind a mean changes within curves or is unknown")
+    assert page.says("7B at τ = 100 minus that at τ = 1 is +.020 [−.002, +.041]") and page.says("not established")
+    assert page.says("32B cannot be told from it")
+
+
+def test_an_empty_source_is_refused(tmp_path):
+    write_cells(tmp_path / "s", [("abc", 4)])
+    with pytest.raises(InputError, match="no finished run"):
+        pages.report(tmp_path / "s")
+
+
+# ---------------------------------------------------------------- words
+
+
+def test_symbols_become_markup_and_words_do_not():
+    assert pages.prose("k of N0 & C = 2") == "<i>k</i> of <i>N</i><sub>0</sub> &amp; <i>C</i> = 2"
+    assert pages.prose("see Figure 3.") == 'see <a href="#figure-3">Figure 3</a>.'
+    assert pages.prose("95 % <b>") == "95\u00a0% &lt;b&gt;"
+    assert pages.prose("run-k, CPU and num_params.N") == "run-k, CPU and num_params.N"
+
+
+def test_open_ends_and_missing_intervals_are_words():
+    assert pages.interval([0.1, None]) == "[.100, no upper bound]"
+    assert pages.interval(None) == "no interval" and pages.interval([None, None]) == "no bounds"
+    known = {"value": 0.5, "unit": "1", "identified": True, "ci95": [0.4, 0.6]}
+    assert pages.parameter(known) == ".500 [.400, .600]"
+    assert pages.parameter(known | {"identified": False, "ci95": [0.4, None]}) == "not identified"
+
+
+def test_latex_escapes_what_latex_reads():
+    assert pages.latex("N0 of a_b: 5 % ≥ 2×10¹⁸ − τ") == r"$N_0$ of a\_b: 5 \% $\geq$ 2$\times$10$^{18}$ $-$ $\tau$"
+
+
+def test_status_words_have_their_tone():
+    assert [pages.tone(word) for word in ("2 done", "not identified", "not established", "yes")] == [
+        "ok", "bad", "warning", "none",
+    ]  # fmt: skip
