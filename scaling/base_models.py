@@ -47,7 +47,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
     assert config.model.size is not None
     started, started_cpu = time.monotonic(), time.process_time()
     task = load_task(config.task)
-    model = build_policy(LADDER[config.model.size], config.base_seed, pad_id=task.pad_id, end_id=task.end_id)
+    model = build_policy(LADDER[config.model.size], config.base_seed, pad_id=task.pad_id, end_id=task.end_ids[0])
     losses = train_on_demonstrations(model, task, config)
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of makers that died; the lock is ours
@@ -77,13 +77,13 @@ def make_base(config: RunConfig, folder: Path) -> None:
 
 def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTrainedModel:
     """The model that the run starts from: its base, made if need be and checked, or the folder at model.path."""
-    if config.model.path is not None:
-        return load_policy(Path(config.model.path), config.model.dtype, device)
+    if config.model.folder is not None:
+        return load_policy(Path(config.model.folder), device=device)
     folder = ensure_base(config, artifacts)
     expected = (record.read_json(folder / BASE) or {}).get("weights_sha256")
     if expected != _digest(folder):
         raise InputError(f"{folder}: the weights are not the ones that were made (hash differs); delete the folder.")
-    return load_policy(folder, config.model.dtype, device)
+    return load_policy(folder, device=device)
 
 
 def train_on_demonstrations(model: PreTrainedModel, task: Task, config: RunConfig) -> list[float]:

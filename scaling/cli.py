@@ -483,6 +483,56 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
         )
 
 
+@app.command()
+def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:
+    """List the models that `model:` may name: the ladder made here, and published ones with their counts."""
+    import dataclasses
+    import json
+
+    from scaling.ladder import LADDER
+    from scaling.models import MODELS, model_shape
+
+    shapes = {name: model_shape(name) for name in [*LADDER, *MODELS]}
+    if as_json:
+        found = [
+            {
+                "name": name,
+                "num_params": shape.num_params,
+                "num_params_non_embedding": shape.num_params_non_embedding,
+                **(
+                    {k: v for k, v in dataclasses.asdict(MODELS[name]).items() if k != "shape"}
+                    if name in MODELS
+                    else {"family": "hex", "hub": None}
+                ),
+            }
+            for name, shape in shapes.items()
+        ]
+        print(json.dumps({"models": found}, indent=2))
+        return
+    rows = []
+    for name, shape in shapes.items():
+        known = MODELS.get(name)
+        rest = (
+            [_number(known.nominal, "parameters"), str(known.context), "yes" if known.chat_template else "no",
+             str(known.gpus), known.licence, known.hub]
+            if known
+            else ["-", "-", "no", "0", "made here", "-"]
+        )  # fmt: skip
+        rows.append([name, f"{shape.num_params:,}", f"{shape.num_params_non_embedding:,}", *rest])
+    columns = [
+        "model",
+        "parameters",
+        "without embeddings",
+        "nominal",
+        "context",
+        "chat template",
+        "GPUs",
+        "licence",
+        "hub",
+    ]
+    _table(_console(), "", columns, rows)
+
+
 # ---------------------------------------------------------------- many runs
 
 sweep = typer.Typer(help="Plan, launch and watch a study: a grid of runs.", no_args_is_help=True)
@@ -540,11 +590,12 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
         print(json.dumps(document, indent=2))
         return
     columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU min", "GB"]
-    from scaling.compute import Shape
     from scaling.ladder import LADDER
+    from scaling.models import MODELS, model_shape
 
     def show(row: dict) -> list[str]:
-        params = Shape.from_rung(LADDER[row["model"]]).num_params_non_embedding if row["model"] in LADDER else None
+        known = row["model"] in LADDER or row["model"] in MODELS
+        params = model_shape(row["model"]).num_params_non_embedding if known else None
         numbers = [params, row["prompts"], row["prompts_unique"], row["reuse_factor"], row["train_flops"]]
         numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"]]
         numbers += [row["hours"] and row["hours"] * 60, row["memory_gb"]]

@@ -6,6 +6,7 @@ enters the run_id; `resources`, `tracking` and `stop` do not (a longer run exten
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import reprlib
@@ -17,6 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from scaling.ladder import LADDER
+from scaling.models import MODELS, find_weights
 from scaling.record import read_json
 from scaling.schema import CELLS, CONFIG, DONE, STUDY, InputError, did_you_mean
 
@@ -44,6 +46,12 @@ Int = Annotated[int, BeforeValidator(_no_text_numbers), Field(le=2**53)]
 Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
 
 
+# Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
+FILE = "data file"
+DataFile = Annotated[str, FILE]
+OptionalDataFile = Annotated[str | None, FILE]
+
+
 class Part(BaseModel):
     """A part of a RunConfig. A changed default bumps VERSION, which is hashed, so that old ids keep their meaning."""
 
@@ -66,26 +74,39 @@ class BaseRecipe(Part):
 
 
 class ModelConfig(Part):
-    """The policy: a rung of the ladder, made by recipe, or a transformers folder."""
+    """The policy: a rung of the ladder, made by recipe; a published model, by name; or a transformers folder."""
 
     size: str | None = None
+    """us to xl are made here; a published model (`scaling models`) is read from the hub's cache, never fetched."""
     path: str | None = None
     """A transformers folder; its content enters the run_id, not its place."""
     base_seed: Int | None = Field(default=None, ge=0)
     """Seed of the base model; null = the run's own seed, so that seeds are independent from the start."""
     base: BaseRecipe = BaseRecipe()
     dtype: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in. bfloat16: the sampler's weights too; the optimizer's stay float32, or steps of a learning
+    rate of 1e-6 would be rounded away."""
 
     @model_validator(mode="after")
     def _one_source(self):
         if (self.size is None) == (self.path is None):
             raise ValueError("give exactly one of size (a rung of the ladder) and path (a transformers folder)")
-        if self.size is not None and self.size not in LADDER:
+        if self.size is not None and self.size not in LADDER and self.size not in MODELS:
             raise ValueError(
-                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}."
-                f"{did_you_mean(self.size, LADDER)}"
+                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}, and the published models "
+                f"that `scaling models` lists.{did_you_mean(self.size, [*LADDER, *MODELS])}"
             )
         return self
+
+    @property
+    def made(self) -> bool:
+        """Whether the base is made here by recipe, from the task's demonstrations."""
+        return self.size in LADDER
+
+    @property
+    def folder(self) -> str | None:
+        """The transformers folder of a policy that is not made here. Raises InputError where it is not found."""
+        return None if self.made else self.path or str(find_weights(self.size or ""))
 
 
 class HexChainConfig(Part):
@@ -104,7 +125,39 @@ class HexChainConfig(Part):
         return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - self.TEST_PROBLEMS // 4)
 
 
-TaskConfig = HexChainConfig
+class MathConfig(Part):
+    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
+
+    The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
+    `subset: stratified` and, for its reuse study, `pool: 51200`.
+    """
+
+    name: Literal["math"] = "math"
+    train: DataFile
+    """Training problems. Their place does not enter the run_id, their content does."""
+    test: OptionalDataFile = None
+    """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
+    test_problems: Int = Field(default=500, ge=2)
+    """How many to hold out where `test` is null."""
+    order: Literal["file", "difficulty", "shuffled"] = "file"
+    """Of the training problems; difficulty = by pass rate, easy first, a missing one counting as 0."""
+    order_seed: Int = Field(default=0, ge=0)
+    """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
+    pass_rate: str = "qwen2.5_7b_pass_rate"
+    """Key of extra_info that holds the pass rate of a reference model."""
+    subset: Literal["prefix", "stratified"] = "prefix"
+    """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
+    pool: Int | None = Field(default=None, ge=1)
+    """Train on the first so many problems of the order only; null = all."""
+    answer: Literal["boxed", "anywhere"] = "boxed"
+    """Where the answer is looked for: in the last \\boxed{}, or failing that anywhere at the end of the response."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
+    max_prompt_tokens: Int = Field(default=2048, ge=1)
+    """Longer prompts are left out, and counted in the log."""
+
+
+TaskConfig = Annotated[HexChainConfig | MathConfig, Field(discriminator="name")]
 
 
 class DataConfig(Part):
@@ -239,6 +292,12 @@ class ResourcesConfig(Part):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch: Int | None = Field(default=None, ge=1)
     """Sequences per forward and backward pass; null = the whole mini-batch."""
+    micro_batch_tokens: Int | None = Field(default=None, ge=1)
+    """Tokens per forward and backward pass, padding included; a longer sequence goes alone. null = no limit."""
+    gradient_checkpointing: bool = False
+    """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes (torchrun): a whole policy in each, or its parameters and optimizer state sharded."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
@@ -269,6 +328,20 @@ class ResourcesConfig(Part):
     """Any other sbatch flag, e.g. `{reservation: rl}`; true is a flag without a value."""
     runs_per_job: Int = Field(default=1, ge=1)
     """Small runs that share one job, side by side."""
+
+    @model_validator(mode="after")
+    def _plain_where_wanted(self):
+        for name, wanted in (
+            ("gradient_checkpointing", self.gradient_checkpointing),
+            ("parallel", self.parallel == "fsdp"),
+        ):
+            if wanted and self.forward != "plain":
+                raise ValueError(
+                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain"
+                )
+        if self.micro_batch is not None and self.micro_batch_tokens is not None:
+            raise ValueError("give one of micro_batch and micro_batch_tokens, not both")
+        return self
 
 
 RESOURCES = ResourcesConfig()  # frozen and shared: as a plain default it would be copied deeply for every run
@@ -305,6 +378,8 @@ class RunConfig(Part):
             for part, key in (("model", "size"), ("algorithm", "type"), ("task", "name")):
                 if isinstance(values.get(part), str):
                     values[part] = {key: values[part]}
+            if isinstance(task := values.get("task"), dict) and "name" not in task:
+                values["task"] = {"name": "hex_chain", **task}
         return values
 
     @model_validator(mode="after")
@@ -319,12 +394,20 @@ class RunConfig(Part):
                 f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
+        if self.task.name == "math":
+            if self.model.made:
+                raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
+            if self.algorithm.type != "grpo":
+                raise ValueError(
+                    f"algorithm {self.algorithm.type} needs a process score, and task math has an outcome rule only; "
+                    f"use grpo"
+                )
         if self.algorithm.type != "grpo" and self.rollout.group_size == 1:
             raise ValueError(
                 f"rollout.group_size 1 leaves algorithm {self.algorithm.type} without an advantage: nothing would be "
                 "trained; give 2 or more"
             )
-        if self.evaluation.problems > self.task.TEST_PROBLEMS:
+        if isinstance(self.task, HexChainConfig) and self.evaluation.problems > self.task.TEST_PROBLEMS:
             raise ValueError(
                 f"evaluation.problems {self.evaluation.problems} is more than there are: task {self.task.name} has "
                 f"1 to {self.task.TEST_PROBLEMS} held-out problems"
@@ -348,6 +431,8 @@ def _delta(part: Part) -> dict[str, Any]:
             value = _delta(value)
             if value:
                 values[name] = value
+        elif FILE in field.metadata and value is not None:
+            values[name] = {"content": hash_file(Path(value), name)}
         elif value != field.default or name in ("type", "name"):
             values[name] = value
     if part.VERSION != 1:
@@ -361,6 +446,21 @@ def hash12(value: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+def hash_file(path: Path, what: str) -> str:
+    """sha256 of a file's content; `what` names the field in the InputError of a file that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        raise InputError(f"{what}: there is no file {path} (looked in {path.absolute().parent}).") from None
+    return _hash_content(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(4096)  # a plan asks for the same file in every cell
+def _hash_content(path: Path, mtime_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _model_files(folder: Path) -> list[Path]:
     files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
     if not any(p.name == "config.json" for p in files) or len(files) < 2:
@@ -369,8 +469,15 @@ def _model_files(folder: Path) -> list[Path]:
 
 
 def _hash_files(folder: Path) -> str:
+    files = _model_files(folder)
+    status = [path.stat() for path in files]
+    return _hash_folder(tuple((path, s.st_mtime_ns, s.st_size) for path, s in zip(files, status, strict=True)))
+
+
+@functools.lru_cache(64)
+def _hash_folder(files: tuple[tuple[Path, int, int], ...]) -> str:
     digest = hashlib.sha256()
-    for path in _model_files(folder):
+    for path, _, _ in files:
         digest.update(path.name.encode())
         with open(path, "rb") as file:
             for block in iter(lambda: file.read(1 << 20), b""):
@@ -396,13 +503,16 @@ def base_id(config: RunConfig) -> str:
 def run_id(config: RunConfig) -> str:
     """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
 
-    A model enters by recipe or, given as a path, by content; data by the number of distinct prompts, never by tau.
+    A model enters by recipe, by its published name or, given as a path, by content; a data file by content; data by
+    the number of distinct prompts, never by tau.
     """
     config = resolve(config)
     science = {name: _delta(part) if isinstance(part := getattr(config, name), Part) else part for name in SCIENCE}
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
-    if config.model.path is None:
+    if config.model.made:
         science["model"] = {**base_recipe(config), **dtype}
+    elif config.model.path is None:
+        science["model"] = {"hub": MODELS[config.model.size or ""].hub, **dtype}
     else:
         science["model"] = {"content": _hash_files(Path(config.model.path)), **dtype}
     if config.optimizer.schedule != "constant":
@@ -477,7 +587,7 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
     known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
     prompts = planned_prompts(config) if known else None
     distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
-    if distinct > config.task.distinct_prompts:
+    if isinstance(config.task, HexChainConfig) and distinct > config.task.distinct_prompts:
         raise InputError(
             f"{where}: {distinct} distinct prompts asked for; task {config.task.name} has "
             f"{config.task.distinct_prompts}: give data.prompts_unique of at most that, or fewer steps."
@@ -563,18 +673,26 @@ def parse_config(values: Any, where: str) -> RunConfig:
         raise InputError(f"{where}: {_explain(error)}") from None
 
 
+# Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
+UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
+    "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
+    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig}),
+}
+
+
 def _explain(error: ValidationError) -> str:
     # An unknown key explains a missing one: tell it first.
     details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] != "extra_forbidden")
     first = details[0]
     # Keys that pydantic puts into the path of a union are not in the file.
-    path = tuple(key for key in first["loc"] if key not in ("grpo", "papo", "fullnorm"))
+    loc = list(first["loc"])
+    key, members = UNIONS.get(str(loc[0]), ("", {})) if loc else ("", {})
+    tagged = len(loc) > 1 and loc[1] in members
+    path = tuple(loc[:1] + loc[2:] if tagged else loc)
     dotted = ".".join(map(str, path))
     if first["type"] == "extra_forbidden":
-        union = next((key for key in first["loc"] if key in ("grpo", "papo", "fullnorm")), None)
-        classes = {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}
-        if union:
-            name, fields = classes[str(union)].__name__, list(classes[str(union)].model_fields)
+        if tagged:
+            name, fields = members[str(loc[1])].__name__, list(members[str(loc[1])].model_fields)
         else:
             name, fields = field_part(path[:-1])
         parent = ".".join(map(str, path[:-1]))
@@ -590,10 +708,9 @@ def _explain(error: ValidationError) -> str:
     elif first["type"] in ("model_type", "model_attributes_type"):
         text = f"{dotted} wants keys and values ({', '.join(field_part(path)[1])}), not {brief(first['input'])}."
     elif first["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        given = str(first.get("ctx", {}).get("tag", ""))
-        tags = ["grpo", "papo", "fullnorm"]
-        hint = did_you_mean(str(given), tags)
-        text = f"{dotted}.type {brief(given)} is not an algorithm; there are {', '.join(tags)}.{hint}"
+        given, tags = str(first.get("ctx", {}).get("tag", "")), list(members)
+        what = "an algorithm" if dotted == "algorithm" else f"a {dotted}"
+        text = f"{dotted}.{key} {brief(given)} is not {what}; there are {', '.join(tags)}.{did_you_mean(given, tags)}"
     else:
         message = first["msg"].removeprefix("Value error, ")
         given = first["input"]

@@ -50,7 +50,7 @@ def evaluate(
 def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
     """Grades of all responses in group order."""
     prompts_B = [prompt for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
-    return [task.grade(prompt, response) for prompt, response in zip(prompts_B, rollouts.responses, strict=True)]
+    return task.grade_many(prompts_B, rollouts.responses)
 
 
 def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[record.Row]:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.logging import disable_progress_bar
 
@@ -85,6 +85,54 @@ def load_policy(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pr
     return model.eval()
 
 
+class ModelEncoding:
+    """The tokenizer of a transformers folder, as rollout_types.Encoding wants it."""
+
+    def __init__(self, folder: Path, policy: PreTrainedModel):
+        try:
+            self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise InputError(f"{folder}: no tokenizer can be loaded from it ({reason}); put its files there.") from None
+        table: Any = policy.get_input_embeddings()
+        self.folder, self.vocabulary = folder, int(table.weight.shape[0])
+        ids = getattr(policy.generation_config, "eos_token_id", None)
+        found = {*(ids if isinstance(ids, list) else [ids]), self.tokenizer.eos_token_id} - {None}
+        if not found:
+            raise InputError(f"{folder}: neither generation_config.json nor the tokenizer names an end token; add one.")
+        self.end_ids = tuple(sorted(found))
+
+    def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:
+        if not chat:
+            return tuple(self.tokenizer(text)["input_ids"])
+        if not self.tokenizer.chat_template:
+            raise InputError(f"{self.folder}: its tokenizer has no chat template; set task.template: none.")
+        message = [{"role": "user", "content": text}]
+        shown = self.tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False)
+        return tuple(self.tokenizer(shown, add_special_tokens=False)["input_ids"])
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return self.tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+
+def load_encoding(folder: str | None, policy: PreTrainedModel) -> ModelEncoding | None:
+    """The encoding of a model that came from a folder with a tokenizer; None without one: its task has its own."""
+    if folder is None or not any(Path(folder).glob("tokenizer*")):
+        return None
+    return ModelEncoding(Path(folder), policy)
+
+
+def checkpoint_activations(policy: PreTrainedModel) -> None:
+    """Gradient checkpointing, without the dropout that the training mode it needs would bring."""
+    for module in policy.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+        if isinstance(getattr(module, "attention_dropout", None), float):
+            module.attention_dropout = 0.0  # type: ignore[assignment]
+    policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    policy.train()
+
+
 def count_parameters(model: PreTrainedModel) -> tuple[int, int]:
     """(num_params, num_params_non_embedding): a tied table counts once; without = no table at either end."""
     ends: list[Any] = [model.get_input_embeddings(), model.get_output_embeddings()]
@@ -118,6 +166,11 @@ def check_dense_qwen2(model: PreTrainedModel) -> None:
         f"the model has {reason}, but engine native and forward shared_prefix compute qwen2 with full attention, "
         f"rope_type 'default' and hidden_act 'silu' only; set resources.engine: hf and resources.forward: plain."
     )
+
+
+def ends(token_B: torch.Tensor, end_ids: torch.Tensor) -> torch.Tensor:
+    """bool: which tokens end a response. One comparison where there is one id: small models feel each operation."""
+    return token_B == end_ids if len(end_ids) == 1 else torch.isin(token_B, end_ids)
 
 
 def draw_columns(logprobs_BA: torch.Tensor, uniforms_B: torch.Tensor) -> torch.Tensor:

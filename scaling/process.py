@@ -57,7 +57,11 @@ def pick_device(config: RunConfig) -> str:
     wanted = config.resources.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise schema.InputError("resources.device: cuda is asked for, but torch sees no GPU here; use cpu or auto.")
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if found == "cuda" and "LOCAL_RANK" in os.environ:  # of several processes each has a GPU
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        return f"cuda:{os.environ['LOCAL_RANK']}"
+    return found
 
 
 def versions() -> dict[str, str | None]:
@@ -107,10 +111,12 @@ class Log:
     """Says a line on stderr and keeps it in the attempt's log.txt."""
 
     def __init__(self, attempt: record.Attempt, name: str):
-        self.path = attempt.folder / schema.LOG
+        self.attempt, self.path = attempt, attempt.folder / schema.LOG
         self.name = name
 
     def __call__(self, text: str) -> None:
+        if isinstance(self.attempt, record.Bystander):
+            return
         with open(self.path, "a", encoding="utf-8") as file:
             file.write(text + "\n")
         print(f"{self.name}: {text}", file=sys.stderr, flush=True)
@@ -133,7 +139,7 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
             "config": dump(config),
             "model": {
                 "name": config.model.size or Path(config.model.path or "").name,
-                "base": base_id(config) if config.model.size else None,
+                "base": base_id(config) if config.model.made else None,
                 "num_params": num_params,
                 "num_params_non_embedding": non_embedding,
             },
@@ -141,9 +147,11 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
     )
 
 
-def export_model(policy, run: Path) -> None:
-    """The trained policy as an ordinary transformers folder, `model/`, put in place by a rename."""
+def export_model(policy, run: Path, encoding=None) -> None:
+    """The trained policy as an ordinary transformers folder, `model/`, with its tokenizer, put in place by a rename."""
     aside, final = run / f".model.{os.getpid()}", run / "model"
     policy.save_pretrained(aside)
+    if encoding is not None:
+        encoding.tokenizer.save_pretrained(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(aside, final)

@@ -20,8 +20,9 @@ class PromptStream:
     """Prompts by step. `model_key` names the model: streams of two models are independent at the same seed.
 
     The distinct problems are one sequence; `prompts_unique` = U takes the first U of it, so smaller pools lie inside
-    larger ones. The first pass goes in that order, hence runs of different U agree until the smaller pool is used
-    up; later passes do the same (`pass_order: same`) or each take a permutation of their own (`shuffled`).
+    larger ones (a task with a finite set says which U). The first pass goes in that order, hence runs of different U
+    agree until the smaller pool is used up; later passes do the same (`pass_order: same`) or each take a permutation
+    of their own (`shuffled`).
     """
 
     def __init__(self, task: Task, data: DataConfig, seed: int, model_key: str):
@@ -32,7 +33,9 @@ class PromptStream:
         self.task, self.data, self.seed = task, data, seed
         self._model = int.from_bytes(hashlib.sha256(model_key.encode()).digest()[:8])
         self._rng = generator(seed, "prompts", self._model)  # always consumed from the start, in order
-        self._problems: list[str] = []
+        finite = task.training_problems(data.prompts_unique)
+        self._finite = finite is not None
+        self._problems: list[str] = finite or []
         self._drawn: set[str] = set()
         self._permutation = (0, range(0))  # (pass, its order), the last one used
 
@@ -68,6 +71,11 @@ class PromptStream:
 
     def _problem(self, index: int) -> str:
         """The distinct problem `index`; levels go in turn. Reserved and earlier problems are drawn again."""
+        if self._finite and index >= len(self._problems):
+            raise InputError(
+                f"{self.task.name}: all {len(self._problems)} training problems are used up; give data.prompts_unique "
+                f"of at most {len(self._problems)} to repeat them, or fewer steps."
+            )
         while len(self._problems) <= index:
             level = self.task.levels[len(self._problems) % len(self.task.levels)]
             for _ in range(REJECTIONS):

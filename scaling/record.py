@@ -145,6 +145,18 @@ class Attempt:
         write_json(self.folder / schema.ATTEMPT, {**read_attempt(self.run, self.number), **fields})
 
 
+class Bystander(Attempt):
+    """What a process that does not write holds in place of an attempt: its rows go nowhere."""
+
+    def append(self, name: str, rows: list[Row]) -> None: ...
+
+    def sync(self) -> None: ...
+
+    def check_newest(self) -> None: ...
+
+    def update(self, **fields: Any) -> None: ...
+
+
 def attempt_folder(run: Path, number: int) -> Path:
     return run / schema.ATTEMPTS / f"{number:04d}"
 

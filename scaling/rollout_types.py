@@ -5,6 +5,7 @@ Dimension suffixes: _P prompts, _G rollouts of one prompt, _T tokens, _B = P * G
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,12 +32,27 @@ class Prompt:
 
 @dataclass(frozen=True)
 class Grade:
-    """Verdict on one response. `process` is None where it is missing (never 0 in its place)."""
+    """Verdict on one response. `process` and `careful` are None where they are missing (never 0 in their place)."""
 
     outcome: float  # reward in [0, 1]
     correct: bool
     process: float | None
-    careful: bool = False  # every step is right
+    careful: bool | None = False  # every step is right
+
+
+class Encoding(Protocol):
+    """A model's tokenizer, as a task that speaks in text needs it (policy.load_encoding)."""
+
+    vocabulary: int  # rows of the embedding table: every id below may be sampled
+    end_ids: tuple[int, ...]
+
+    def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:
+        """Token ids of one user message: by the chat template up to where the answer begins, or bare."""
+        ...
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """Text without special tokens."""
+        ...
 
 
 class Task(Protocol):
@@ -45,10 +61,18 @@ class Task(Protocol):
     name: str
     vocabulary: list[str]  # symbol of each id; ids beyond it are padding of the embedding table
     allowed_V: np.ndarray  # bool: ids that may be sampled; log-probs are taken over these alone
-    end_id: int
+    end_ids: tuple[int, ...]  # each of them ends a response
     pad_id: int
     max_new_tokens: int  # 1.5 times the careful solution of the hardest level
     levels: tuple[int, ...]  # difficulty levels of training and test problems
+    notes: tuple[str, ...]  # what a reader of the log should know: problems left out, and why
+
+    def training_problems(self, unique: int | None) -> list[str] | None:
+        """The `unique` distinct training problems of a finite set in their order (null: all of them).
+
+        None where problems are drawn without end, by `draw`.
+        """
+        ...
 
     def draw(self, rng: np.random.Generator, level: int) -> str:
         """The text of one random problem; it may be a reserved one."""
@@ -69,6 +93,12 @@ class Task(Protocol):
         ...
 
     def grade(self, prompt: Prompt, response: tuple[int, ...]) -> Grade: ...
+
+    def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]: ...
+
+    def counts(self) -> dict[str, float]:
+        """Columns of section grading for the responses graded since the last call; empty where there are none."""
+        ...
 
     def decode(self, tokens: tuple[int, ...]) -> str: ...
 

@@ -59,7 +59,7 @@ class Column:
     name: str
     unit: str
     meaning: str
-    section: str  # run | compute | train | eval: also the section of the MLflow chart page
+    section: str  # run | compute | train | grading | eval: also the section of the MLflow chart page
 
 
 def _columns(section: str, text: str) -> list[Column]:
@@ -124,6 +124,13 @@ COLUMNS: dict[str, Column] = {
             groups_all_right | 1 | share of groups with every response correct
             groups_all_wrong | 1 | share of groups with no response correct
             groups_active | 1 | share of groups with a non-zero advantage
+            """,
+        ),
+        *_columns(
+            "grading",
+            """
+            unboxed_share | 1 | share of responses without a boxed answer (tasks with such answers only)
+            verifier_failures | 1 | answers that the verifier timed out on or died of, each graded wrong (likewise)
             """,
         ),
         *_columns(

@@ -31,14 +31,15 @@ import torch
 from scaling import checkpoint, process, record, schema
 from scaling import config as configs
 from scaling.advantages import advantages
-from scaling.base_models import load_base
+from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
 from scaling.evaluate import evaluate, grade_all
 from scaling.ledger import Ledger, rollout_flops
 from scaling.losses import policy_loss
 from scaling.optim import learning_rate, policy_optimizer
-from scaling.policy import count_parameters, token_logprobs
+from scaling.parallel import Team, passes
+from scaling.policy import checkpoint_activations, count_parameters, load_encoding, token_logprobs
 from scaling.process import Interrupted
 from scaling.prompts import PromptStream
 from scaling.rollout_types import RolloutGroups, SamplingParams
@@ -62,17 +63,22 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
         Exception: anything else is also written to FAILED.json.
     """
     config = configs.resolve(config)
-    with record.exclusive(run / "lock", wait=False) as mine:
-        if not mine and job is None:
+    device = process.pick_device(config)
+    team = Team(config.resources.parallel, device)
+    with contextlib.closing(team), record.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
+        if not all(team.all(mine)) and job is None:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
-        if configs.is_done(run, config.stop):
+        if team.told(configs.is_done(run, config.stop)):
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
-            policy = load_base(config, artifacts, process.pick_device(config))
-            reference = load_base(config, artifacts, process.pick_device(config)) if config.loss.kl_weight > 0 else None
+            if team.first and config.model.made:  # transformers saves nothing in the other processes
+                ensure_base(config, artifacts)
+            team.all(None)
+            policy = load_base(config, artifacts, device)
+            reference = load_base(config, artifacts, device) if config.loss.kl_weight > 0 else None
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
-                _train(config, run, policy, reference, stopping, job.info if job else {})
+                _train(config, run, policy, reference, stopping, team, job.info if job else {})
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
@@ -80,23 +86,30 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
             raise
 
 
-def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], info: dict[str, Any]) -> None:
+def _train(
+    config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], team: Team, info: dict[str, Any]
+) -> None:
     torch.set_num_threads(config.resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     started, started_cpu = time.monotonic(), time.process_time()
 
     # The run's parts.
-    task = load_task(config.task)
-    engine = load_engine(config.resources.engine, allowed_V=task.allowed_V, end_id=task.end_id)
+    encoding = load_encoding(config.model.folder, policy)
+    task = load_task(config.task, encoding)
+    ids, dtype = {"allowed_V": task.allowed_V, "end_ids": task.end_ids}, config.model.dtype
+    engine = team.engine(load_engine(config.resources.engine, **ids, dtype=dtype))
+    num_params, non_embedding = count_parameters(policy)
+    if config.resources.gradient_checkpointing:
+        checkpoint_activations(policy)
+    team.shard(policy)
     optimizer = policy_optimizer(policy, config.optimizer)
     stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
     shape = Shape.from_transformers(policy.config.to_dict())
-    num_params, non_embedding = count_parameters(policy)
     max_new_tokens = config.rollout.max_new_tokens or task.max_new_tokens
     group_size, ledger, step, wall_before = config.rollout.group_size, Ledger(), -1, 0.0
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
-    number = record.claim_attempt(run)
+    number = record.claim_attempt(run) if team.first else 0
     found = checkpoint.load_newest(run)
     done = record.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
@@ -105,19 +118,24 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
             f"so it cannot be extended; move the folder away to train it anew."
         )
     if found is not None:
-        policy.load_state_dict(found.state["policy"])
-        optimizer.load_state_dict(found.state["optimizer"])
+        team.load(policy, optimizer, found.state["policy"], found.state["optimizer"])
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
-    process.write_config(config, run, num_params, non_embedding)
-    attempt = record.start_attempt(
-        run, number=number, parent=found and found.attempt, first_step=step + 1,
-        loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
-        threads=torch.get_num_threads(), **process.versions(), **info,
-    )  # fmt: skip
-    engine.load_weights(policy, step)
+    team.all(step)  # every process has read the record before one of them adds to it
+    if team.first:
+        process.write_config(config, run, num_params, non_embedding)
+        processes = {"processes": team.world, "parallel": team.mode} if team.world > 1 else {}
+        attempt = record.start_attempt(
+            run, number=number, parent=found and found.attempt, first_step=step + 1,
+            loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
+            threads=torch.get_num_threads(), **process.versions(), **processes, **info,
+        )  # fmt: skip
+    else:
+        attempt = record.Bystander(run, number)
+    engine.load_weights(team.whole(policy), step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-
+    for note in task.notes:
+        say(note)
     saved_step, saved_time = step, time.monotonic()
 
     def wall_seconds() -> float:
@@ -125,10 +143,11 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
 
     def save() -> None:
         nonlocal saved_step, saved_time
-        state = {"policy": policy.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"policy": team.whole(policy).state_dict(), "optimizer": team.optimizer_state(optimizer)}
         state |= {"ledger": dataclasses.asdict(ledger), "wall_seconds": wall_seconds()}
         if step > saved_step:
-            checkpoint.save(attempt, step, state)
+            if team.first:
+                checkpoint.save(attempt, step, state)
             saved_step, saved_time = step, time.monotonic()
 
     def position() -> dict[str, float]:
@@ -136,7 +155,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
             "step": step,
             "prompts_seen": ledger.prompts_seen,
             "train_flops": ledger.train_flops,
-            "wall_seconds": wall_seconds(),
+            "wall_seconds": team.told(wall_seconds()),
         }
 
     here = position()
@@ -166,9 +185,9 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
             # Loss and optimizer step.
             rate = learning_rate(config.optimizer, step, config.stop.steps)
             update = update_policy(
-                policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference
+                policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference, team
             )
-            engine.load_weights(policy, step)
+            engine.load_weights(team.whole(policy), step)
 
             # Counts and the row of this step.
             ledger.add_step(shape, non_embedding, rollouts, update.active_P, config, stream.unique(step))
@@ -186,6 +205,7 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
                 "groups_all_right": float(correct_PG.all(axis=1).mean()),
                 "groups_all_wrong": float((~correct_PG).all(axis=1).mean()),
                 "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
+                **task.counts(),
             }
         clock["update"] = time.monotonic()
 
@@ -217,21 +237,25 @@ def _train(config: RunConfig, run: Path, policy, reference, stopping: Callable[[
         attempt.append(schema.CURVE, [{"step": step, **ledger.row(), **row, "timing": timing}])
         minutes, resources = (time.monotonic() - saved_time) / 60, config.resources
         due = step - saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
-        if due or stopping():
+        due, stopped = team.told(due), any(team.all(stopping()))
+        if due or stopped:
             save()
         attempt.check_newest()
-        if stopping() and not finished:
+        if stopped and not finished:
             attempt.update(last_step=step, reason="interrupted", device_seconds=time.monotonic() - started)
             say(f"interrupted after step {step}; run again to resume")
             raise Interrupted
 
     save()
-    if config.resources.export_model:
-        process.export_model(policy, run)
-    attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
-    record.finish(attempt, step, config.stop.model_dump(mode="json"))
-    if not config.resources.keep_final:
-        checkpoint.drop_all(run)
+    whole = team.whole(policy)
+    if team.first:
+        if config.resources.export_model:
+            process.export_model(whole, run, encoding)
+        attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
+        record.finish(attempt, step, config.stop.model_dump(mode="json"))
+        if not config.resources.keep_final:
+            checkpoint.drop_all(run)
+    team.all(step)  # nobody leaves before the record is whole
     say(f"done at step {step}: {time.process_time() - started_cpu:.0f} CPU s")
 
 
@@ -248,11 +272,13 @@ def _mean(values: np.ndarray) -> float | None:
 class Update:
     row: record.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
     active_P: np.ndarray  # bool: groups that were trained on
+    loss: float  # mean over the mini-batches
 
 
 def update_policy(
-    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None
-) -> Update:
+    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None,
+    team: Team | None = None,
+) -> Update:  # fmt: skip
     """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
 
     A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its
@@ -262,20 +288,21 @@ def update_policy(
         group["lr"] = rate
     prompts, group_size = advantage_PG.shape
     active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
-    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "difference": 0.0}
-    norms = []
+    team = team or Team("ddp", str(policy.device))
+    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "loss": 0.0}
+    norms, difference = [], 0.0
     for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
         rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
         tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
         optimizer.zero_grad(set_to_none=False)
-        for micro_P in _micro_batches(minibatch_P[active_P[minibatch_P]], group_size, config.resources.micro_batch):
-            rows_B = rows_of[micro_P].ravel()
+        trained_P = minibatch_P[active_P[minibatch_P]]
+        for rows_B, counted in passes(rows_of[trained_P], rollouts, config.resources, team):
             score = _score(policy, rollouts, rows_B, allowed_V, config)
             mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
                 score.logprobs_BT.device
             )
             sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
-            advantages_B = torch.from_numpy(advantage_PG[micro_P].ravel()).to(sampler_BT)
+            advantages_B = torch.from_numpy(advantage_PG.ravel()[rows_B]).to(sampler_BT)
             reference_BT = None
             if reference is not None:
                 with torch.no_grad():
@@ -287,41 +314,41 @@ def update_policy(
             )  # fmt: skip
             if not torch.isfinite(loss.loss):
                 raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
-            loss.loss.backward()
+            team.backward(loss.loss * counted)
+            if not counted:  # in step with the others: under fsdp a pass is a common act
+                continue
+            sums["loss"] += float(loss.loss.detach())
             sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
             sums["clipped"] += float(loss.clipped_sum)
             sums["kl"] += float(loss.kl_sum)
             sums["tokens"] += int(mask_BT.sum())
             if updates == 0:  # later mini-batches are meant to differ from the sampler
-                difference = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
-                sums["difference"] = max(sums["difference"], float(difference))
+                apart = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
+                difference = max(difference, float(apart))
         for parameter in policy.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
+        team.sum_gradients(policy.parameters())
+        norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
         optimizer.step()
-        norms.append(float(norm))
+        norms.append(float(norm.full_tensor() if team.sharded else norm))
+    if team.world > 1:
+        parts = team.all((sums, difference))
+        sums, difference = {name: sum(part[name] for part, _ in parts) for name in sums}, max(d for _, d in parts)
     tokens = sums["tokens"]
     row = {
         "entropy": sums["entropy"] / tokens if tokens else None,
         "gradient_norm": float(np.mean(norms)),
         "clip_share": sums["clipped"] / tokens if tokens else None,
         "kl": sums["kl"] / tokens if tokens else None,
-        "logprob_difference": sums["difference"] if tokens else None,
+        "logprob_difference": difference if tokens else None,
     }
-    return Update(row, active_P)
+    return Update(row, active_P, sums["loss"] / config.loss.updates_per_batch)
 
 
 def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
-    return token_logprobs(
-        model, rollouts, rows_B,
-        allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
-    )  # fmt: skip
-
-
-def _micro_batches(groups_P: np.ndarray, group_size: int, micro_batch: int | None) -> list[np.ndarray]:
-    """Whole groups, at most `micro_batch` sequences at a time (but never less than one group)."""
-    if len(groups_P) == 0:
-        return []
-    per = len(groups_P) if micro_batch is None else max(1, micro_batch // group_size)
-    return [groups_P[i : i + per] for i in range(0, len(groups_P), per)]
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
+        return token_logprobs(
+            model, rollouts, rows_B,
+            allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
+        )  # fmt: skip

@@ -18,6 +18,7 @@ from scaling import config as configs
 from scaling.compute import Shape
 from scaling.config import RunConfig, RunStop, StopConfig
 from scaling.ladder import LADDER
+from scaling.models import model_shape
 from scaling.schema import InputError
 from sweeps.study import Cell, Study, flatten
 
@@ -50,7 +51,7 @@ class PlannedRun:
 
     @property
     def base_id(self) -> str | None:
-        return configs.base_id(self.config) if self.config.model.size else None
+        return configs.base_id(self.config) if self.config.model.made else None
 
 
 @dataclass(frozen=True)
@@ -147,7 +148,7 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
         and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique", "resources.", "tracking."))
     }
-    if config.task.modulus != 16:
+    if config.task.name == "hex_chain" and config.task.modulus != 16:
         others["task.modulus"] = str(config.task.modulus)
     return {
         "model": config.model.size or Path(config.model.path or "").name,
@@ -284,8 +285,11 @@ class Estimator:
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
         size = config.model.size
-        if size is None:
-            return Estimate(None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config))
+        if size is None or not config.model.made:  # lengths and speed on GPUs are nobody's to assume here
+            weights = size and BYTES_PER_PARAMETER * model_shape(size).num_params / 1e9
+            return Estimate(
+                weights or None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config)
+            )
         shape, group = Shape.from_rung(LADDER[size]), config.rollout.group_size
         measured = self.runs.get(run_id or "", self.sizes.get(size))
         prompt, response = (measured.prompt, measured.response) if measured else ASSUMED_TOKENS

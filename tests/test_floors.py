@@ -12,11 +12,11 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     "scaling": [
         ["schema", "record", "rollout_types"],
-        ["ladder", "config", "compute"],
-        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger"],
-        ["policy", "tasks/", "rollouts/", "mirror", "verify"],
+        ["ladder", "compute", "models", "config"],
+        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger", "parallel"],
+        ["policy", "graders/", "tasks/", "rollouts/", "mirror", "verify"],
         ["evaluate", "base_models", "trainer"],
-        ["cli"],
+        ["cli", "__main__"],
     ],
     "sweeps": [["study"], ["plan", "reconcile"], ["executors/"], ["status", "launch", "cluster"]],
     "analysis": [

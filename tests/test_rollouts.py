@@ -107,7 +107,7 @@ def test_frequencies_are_those_of_the_policy(name, model):
 
 def test_unknown_engines_and_models_are_refused():
     with pytest.raises(InputError, match=r"'nativ' is not a known rollout engine.*Did you mean native"):
-        rollouts.load_engine("nativ", allowed_V=TASK.allowed_V, end_id=TASK.end_id)
+        rollouts.load_engine("nativ", allowed_V=TASK.allowed_V, end_ids=TASK.end_ids)
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=16, n_layer=1, n_head=2, n_positions=64))
     with pytest.raises(InputError, match=r"model_type 'gpt2'.*resources.engine: hf"):
         engine_with("native", gpt2)

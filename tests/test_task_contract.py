@@ -20,7 +20,8 @@ def task(request):
 
 
 def test_every_task_file_is_tested():
-    assert {config.name for config in CONFIGS} == set(task_names())
+    # math has problems of files and a model's tokens, so its contract is tests/test_math.py.
+    assert {config.name for config in CONFIGS} | {"math"} == set(task_names())
 
 
 def test_unknown_task_names_the_known_ones():
@@ -33,7 +34,7 @@ def test_ids(task):
     assert len(set(task.vocabulary)) == len(task.vocabulary) <= VOCABULARY
     assert task.allowed_V.shape == (VOCABULARY,)
     assert task.allowed_V.dtype == bool
-    assert task.allowed_V[task.end_id]
+    assert task.allowed_V[task.end_id] and task.end_ids == (task.end_id,)
     assert not task.allowed_V[task.pad_id]
     assert not task.allowed_V[len(task.vocabulary) :].any()
 

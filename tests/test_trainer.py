@@ -20,7 +20,7 @@ from scaling.rollouts import load_engine
 from scaling.tasks import load_task
 
 TINY = {
-    "model": {"size": "us", "base": {"iterations": 250, "leaping_iterations": 30, "batch_size": 32}},
+    "model": {"size": "us", "base": {"iterations": 450, "leaping_iterations": 50, "batch_size": 32}},
     "data": {"prompts_per_step": 4},
     "rollout": {"group_size": 4},
     "evaluation": {"problems": 24},

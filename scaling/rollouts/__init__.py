@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,7 +12,8 @@ from scaling.rollout_types import RolloutEngine
 from scaling.schema import check_name
 
 
-def load_engine(name: str, *, allowed_V: np.ndarray, end_id: int) -> RolloutEngine:
-    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; end_id ends a response."""
+def load_engine(name: str, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32") -> RolloutEngine:
+    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; end_ids end a response; dtype:
+    that of the sampler's copy of the weights."""
     check_name(name, sorted(module.name for module in pkgutil.iter_modules(__path__)), "rollout engine")
-    return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_id=end_id)
+    return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_ids=end_ids, dtype=dtype)

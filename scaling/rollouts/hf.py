@@ -8,27 +8,29 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from scaling.policy import allowed_log_softmax, draw_columns, left_pad
+from scaling.policy import allowed_log_softmax, draw_columns, ends, left_pad
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 
 
 class Engine:
     """Keeps a copy of the policy, so that weights change only by `load_weights`."""
 
-    def __init__(self, *, allowed_V: np.ndarray, end_id: int):
+    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32"):
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
-        self.end_id = end_id
+        self.end_ids = torch.tensor(sorted(end_ids))
+        self.dtype = getattr(torch, dtype)
         self.model = None
         self.version = -1
 
     def load_weights(self, policy, version: int) -> None:
         if self.model is None:
-            self.model = copy.deepcopy(policy).requires_grad_(False).eval()
+            self.model = copy.deepcopy(policy).requires_grad_(False).eval().to(self.dtype)
             # Renamed in transformers 5.24.
             names = inspect.signature(self.model.forward).parameters
             self.cache_argument = "cache" if "cache" in names else "past_key_values"
@@ -42,7 +44,7 @@ class Engine:
         model = self.model
         assert model is not None, "load_weights comes first"
         device = model.device
-        allowed_ids_A = self.allowed_ids_A.to(device)
+        allowed_ids_A, end_ids = self.allowed_ids_A.to(device), self.end_ids.to(device)
         uniforms_BT = torch.from_numpy(
             np.concatenate([sampling.uniforms_GT(prompt.index, group_size) for prompt in prompts])
         ).to(device)
@@ -74,7 +76,7 @@ class Engine:
             token_B = allowed_ids_A[drawn_B]
             tokens_BT[rows_B, t] = token_B
             logprobs_BT[rows_B, t] = logprobs_BA.gather(1, drawn_B[:, None])[:, 0]
-            ended_B = token_B == self.end_id
+            ended_B = ends(token_B, end_ids)
             if ended_B.any():
                 lengths_B[rows_B[ended_B]] = t + 1
                 truncated_B[rows_B[ended_B]] = False

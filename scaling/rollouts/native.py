@@ -12,14 +12,15 @@ each), _E floats of one head, _A allowed ids.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scaling.policy import allowed_log_softmax, check_dense_qwen2, draw_columns, left_pad
+from scaling.policy import allowed_log_softmax, check_dense_qwen2, draw_columns, ends, left_pad
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
+from scaling.schema import InputError
 
 KEEP_SHARE = 0.9  # finished sequences are dropped when fewer than this share of the batch is still running
 
@@ -65,9 +66,11 @@ class Running:
 class Engine:
     """Keeps fused copies of the weights, so that they change only by `load_weights`."""
 
-    def __init__(self, *, allowed_V: np.ndarray, end_id: int):
+    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32"):
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
-        self.end_id = end_id
+        self.end_ids = torch.tensor(sorted(end_ids))
+        if dtype != "float32":
+            raise InputError(f"engine native computes in float32, not {dtype}; set resources.engine: hf.")
         self.layers: list[Layer] = []
 
     @torch.no_grad()
@@ -77,7 +80,7 @@ class Engine:
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = model.layers[0].self_attn.head_dim
         self.layers = [_fuse(layer, self.head_dim) for layer in model.layers]
-        self.allowed_ids_A = self.allowed_ids_A.to(policy.device)
+        self.allowed_ids_A, self.end_ids = self.allowed_ids_A.to(policy.device), self.end_ids.to(policy.device)
         self.embedding_VD = model.embed_tokens.weight.detach().clone()
         self.head_DA = (policy.lm_head.weight[self.allowed_ids_A] * model.norm.weight).T.contiguous()
         self.inverse_frequency_C = model.rotary_emb.inv_freq.to(policy.device, torch.float32)
@@ -108,7 +111,7 @@ class Engine:
             rows = running.row_B.cpu().numpy()
             tokens_BT[rows, t] = token_B.cpu().numpy()
             logprobs_BT[rows, t] = logprobs_BA.gather(1, drawn_B[:, None])[:, 0].cpu().numpy()
-            running.ended_B |= token_B == self.end_id
+            running.ended_B |= ends(token_B, self.end_ids)
             left = len(rows) - int(running.ended_B.sum())
             if left == 0 or t + 1 == longest:
                 break
@@ -117,8 +120,8 @@ class Engine:
             logits_BA = self._run_tokens(token_B, width + t, running, turns_TC)
 
         # A finished sequence samples on until it is dropped: what follows its end is cleared.
-        ended_BT = tokens_BT == self.end_id
-        truncated_B = ~ended_BT.any(axis=1)
+        ended_BT = np.isin(tokens_BT, self.end_ids.cpu().numpy())
+        truncated_B = np.logical_not(ended_BT.any(axis=1))
         lengths_B = np.where(truncated_B, longest, ended_BT.argmax(axis=1) + 1)
         beyond_BT = np.arange(longest) >= lengths_B[:, None]
         tokens_BT[beyond_BT], logprobs_BT[beyond_BT] = 0, 0

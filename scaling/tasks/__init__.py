@@ -1,4 +1,4 @@
-"""Tasks: one file each, found by name. A file `scaling/tasks/<name>.py` offers a class `Task(config)`."""
+"""Tasks: one file each, found by name. A file `scaling/tasks/<name>.py` offers a class `Task(config, encoding)`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ def task_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__))
 
 
-def load_task(config: TaskConfig) -> rollout_types.Task:
-    """The task that `config.name` names. Raises InputError naming the tasks there are."""
+def load_task(config: TaskConfig, encoding: rollout_types.Encoding | None = None) -> rollout_types.Task:
+    """The task that `config.name` names; `encoding` is the tokenizer of a model that has one.
+
+    Raises InputError naming the tasks there are.
+    """
     name = check_name(config.name, task_names(), "task")
-    return importlib.import_module(f"{__name__}.{name}").Task(config)
+    return importlib.import_module(f"{__name__}.{name}").Task(config, encoding)

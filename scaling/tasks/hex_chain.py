@@ -14,12 +14,13 @@ from __future__ import annotations
 import functools
 import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
 from scaling.config import BaseRecipe, HexChainConfig
 from scaling.ladder import VOCABULARY
-from scaling.rollout_types import Grade, Prompt, generator
+from scaling.rollout_types import Encoding, Grade, Prompt, generator
 from scaling.schema import InputError
 
 DIGITS = "0123456789abcdef"  # the id of a digit is its value
@@ -64,12 +65,13 @@ def evaluate(left: str, modulus: int) -> str:
 class Task:
     """Hex chain; see scaling.rollout_types.Task for the meaning of the attributes."""
 
-    def __init__(self, config: HexChainConfig):
+    def __init__(self, config: HexChainConfig, encoding: Encoding | None = None):  # its tokens are its own
         self.name = config.name
         self.modulus, self.noise = config.modulus, config.noise
         self.digits = frozenset(DIGITS[: self.modulus])
         self.vocabulary = SYMBOLS
         self.end_id, self.pad_id = IDS["<end>"], IDS["<pad>"]
+        self.end_ids, self.notes = (self.end_id,), ()
         self.allowed_V = np.zeros(VOCABULARY, dtype=bool)
         self.allowed_V[[IDS[symbol] for symbol in [*self.digits, *OPERATIONS, "=", ",", "<end>"]]] = True
         self.levels = LEVELS
@@ -84,6 +86,9 @@ class Task:
 
     def draw(self, rng: np.random.Generator, level: int) -> str:
         return draw(rng, level, self.modulus)
+
+    def training_problems(self, unique: int | None) -> None:
+        return None
 
     def reserved(self, text: str) -> bool:
         return text in self._reserved
@@ -201,3 +206,9 @@ class Task:
         correct = answer == self._answer(prompt.text)
         careful = good == steps and not bad and not redundant
         return Grade(float(correct), correct, good / (steps + bad + redundant), careful)
+
+    def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]:
+        return [self.grade(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
+
+    def counts(self) -> dict[str, float]:
+        return {}

@@ -1,0 +1,278 @@
+r"""Is a maths answer right? math-verify in worker processes that an answer can neither hang, fill nor kill.
+
+What a model writes is hostile input to a computer algebra system: 10**10**10, ((10!)!)!, thousands of brackets. So:
+- the answer is the content of the last \boxed{} (or \fbox{}); no answer is wrong;
+- equal text is right, and what no answer key looks like (length, nesting, elements, huge exponents) is wrong unread;
+- the rest goes to a worker, which forks a child that may take CPU_SECONDS for an answer and ADDRESS_SPACE in all. A
+  child that dies is replaced, the answer is wrong, and the failure is counted. CPU time, not the clock: the verdict
+  does not depend on what else the machine does;
+- verdicts are kept, so that a repeated answer costs nothing.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import re
+import resource
+import select
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from scaling.schema import InputError
+
+CPU_SECONDS = 0.4  # 100 times an ordinary answer; the slowest of 10,000 ground truths takes 0.15
+CLOCK_SECONDS = 20.0  # for a child that neither computes nor answers, which has no known cause
+ADDRESS_SPACE = 1 << 30
+LENGTH, NESTING, ELEMENTS, TAIL = 400, 24, 64, 300  # ground truths of the usual sets have up to 80 characters
+KEPT = 200_000
+FAILURES = ("timeout", "memory", "died", "error")
+
+_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
+_HUGE = re.compile(
+    r"(?:\^|\*\*)\s*[{(]*\s*-?\d[\d,]{4,}"  # an exponent of five digits
+    r"|(?:(?:\^|\*\*)\s*[{(]*\s*\d+\s*){2}"  # a tower of powers
+    r"|\d{4}\s*!|!\s*[)}]*\s*!"  # a factorial of four digits, or of a factorial
+    r"|\d{120}"
+)
+
+
+class Verdict(NamedTuple):
+    """`why`: boxed, anywhere, or the reason for wrong without a comparison: none, refused, or one of FAILURES."""
+
+    correct: bool
+    why: str
+
+
+# ---------------------------------------------------------------- reading an answer
+
+
+def boxed_answer(text: str) -> str | None:
+    r"""Content of the last \boxed{...} or \fbox{...} whose braces close; None where there is none."""
+    for match in reversed(list(_BOX.finditer(text))):
+        depth = 1
+        for end in range(match.end(), len(text)):
+            if text[end] in "{}" and text[end - 1] != "\\":
+                depth += 1 if text[end] == "{" else -1
+                if depth == 0:
+                    return text[match.end() : end].strip()
+    return None
+
+
+def refused(answer: str) -> bool:
+    """Whether an answer is none that an answer key could hold, so that it is wrong without being worked out."""
+    depth = deepest = 0
+    for character in answer:
+        depth += (character in "({[") - (character in ")}]")
+        deepest = max(deepest, depth)
+    elements = answer.count(",") + answer.count("&") + answer.count(";") + answer.count("=")
+    return len(answer) > LENGTH or deepest > NESTING or elements > ELEMENTS or _HUGE.search(answer) is not None
+
+
+def _same_text(left: str, right: str) -> bool:
+    return "".join(left.split()).strip("$.") == "".join(right.split()).strip("$.")
+
+
+# ---------------------------------------------------------------- the grader
+
+
+class MathGrader:
+    """Verdicts on answers; `counts` says how often each reason came up. Workers start when they are first needed."""
+
+    def __init__(self, workers: int | None = None):
+        self.workers = workers or max(1, min(8, len(os.sched_getaffinity(0))))
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._known: dict[tuple[str, str, bool], Verdict] = {}
+        self._idle: list[_Worker] = []
+
+    def grade(self, pairs: list[tuple[str, str]], *, anywhere: bool = False) -> list[Verdict]:
+        """Verdicts on (ground truth, response text) pairs, in order. anywhere: a box is not asked for."""
+        keys = [self._key(truth, text, anywhere) for truth, text in pairs]
+        missing = [key for key in dict.fromkeys(keys) if key is not None and key not in self._known]
+        found = self._work(missing)
+        while len(self._known) + len(found) > KEPT:
+            self._known.pop(next(iter(self._known)))
+        self._known.update(found)
+        # A batch of more than KEPT distinct answers finds its own verdicts in `found`.
+        verdicts = [
+            Verdict(False, "none") if key is None else found[key] if key in found else self._known[key] for key in keys
+        ]
+        self.counts.update(verdict.why for verdict in verdicts)
+        return verdicts
+
+    def _key(self, truth: str, text: str, anywhere: bool) -> tuple[str, str, bool] | None:
+        answer = boxed_answer(text)
+        if answer is not None:
+            return truth, answer, False
+        return (truth, text[-TAIL:], True) if anywhere and text.strip() else None
+
+    def _work(self, keys: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], Verdict]:
+        found, hard = {}, []
+        for key in keys:
+            truth, answer, anywhere = key
+            if not anywhere and _same_text(truth, answer):
+                found[key] = Verdict(True, "boxed")
+            elif refused(answer):
+                found[key] = Verdict(False, "refused")
+            else:
+                hard.append(key)
+        shares = [hard[i :: self.workers] for i in range(min(self.workers, len(hard)))]
+        if len(shares) == 1 or len(hard) < 32:  # a second worker takes a second to start
+            shares = [hard] if hard else []
+        with contextlib.ExitStack() as stack:
+            workers = [self._idle.pop() if self._idle else _Worker() for _ in shares]
+            stack.callback(lambda: self._idle.extend(workers))
+            pool = stack.enter_context(ThreadPoolExecutor(max(1, len(shares))))
+            for share, verdicts in zip(shares, pool.map(_Worker.grade, workers, shares), strict=True):
+                found |= dict(zip(share, verdicts, strict=True))
+        return found
+
+    def failures(self) -> int:
+        """Answers so far that the verifier did not survive; each was graded wrong."""
+        return sum(self.counts[why] for why in FAILURES)
+
+    def close(self) -> None:
+        for worker in self._idle:
+            worker.close()
+        self._idle.clear()
+
+
+class _Worker:
+    """A process that reads questions and writes verdicts, one line of JSON each; never runs an answer itself."""
+
+    def __init__(self):
+        # The child needs our package and nothing of ours: no thread, no handle, no signal meant for a run.
+        root = str(Path(__file__).parent.parent.parent)
+        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        self.process: Any = subprocess.Popen(
+            [sys.executable, "-c", "from scaling.graders.math_answers import serve; serve()"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
+        )
+        if not self.process.stdout.readline():
+            raise InputError("task math grades with math-verify, which cannot be loaded; install the extra [math].")
+
+    def grade(self, keys: list[tuple[str, str, bool]]) -> list[Verdict]:
+        return [self._ask(key) for key in keys]
+
+    def _ask(self, key: tuple[str, str, bool]) -> Verdict:
+        self.process.stdin.write(json.dumps(key) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the math grader's worker ended with status {self.process.wait()}")
+        return Verdict(*json.loads(line))
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+# ---------------------------------------------------------------- inside the worker
+
+
+def serve() -> None:
+    """The worker: hands each question to a child, and makes a new child where one has died."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    try:
+        compare("1", "2", False)  # loads the parser's tables, which every child then shares
+    except ImportError:
+        return
+    print("ready", flush=True)
+    child = None
+    for line in sys.stdin:
+        child = child or _Child()
+        verdict = child.ask(line)
+        if verdict[1] in ("timeout", "memory", "died"):
+            child.end()
+            child = None
+        print(json.dumps(verdict), flush=True)
+
+
+class _Child:
+    def __init__(self):
+        questions, asked = os.pipe()
+        self.answers, told = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(asked)
+            os.close(self.answers)
+            with open(questions) as lines, open(told, "w") as out:
+                _answer(lines, out)
+            os._exit(0)
+        os.close(questions)
+        os.close(told)
+        self.asked = open(asked, "w")  # noqa: SIM115  lives as long as the child
+
+    def ask(self, line: str) -> tuple[bool, str]:
+        try:
+            self.asked.write(line)
+            self.asked.flush()
+        except BrokenPipeError:
+            return False, "died"
+        told = b""
+        while not told.endswith(b"\n"):
+            if not select.select([self.answers], [], [], CLOCK_SECONDS)[0]:
+                return False, "timeout"
+            chunk = os.read(self.answers, 1 << 12)
+            if not chunk:  # dead: of its CPU timer, or of something worse
+                _, status = os.waitpid(self.pid, 0)
+                self.pid = 0
+                killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGPROF
+                return False, "timeout" if killed else "died"
+            told += chunk
+        correct, why = json.loads(told)
+        return correct, why
+
+    def end(self) -> None:
+        if self.pid:
+            os.kill(self.pid, signal.SIGKILL)
+            os.waitpid(self.pid, 0)
+        with contextlib.suppress(BrokenPipeError):
+            self.asked.close()
+        os.close(self.answers)
+
+
+def _answer(lines, out) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process: nothing in Python can stay it
+    null = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(null, handle)
+    for line in lines:
+        signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
+        try:
+            truth, answer, anywhere = json.loads(line)
+            verdict = compare(truth, answer, anywhere), "anywhere" if anywhere else "boxed"
+        except MemoryError:
+            verdict = False, "memory"
+        except Exception:  # whatever a hostile answer brings the verifier to raise
+            verdict = False, "error"
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        out.write(json.dumps(verdict) + "\n")
+        out.flush()
+
+
+def compare(truth: str, answer: str, anywhere: bool) -> bool:
+    """math-verify's verdict without its own time limits, which are signals and fail where this is used."""
+    import logging
+
+    logging.disable(logging.CRITICAL)  # it says at each call that it has no time limit
+    import math_verify
+
+    given = answer if anywhere else f"\\boxed{{{answer}}}"
+    right, found = (math_verify.parse(text, parsing_timeout=0, raise_on_error=True) for text in (f"${truth}$", given))
+    return bool(math_verify.verify(right, found, timeout_seconds=0, raise_on_error=True))

@@ -1,0 +1,217 @@
+"""Several processes on one run, as torchrun starts them: who does what, and what all of them must agree on.
+
+Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts, then all hold all.
+Update: each takes its share of a mini-batch's groups; every loss is already divided by the tokens of the whole
+mini-batch, so gradients are summed, not averaged. `ddp` keeps a whole policy per process; `fsdp` shards parameters,
+gradients and optimizer state (torch's fully_shard), while each sampler still holds a whole copy of the weights.
+Checkpoints and exports are of whole tensors, so any number of processes can go on from them. Process 0 alone writes.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from scaling.config import ResourcesConfig
+from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
+from scaling.schema import InputError
+
+
+class Team:
+    """The processes of this run; of one where torchrun started none. `mode`: ddp or fsdp."""
+
+    def __init__(self, mode: str, device: str):
+        self.mode, self.device = mode, device
+        self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
+        self.sharded = mode == "fsdp" and self.world > 1
+        self._whole: Any = None
+        self._mine = self.world > 1 and not dist.is_initialized()
+        if self._mine:
+            dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def close(self) -> None:
+        if self._mine and dist.is_initialized():
+            dist.destroy_process_group()
+
+    # ------------------------------------------------------------ agreement
+
+    def told(self, value: Any) -> Any:
+        """The value that process 0 has: for what depends on clocks and files."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+    def all(self, value: Any) -> list[Any]:
+        """The values of all processes, by rank."""
+        if self.world == 1:
+            return [value]
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
+    def share(self, items: np.ndarray, rank: int | None = None) -> np.ndarray:
+        """The part of `items` that falls to a process; consecutive, some may be one longer."""
+        return np.array_split(items, self.world)[self.rank if rank is None else rank]
+
+    # ------------------------------------------------------------ the policy
+
+    def shard(self, policy) -> None:
+        """fsdp: shard the policy in place, layer by layer."""
+        if not self.sharded:
+            return
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.fsdp import fully_shard
+
+        self._whole = copy.deepcopy(policy).requires_grad_(False)
+        mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
+        kinds = set(getattr(policy, "_no_split_modules", None) or [])
+        layers = [module for module in policy.modules() if type(module).__name__ in kinds]
+        if not layers:
+            raise InputError(f"{type(policy).__name__} does not name its layers, so fsdp cannot shard it; use ddp.")
+        for layer in layers:
+            fully_shard(layer, mesh=mesh)
+        fully_shard(policy, mesh=mesh)
+
+    def whole(self, policy):
+        """The policy with whole weights: itself, or under fsdp a copy that this call brings up to date."""
+        if not self.sharded:
+            return policy
+        self._whole.load_state_dict({name: _whole(value) for name, value in policy.state_dict().items()})
+        return self._whole
+
+    def optimizer_state(self, optimizer) -> dict[str, Any]:
+        """The optimizer's state in whole tensors."""
+        state = optimizer.state_dict()
+        whole = {i: {key: _whole(value) for key, value in of.items()} for i, of in state["state"].items()}
+        return {**state, "state": whole}
+
+    def load(self, policy, optimizer, state: dict[str, Any], optimizer_state: dict[str, Any]) -> None:
+        """Load whole tensors into a policy and optimizer, whatever number of processes they were written by."""
+        if not self.sharded:
+            policy.load_state_dict(state)
+            optimizer.load_state_dict(optimizer_state)
+            return
+        from torch.distributed.tensor import distribute_tensor
+
+        own = policy.state_dict()
+        with torch.no_grad():
+            for name, value in state.items():
+                mine = own[name]
+                mine.copy_(distribute_tensor(value.to(self.device), mine.device_mesh, mine.placements))
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        spread = {
+            i: {
+                key: distribute_tensor(value.to(self.device), parameters[i].device_mesh, parameters[i].placements)
+                if isinstance(value, torch.Tensor) and value.shape == parameters[i].shape
+                else value
+                for key, value in of.items()
+            }
+            for i, of in optimizer_state["state"].items()
+        }
+        optimizer.load_state_dict({**optimizer_state, "state": spread})
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Backward; fully_shard averages over processes, and a sum is wanted."""
+        (loss * self.world if self.sharded else loss).backward()
+
+    def sum_gradients(self, parameters) -> None:
+        """ddp: gradients become the sum over processes (fsdp has summed them in the backward pass)."""
+        if self.world == 1 or self.sharded:
+            return
+        gradients = [parameter.grad for parameter in parameters]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+    def engine(self, engine: RolloutEngine) -> RolloutEngine:
+        return engine if self.world == 1 else _SharedEngine(engine, self)
+
+
+def _whole(value: Any) -> Any:
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+class _SharedEngine:
+    """Each process samples its share; the draws of a prompt do not depend on the company it is in."""
+
+    def __init__(self, engine: RolloutEngine, team: Team):
+        self.engine, self.team = engine, team
+
+    def load_weights(self, policy, version: int) -> None:
+        self.engine.load_weights(policy, version)
+
+    def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
+        mine = self.team.share(np.arange(len(prompts)))
+        own = self.engine.generate([prompts[i] for i in mine], group_size, sampling) if len(mine) else None
+        parts = [part for part in self.team.all(own) if part is not None]
+        longest = max(part.tokens_BT.shape[1] for part in parts)
+
+        def joined(name: str) -> np.ndarray:
+            arrays = [getattr(part, name) for part in parts]
+            if arrays[0].ndim == 2:
+                arrays = [np.pad(array, ((0, 0), (0, longest - array.shape[1]))) for array in arrays]
+            return np.concatenate(arrays)
+
+        return RolloutGroups(
+            prompts=prompts,
+            group_size=group_size,
+            tokens_BT=joined("tokens_BT"),
+            lengths_B=joined("lengths_B"),
+            logprobs_BT=joined("logprobs_BT"),
+            truncated_B=joined("truncated_B"),
+            weight_version=parts[0].weight_version,
+        )
+
+
+# ---------------------------------------------------------------- passes
+
+
+def passes(
+    rows_PG: np.ndarray, rollouts: RolloutGroups, resources: ResourcesConfig, team: Team
+) -> list[tuple[np.ndarray, bool]]:
+    """The forward and backward passes of this process: (rows, whether they count), as many in every process.
+
+    A process without work left repeats a sequence that counts nothing.
+    """
+    if not rows_PG.size:
+        return []
+    shares = [_micro_batches(team.share(rows_PG, rank), rollouts, resources) for rank in range(team.world)]
+    mine, most = shares[team.rank], max(map(len, shares))
+    return [(rows_B, True) for rows_B in mine] + [(rows_PG[0, :1], False)] * (most - len(mine))
+
+
+def _micro_batches(rows_PG: np.ndarray, rollouts: RolloutGroups, resources: ResourcesConfig) -> list[np.ndarray]:
+    """Whole groups, at most `micro_batch` sequences at a time (but never less than one group), or by tokens.
+
+    By tokens: the longest and the next ones while sequences times the longest of them stay within the limit.
+    """
+    if not rows_PG.size:
+        return []
+    if resources.micro_batch_tokens is None:
+        per = len(rows_PG) if resources.micro_batch is None else max(1, resources.micro_batch // rows_PG.shape[1])
+        return [rows_PG[i : i + per].ravel() for i in range(0, len(rows_PG), per)]
+    rows_B = rows_PG.ravel()
+    prompt_B = np.array([len(rollouts.prompts[row // rollouts.group_size].tokens) for row in rows_B])
+    length_B = prompt_B + rollouts.lengths_B[rows_B]
+    if resources.forward == "plain":  # shared_prefix wants the sequences of a group side by side
+        order = np.argsort(-length_B, kind="stable")
+        rows_B, prompt_B, length_B = rows_B[order], prompt_B[order], length_B[order]
+    batches, first, prompt, response = [], 0, 0, 0
+    for i in range(len(rows_B)):
+        prompt, response = max(prompt, prompt_B[i]), max(response, length_B[i] - prompt_B[i])
+        if i > first and (i + 1 - first) * (prompt + response) > resources.micro_batch_tokens:
+            batches.append(rows_B[first:i])
+            first, prompt, response = i, prompt_B[i], length_B[i] - prompt_B[i]
+    return [*batches, rows_B[first:]]

@@ -1,0 +1,245 @@
+"""Maths problems with a known answer: read from files, asked through the model's chat template, graded by their answer.
+
+A file is parquet or JSONL, one problem a row, in verl's schema (`prompt`, a list of one user message;
+`reward_model.ground_truth`; `extra_info`) or flat (`problem`, `question` or `prompt`; `answer` or `ground_truth`).
+Problems are taken as they stand, except that a request for a boxed answer is added where there is none.
+
+The rules of the reference study (arXiv 2509.25300, its released code): a problem is easy if a reference model's pass
+rate is at least 0.3, a missing rate counts as hard; the order is by pass rate, easy first; the held-out set is 250 easy
+and 250 hard ones drawn with the seeds 42 and 43; the U distinct problems of a reuse study are drawn likewise, with the
+easy share of the pool. Draws are prefixes of one permutation each, so smaller sets lie inside larger ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scaling.config import MathConfig
+from scaling.graders.math_answers import MathGrader
+from scaling.rollout_types import Encoding, Grade, Prompt
+from scaling.schema import InputError
+
+EASY = 0.3  # pass rate
+EASY_SEED, HARD_SEED = 42, 43
+MAX_NEW_TOKENS = 4096
+REQUEST = "Please solve step by step and put your final answer within \\boxed{}."
+TEXT_KEYS, ANSWER_KEYS = ("prompt", "problem", "question"), ("ground_truth", "answer")
+
+
+@dataclass(frozen=True)
+class Problem:
+    text: str  # the user message
+    answer: str
+    pass_rate: float  # of the reference model; 0 where it is missing
+
+
+# ---------------------------------------------------------------- files
+
+
+def read_problems(path: Path, pass_rate: str = MathConfig.model_fields["pass_rate"].default) -> list[Problem]:
+    """The problems of a parquet or JSONL file. Raises InputError naming the row and what it lacks."""
+    if not path.is_file():
+        raise InputError(f"task math: there is no file {path} (looked in {path.absolute().parent}).")
+    if path.suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        try:
+            rows = pyarrow.parquet.read_table(path).to_pylist()
+        except pyarrow.ArrowInvalid as error:
+            raise InputError(f"{path}: is not parquet ({' '.join(str(error).split())[:120]}).") from None
+    elif path.suffix in (".jsonl", ".json"):
+        rows = []
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                rows += [json.loads(line)] if line.strip() else []
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}: line {number} is not JSON ({error}).") from None
+    else:
+        raise InputError(f"{path}: problems are read from .parquet or .jsonl files, not {path.suffix!r}.")
+    problems = [_problem(row, f"{path}: row {number}", pass_rate) for number, row in enumerate(rows)]
+    if not problems:
+        raise InputError(f"{path}: holds no problem.")
+    return problems
+
+
+def _problem(row: Any, where: str, pass_rate: str) -> Problem:
+    if not isinstance(row, dict):
+        raise InputError(f"{where} is not an object with keys.")
+    answer = (row.get("reward_model") or {}).get("ground_truth")
+    if answer is None:
+        answer = next((row[key] for key in ANSWER_KEYS if row.get(key) is not None), None)
+    text = next((row[key] for key in TEXT_KEYS if row.get(key)), None)
+    if isinstance(text, list):
+        if len(text) != 1 or text[0].get("role") != "user":
+            raise InputError(f"{where}: prompt has {len(text)} messages; one user message is wanted.")
+        text = text[0]["content"]
+    if not isinstance(text, str) or isinstance(answer, dict | list) or answer is None or not str(answer).strip():
+        raise InputError(
+            f"{where}: wants a problem ({', '.join(TEXT_KEYS)}) and a ground truth (reward_model.ground_truth, "
+            f"{', '.join(ANSWER_KEYS)}); it has {', '.join(row)}."
+        )
+    rate: Any = (row.get("extra_info") or {}).get(pass_rate, row.get(pass_rate))
+    request = "" if "\\boxed" in text else f"{'' if text.endswith(('.', '?', '!')) else '.'} {REQUEST}"
+    known = isinstance(rate, int | float) and rate == rate
+    return Problem(f"{text.strip()}{request}", str(answer).strip(), float(rate) if known else 0.0)
+
+
+# ---------------------------------------------------------------- the study's rules
+
+
+def by_difficulty(problems: Sequence[Problem]) -> list[Problem]:
+    """Highest pass rate first; equal ones stay in the order of the file."""
+    return sorted(problems, key=lambda problem: -problem.pass_rate)
+
+
+def stratified(problems: Sequence[Problem], easy: int, hard: int) -> list[int]:
+    """Places of `easy` easy and `hard` hard problems, ascending; a short kind is made up from the other.
+
+    The draw is that of pandas' sample(random_state=seed): the head of one permutation per kind, hence nested.
+    """
+    is_easy = np.array([problem.pass_rate >= EASY for problem in problems], dtype=bool)
+    easy_places, hard_places = np.flatnonzero(is_easy), np.flatnonzero(~is_easy)
+    easy_taken = min(len(easy_places), easy + max(0, hard - len(hard_places)))
+    hard_taken = min(len(hard_places), hard + max(0, easy - len(easy_places)))
+    drawn = [
+        places[np.random.RandomState(seed).permutation(len(places))[:count]]
+        for places, seed, count in ((easy_places, EASY_SEED, easy_taken), (hard_places, HARD_SEED, hard_taken))
+    ]
+    return sorted(np.concatenate(drawn).tolist())
+
+
+def subset(problems: Sequence[Problem], unique: int) -> list[Problem]:
+    """`unique` problems with the easy share of all of them, in their order."""
+    easy = int(unique * sum(problem.pass_rate >= EASY for problem in problems) / len(problems))
+    return [problems[place] for place in stratified(problems, easy, unique - easy)]
+
+
+# ---------------------------------------------------------------- the task
+
+
+class Task:
+    """Maths; see scaling.rollout_types.Task for the meaning of the attributes."""
+
+    def __init__(self, config: MathConfig, encoding: Encoding | None):
+        if encoding is None:
+            raise InputError("task math needs a model with a tokenizer: give model.path, a transformers folder.")
+        self.name, self.config, self.encoding = config.name, config, encoding
+        self.vocabulary: list[str] = []
+        self.end_ids, self.allowed_V = encoding.end_ids, np.ones(encoding.vocabulary, dtype=bool)
+        self.pad_id = self.end_ids[0]  # never read: lengths decide
+        self.max_new_tokens, self.levels = MAX_NEW_TOKENS, (0,)
+        self.grader = MathGrader()
+        self._graded = self._without = self._failed = 0
+        self._notes: list[str] = []
+
+        train = read_problems(Path(config.train), config.pass_rate)
+        if config.order == "difficulty":
+            train = by_difficulty(train)
+        elif config.order == "shuffled":
+            train = [train[i] for i in np.random.default_rng(config.order_seed).permutation(len(train))]
+        if config.test is None:
+            half = config.test_problems // 2
+            places = set(stratified(train, half, config.test_problems - half))
+            test = [problem for place, problem in enumerate(train) if place in places]
+            train = [problem for place, problem in enumerate(train) if place not in places]
+        else:
+            test = read_problems(Path(config.test), config.pass_rate)
+        self._tokens: dict[str, tuple[int, ...]] = {}
+        self._answers: dict[str, str] = {}
+        test = self._usable(test, "held-out problems", frozenset())
+        self._test, self._reserved = test, frozenset(problem.text for problem in test)
+        train = self._usable(train, "training problems", self._reserved)
+        self._train = train[: config.pool]
+        if not self._train or not test:
+            raise InputError(f"task math: {config.train}: no problem is left to train on, or none to hold out.")
+        self._notes.insert(0, f"{len(self._train)} training problems, {len(test)} held-out problems")
+        self.notes = tuple(self._notes)
+
+    def _usable(self, problems: list[Problem], what: str, held_out: frozenset[str]) -> list[Problem]:
+        """Those short enough, the first of equal ones, none of the held-out ones; what is left out is noted."""
+        kept, reasons = [], {"too long": 0, "repeated": 0, "also held out": 0}
+        for problem in problems:
+            tokens = self.encoding.encode(problem.text, chat=self.config.template == "tokenizer")
+            if problem.text in held_out:
+                reasons["also held out"] += 1
+            elif problem.text in self._answers:
+                reasons["repeated"] += 1
+            elif len(tokens) > self.config.max_prompt_tokens:
+                reasons["too long"] += 1
+            else:
+                self._tokens[problem.text], self._answers[problem.text] = tokens, problem.answer
+                kept.append(problem)
+        if any(reasons.values()):
+            shown = ", ".join(f"{count} {reason}" for reason, count in reasons.items() if count)
+            self._notes.append(f"of {len(problems)} {what} {len(problems) - len(kept)} are left out: {shown}")
+        return kept
+
+    # ------------------------------------------------------------ problems
+
+    def training_problems(self, unique: int | None) -> list[str]:
+        if unique is not None and unique > len(self._train):
+            raise InputError(
+                f"data.prompts_unique: {unique} distinct problems asked for; {self.config.train} leaves "
+                f"{len(self._train)} to train on."
+            )
+        chosen = self._train[:unique]
+        if unique is not None and self.config.subset == "stratified":
+            chosen = subset(self._train, unique)
+        return [problem.text for problem in chosen]
+
+    def reserved(self, text: str) -> bool:
+        return text in self._reserved
+
+    def test_prompts(self, count: int) -> list[Prompt]:
+        if not 1 <= count <= len(self._test):
+            raise InputError(f"evaluation.problems: {count} held-out problems asked for; there are {len(self._test)}.")
+        return [self.prompt(problem.text, index) for index, problem in enumerate(self._test[:count])]
+
+    def prompt(self, text: str, index: int) -> Prompt:
+        if text not in self._tokens:
+            raise InputError(f"{text[:60]!r} is not a problem of {self.config.train} or of the held-out set.")
+        return Prompt(text, self._tokens[text], index)
+
+    def decode(self, tokens: tuple[int, ...]) -> str:
+        return self.encoding.decode(tokens)
+
+    def draw(self, rng: np.random.Generator, level: int) -> str:
+        raise InputError("task math has the problems of its files only; give data.prompts_unique, or fewer steps.")
+
+    def demonstrations(self, seed: int, iteration: int, recipe: Any):
+        raise InputError("task math has no demonstrations to make a base model from; give model.path.")
+
+    # ------------------------------------------------------------ grading
+
+    def grade(self, prompt: Prompt, response: tuple[int, ...]) -> Grade:
+        return self.grade_many([prompt], [response])[0]
+
+    def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]:
+        """1 if the answer of a response equals the ground truth, else 0; there is no process rule.
+
+        A response cut at max_new_tokens is judged by what it wrote.
+        """
+        pairs = [
+            (self._answers[prompt.text], self.decode(response))
+            for prompt, response in zip(prompts, responses, strict=True)
+        ]
+        failed = self.grader.failures()
+        verdicts = self.grader.grade(pairs, anywhere=self.config.answer == "anywhere")
+        self._graded += len(verdicts)
+        self._without += sum(verdict.why in ("none", "anywhere") for verdict in verdicts)
+        self._failed += self.grader.failures() - failed
+        return [Grade(float(v.correct), v.correct, process=None, careful=None) for v in verdicts]
+
+    def counts(self) -> dict[str, float]:
+        counts: dict[str, float] = {"verifier_failures": self._failed}
+        if self._graded:
+            counts["unboxed_share"] = self._without / self._graded
+        self._graded = self._without = self._failed = 0
+        return counts

@@ -1,0 +1,59 @@
+"""Ten updates on the same rollouts, for tests/test_parallel.py: alone, or as one of several processes of torchrun.
+
+Prints one JSON document from process 0: losses, gradient norms and the sum of the final weights.
+"""
+
+import json
+import sys
+
+import numpy as np
+from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
+
+from scaling.config import RunConfig
+from scaling.optim import policy_optimizer
+from scaling.parallel import Team
+from scaling.trainer import update_policy
+
+
+def main(mode: str, updates_per_batch: int, kind: str) -> None:
+    limit = {"whole": {}, "groups": {"micro_batch": 4}, "tokens": {"micro_batch_tokens": 150}}[kind]
+    config = RunConfig.model_validate(
+        {
+            "model": "m",
+            "data": {"prompts_per_step": 6},
+            "loss": {"updates_per_batch": updates_per_batch},
+            "rollout": {"group_size": 4},
+            "resources": {"engine": "hf", "forward": "plain", "parallel": mode, **limit},
+        }
+    )
+    policy = policy_of("m", end_bias=0.3)
+    rollouts = engine_with("hf", policy).generate(prompts(), 4, SAMPLING)
+    advantage_PG = np.random.default_rng(0).standard_normal((6, 4))
+    advantage_PG[1] = 0  # a group that is left out
+    advantage_PG[3:] *= 1 if kind != "whole" else np.array([[0], [0], [1]])  # some mini-batches are nearly empty
+    team = Team(mode, "cpu")
+    team.shard(policy)
+    optimizer = policy_optimizer(policy, config.optimizer)
+    losses, norms = [], []
+    for _ in range(10):
+        update = update_policy(
+            policy,
+            optimizer,
+            rollouts,
+            advantage_PG,
+            config,
+            config.optimizer.learning_rate,
+            TASK.allowed_V,
+            None,
+            team,
+        )
+        losses.append(update.loss)
+        norms.append(update.row["gradient_norm"])
+    weights = sum(float(value.double().abs().sum()) for value in team.whole(policy).state_dict().values())
+    if team.first:
+        print(json.dumps({"losses": losses, "norms": norms, "weights": weights, "world": team.world}))
+    team.close()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])

@@ -1,0 +1,113 @@
+"""Several processes: the same losses as one, and checkpoints that resume on another number of processes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny_policies import SAMPLING, engine_with, policy_of, prompts
+from transformers import AutoModelForCausalLM
+
+from scaling import checkpoint, record, schema
+from scaling.config import ResourcesConfig
+from scaling.parallel import Team, passes
+
+HERE = Path(__file__).parent
+ENVIRONMENT = {
+    **os.environ,
+    "PYTHONPATH": os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")]),
+    "OMP_NUM_THREADS": "1",
+}
+
+
+def start(processes, *arguments):
+    """A Python program by itself or in several processes; its output. Fails with its last lines."""
+    line = [sys.executable]
+    if processes > 1:
+        line += ["-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}"]
+    line += [str(argument) for argument in arguments]
+    done = subprocess.run(line, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def updates(processes, mode, updates_per_batch, kind):
+    found = start(processes, HERE / "parallel_worker.py", mode, updates_per_batch, kind)
+    return json.loads(next(line for line in found.splitlines() if line.startswith("{")))
+
+
+@pytest.mark.parametrize(("updates_per_batch", "kind"), [(1, "whole"), (3, "groups"), (1, "tokens")])
+def test_two_processes_have_the_losses_of_one(updates_per_batch, kind):
+    one = updates(1, "ddp", updates_per_batch, kind)
+    assert one["world"] == 1 and len(set(one["losses"])) == 10
+    for mode in ("ddp", "fsdp"):
+        two = updates(2, mode, updates_per_batch, kind)
+        assert two["world"] == 2
+        assert np.abs(np.subtract(one["losses"], two["losses"])).max() < 1e-5, mode
+        assert two["norms"] == pytest.approx(one["norms"], rel=1e-4), mode
+        assert two["weights"] == pytest.approx(one["weights"], rel=1e-5), mode
+
+
+RUN = """
+model: {size: us, base: {iterations: 60, leaping_iterations: 10, batch_size: 32}}
+data: {prompts_per_step: 5}
+rollout: {group_size: 4}
+evaluation: {problems: 25, every: 2}
+resources: {engine: hf, forward: plain, parallel: MODE, checkpoint_steps: 2}
+algorithm: papo
+"""
+
+
+def train(processes, folder, mode, steps):
+    path = folder.parent / f"{folder.name}.yaml"
+    path.write_text(RUN.replace("MODE", mode) + f"stop: {{steps: {steps}}}\n")
+    start(processes, "-m", "scaling", "run", path, "--out", folder)
+    return [record.without_timing(row) for row in record.read_rows(folder / schema.CURVE)]
+
+
+def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
+    alone = train(1, tmp_path / "alone", "ddp", 6)
+    changing = tmp_path / "changing"
+    for processes, mode, steps in ((2, "fsdp", 2), (1, "ddp", 4), (2, "ddp", 5), (2, "fsdp", 6)):
+        rows = train(processes, changing, mode, steps)
+    assert [row["step"] for row in rows] == [row["step"] for row in alone]
+    for mine, theirs in zip(rows, alone, strict=True):
+        for name in ("tokens_seen", "reward_mean", "gradient_norm", "entropy", "process_mean", "prompts_seen"):
+            expected = theirs.get(name)
+            right = None if expected is None else pytest.approx(expected, rel=1e-4, abs=1e-7)
+            assert mine.get(name) == right, (mine["step"], name)
+        if mine["step"] in (0, 2, 4, 6):
+            assert mine["test_loss"] == theirs["test_loss"]
+    info = [record.read_attempt(changing, number) for number in record.attempt_numbers(changing)]
+    assert [(i.get("processes"), i.get("parallel")) for i in info] == [
+        (2, "fsdp"), (None, None), (2, "ddp"), (2, "fsdp"),
+    ]  # fmt: skip
+    exported = AutoModelForCausalLM.from_pretrained(changing / "model").state_dict()
+    single = AutoModelForCausalLM.from_pretrained(tmp_path / "alone" / "model").state_dict()
+    assert exported.keys() == single.keys()
+    assert all(torch.allclose(exported[name], single[name], atol=1e-5) for name in single)
+    found = checkpoint.load_newest(changing)
+    assert found is not None and all(type(value) is torch.Tensor for value in found.state["policy"].values())
+
+
+# ---------------------------------------------------------------- passes
+
+
+def test_passes_hold_each_sequence_once_and_keep_to_their_limit():
+    groups = engine_with("hf", policy_of("us", end_bias=0.5)).generate(prompts(), 4, SAMPLING)
+    rows_PG = np.arange(24).reshape(6, 4)[[0, 2, 3, 5]]
+    lengths = np.repeat([len(p.tokens) for p in groups.prompts], 4) + groups.lengths_B
+    for forward in ("plain", "shared_prefix"):
+        resources = ResourcesConfig(micro_batch_tokens=80, forward=forward)
+        found = passes(rows_PG, groups, resources, Team("ddp", "cpu"))
+        assert all(counted for _, counted in found) and len(found) > 2
+        rows = [row for rows_B, _ in found for row in rows_B]
+        assert sorted(rows) == sorted(rows_PG.ravel())
+        assert forward == "plain" or rows == rows_PG.ravel().tolist()
+        assert all(len(rows_B) * lengths[rows_B].max() <= 80 or len(rows_B) == 1 for rows_B, _ in found)
+    whole = passes(rows_PG, groups, ResourcesConfig(), Team("ddp", "cpu"))
+    assert [rows_B.tolist() for rows_B, _ in whole] == [rows_PG.ravel().tolist()]
