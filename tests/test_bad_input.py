@@ -486,8 +486,8 @@ OTHERS = [
     Case("broken cells.json", ["fit", "mini"], ["cells.json", "not valid JSON"], {"mini/cells.json": "{"}),
     Case("cells.json is a list", ["fit", "mini"], ["cells.json", "schema_version"], {"mini/cells.json": "[]"}),
     # Options of fit.
-    Case("law", [*FIT, "--law", "eficiency"], ["'eficiency'", "efficiency, per_size", "Did you mean efficiency?"]),
-    Case("law outside", [*FIT, "--law", "../fit"], ["'../fit'", "efficiency, per_size"]),
+    Case("law", [*FIT, "--law", "eficiency"], ["'eficiency'", "efficiency", "Did you mean efficiency?"]),
+    Case("law outside", [*FIT, "--law", "../fit"], ["'../fit'", "efficiency"]),
     Case("x", [*FIT, "--x", "train_flop"], ["curves.csv", "'train_flop'", "Did you mean train_flops?"]),
     Case("x is text", [*FIT, "--x", "run_id"], ["'run_id'", "train_flops"]),
     Case("x is the loss", [*FIT, "--x", "test_loss"], ["'test_loss'", "train_flops"]),

@@ -99,7 +99,7 @@ def test_disturbed_curves_move_our_column_and_not_the_published(study, tables):
         difference = f"{column}_difference" if name == "fits" else "difference"
         assert not np.allclose(other[difference], tables[name].frame[difference])
     said = reproduce.render(moved, no_figures(), {**tables, "fits": reproduce.fits_table(moved)})
-    assert "do not come out" in said
+    assert "They do not come out" in said
 
 
 def no_figures():
