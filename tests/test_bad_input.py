@@ -551,7 +551,7 @@ OTHERS = [
     Case("option without value", ["fit", "curves.csv", "--law"], ["--law"]),
     Case("two sources", ["fit", "curves.csv", "curves.csv"], ["curves.csv"]),
     # Studies.
-    Case("misspelt study", ["sweep", "plan", "quikstart"], ["quikstart", "quickstart, small", "Did you mean quickstart?"]),
+    Case("misspelt study", ["sweep", "plan", "quikstart"], ["quikstart", "quickstart, reference-groups", "Did you mean quickstart?"]),
     Case("no study file", ["sweep", "plan", "min.yaml"], ["min.yaml", "no such file", "Did you mean mini.yaml?"]),
     Case("nameless study", ["sweep", "plan", ""], [".: the folder holds no study.yaml"]),
     Case("endless study", ["sweep", "plan", "x" * 400], ["no such study"]),
