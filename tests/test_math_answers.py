@@ -169,7 +169,8 @@ def test_ten_thousand_hostile_answers(grader):
 
 
 @pytest.mark.parametrize(
-    "answer", ["(n-1)!", "2^{2019}-1", r"\frac{100!}{50!}", "x^{1000}", r"\binom{2n}{n}", "10^{100}"]
+    "answer",
+    ["(n-1)!", "2^{2019}-1", "2022! - 1", "15(2013!)", r"\frac{100!}{50!}", "x^{1000}", r"\binom{2n}{n}", "10^{100}"],
 )
 def test_answers_of_answer_keys_are_not_refused(answer):
     assert not refused(answer)

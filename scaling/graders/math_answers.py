@@ -38,7 +38,7 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _HUGE = re.compile(
     r"(?:\^|\*\*)\s*[{(]*\s*-?\d[\d,]{4,}"  # an exponent of five digits
     r"|(?:(?:\^|\*\*)\s*[{(]*\s*\d+\s*){2}"  # a tower of powers
-    r"|\d{4}\s*!|!\s*[)}]*\s*!"  # a factorial of four digits, or of a factorial
+    r"|\d{5}\s*!|!\s*[)}]*\s*!"  # a factorial of five digits, or of a factorial
     r"|\d{120}"
 )
 
