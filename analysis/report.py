@@ -559,8 +559,8 @@ def settings_frame(study: Study) -> Frame | None:
     rows = []
     for name in names:
         values = {run: flats[run].get(name) for run in flats}
-        numeric = all(isinstance(value, int | float) for value in values.values())
-        ordered = sorted(values.values()) if numeric else values.values()
+        numbers = [value for value in values.values() if isinstance(value, int | float)]
+        ordered = sorted(numbers) if len(numbers) == len(values) else values.values()
         shown = list(dict.fromkeys(plain(value) for value in ordered))
         by_size: dict[float, set[str]] = {}
         for run in sorted(fitted):
