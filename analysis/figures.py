@@ -2011,6 +2011,7 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
     show = short_number if by_n0 else number
     low, high = show(finite.min()), show(finite.max())
     infinite = int(table["no_finite_optimum"].sum())
+    by_colour = "ratio to it, log scale" if is_ratio(table["value"], centre) else "difference from it"
     r2, flat = table["r2_pooled"], table["r2_pooled_constant"]
     finding = (
         f"Over {counted(len(table), 'window')} {plain} lies between {low} and {high}"
@@ -2022,9 +2023,8 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         f"a: {plain} of the same fit over other windows; the outlined one is the page's own; colour: ratio to it, log "
         "scale; ∞: no finite optimum; blank: fewer than four evaluated steps."
         if by_n0
-        else "a: slope of the largest size's own line over other windows; the outlined one is the page's own; "
-        "colour: ratio "
-        "to it, log scale; blank: fewer than four evaluated steps.",
+        else "a: slope of the largest size's own line over other windows; the outlined one is the page's own; colour: "
+        f"{by_colour}; blank: fewer than four evaluated steps.",
         "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
         f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level "
         f"per size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's "
@@ -2090,16 +2090,27 @@ def window_ends(steps: np.ndarray, own: int, most: int, *, falling: bool = False
     return sorted(nearest, reverse=falling)
 
 
+def is_ratio(values: Any, centre: float) -> bool:
+    """Whether values are compared by their ratio to `centre`; a slope may be negative, and is then by difference."""
+    return centre > 0 and bool((values > 0).all())
+
+
+def from_centre(values: Any, centre: float) -> Any:
+    """ln of the ratio to `centre`, or the difference from it where there is no ratio."""
+    return np.log(values / centre) if is_ratio(values, centre) else values - centre
+
+
 def draw_windows(ax: Axes, table: Frame, centre: float, unit: float, own: tuple[int, int]) -> None:
-    """A cell per window with its value, coloured by the ratio to the page's own."""
+    """A cell per window with its value, coloured by how far it is from the page's own."""
     firsts, lasts = sorted(table["first_step"].unique()), sorted(table["last_step"].unique())
-    ratios = np.log(np.maximum(table["value"], 1e-12) / centre)
-    reach = max(float(ratios[~table["no_finite_optimum"]].abs().max()), np.log(1.25))
+    away = from_centre(table["value"], centre)
+    least = np.log(1.25) if is_ratio(table["value"], centre) else 1e-3
+    reach = max(float(away[~table["no_finite_optimum"]].abs().max()), least)
     stops = np.linspace(-1, 1, len(DIVERGING))
     channels = np.array([to_rgb(colour) for colour in DIVERGING]).T
-    for row, ratio in zip(table.itertuples(), ratios, strict=True):
+    for row, distance in zip(table.itertuples(), away, strict=True):
         x, y = firsts.index(row.first_step), lasts.index(row.last_step)
-        place = float(np.clip(1.0 if row.no_finite_optimum else ratio / reach, -1, 1))
+        place = float(np.clip(1.0 if row.no_finite_optimum else distance / reach, -1, 1))
         colour = mixed(place, stops, channels)
         mine = (row.first_step, row.last_step) == own
         edge = {"edgecolor": INK, "linewidth": 1.4, "zorder": 3} if mine else {"edgecolor": "white", "linewidth": 1.5}
