@@ -105,7 +105,7 @@ def test_sampler_and_trainer_are_as_exact_as_transformers(finished):
     sampling = SamplingParams(1.0, task.max_new_tokens, 3, "rollout", 1)
     errors = {}
     for name in ("hf", "native"):
-        engine = load_engine(name, allowed_V=task.allowed_V, end_id=task.end_id)
+        engine = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids)
         engine.load_weights(policy, 0)
         groups = engine.generate(prompts, 16, sampling)
         options = {"allowed_V": task.allowed_V, "temperature": 1.0}
