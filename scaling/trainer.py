@@ -121,6 +121,7 @@ def _train(
         team.load(policy, optimizer, found.state["policy"], found.state["optimizer"])
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
     team.all(step)  # every process has read the record before one of them adds to it
+    attempt: record.Attempt = record.Bystander(run, number)
     if team.first:
         process.write_config(config, run, num_params, non_embedding)
         processes = {"processes": team.world, "parallel": team.mode} if team.world > 1 else {}
@@ -129,8 +130,6 @@ def _train(
             loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
             threads=torch.get_num_threads(), **process.versions(), **processes, **info,
         )  # fmt: skip
-    else:
-        attempt = record.Bystander(run, number)
     engine.load_weights(team.whole(policy), step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
@@ -151,12 +150,8 @@ def _train(
             saved_step, saved_time = step, time.monotonic()
 
     def position() -> dict[str, float]:
-        return {
-            "step": step,
-            "prompts_seen": ledger.prompts_seen,
-            "train_flops": ledger.train_flops,
-            "wall_seconds": team.told(wall_seconds()),
-        }
+        counts = {"step": step, "prompts_seen": ledger.prompts_seen, "train_flops": ledger.train_flops}
+        return counts | {"wall_seconds": team.told(wall_seconds())}
 
     here = position()
     finished = step >= 0 and config.stop.reached(**here)
