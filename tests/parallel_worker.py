@@ -4,6 +4,7 @@ Prints one JSON document from process 0: losses, gradient norms and the sum of t
 """
 
 import json
+import os
 import sys
 
 import numpy as np
@@ -53,6 +54,8 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
     if team.first:
         print(json.dumps({"losses": losses, "norms": norms, "weights": weights, "world": team.world}))
     team.close()
+    sys.stdout.flush()
+    os._exit(0)  # as scaling/__main__.py: torch's own threads may abort the interpreter's shutdown
 
 
 if __name__ == "__main__":
