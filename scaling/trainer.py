@@ -142,12 +142,13 @@ def _train(
 
     def save() -> None:
         nonlocal saved_step, saved_time
+        if step == saved_step:  # the same in every process
+            return
         state = {"policy": team.whole(policy).state_dict(), "optimizer": team.optimizer_state(optimizer)}
         state |= {"ledger": dataclasses.asdict(ledger), "wall_seconds": wall_seconds()}
-        if step > saved_step:
-            if team.first:
-                checkpoint.save(attempt, step, state)
-            saved_step, saved_time = step, time.monotonic()
+        if team.first:
+            checkpoint.save(attempt, step, state)
+        saved_step, saved_time = step, time.monotonic()
 
     def position() -> dict[str, float]:
         counts = {"step": step, "prompts_seen": ledger.prompts_seen, "train_flops": ledger.train_flops}
