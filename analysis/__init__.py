@@ -81,7 +81,7 @@ def fit(
 
     def one(part: Curves, where: str | None) -> Fit:
         found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
-        return add_intervals(found, law_exact, coverage)
+        return add_intervals(found, law_exact, coverage, parameters=True)
 
     if by is None:
         return one(curves, where)

@@ -18,8 +18,9 @@ from analysis.curves import Curves, load
 from analysis.fit import Fit, fit_curves, select_points
 from analysis.forecast import predict_new_size
 from analysis.frontier import conditions
-from analysis.intervals import add_intervals, paired_difference, run_lines
+from analysis.intervals import add_intervals, paired_difference
 from analysis.laws import get_law, law_names
+from analysis.run_lines import run_lines
 from analysis.solve import Points, solve
 from analysis.splits import rmse
 from scaling.schema import InputError, check_name

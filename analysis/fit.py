@@ -550,6 +550,7 @@ def _per_size(points: Points, solution: Solution, lines: Solution) -> list[dict[
             "efficiency_law": float(solution.slope[i]),
             "intercept_law": float(solution.intercept[i]),
             "values": {name: float(values[i]) for name, values in solution.per_size.items()},
+            "values_ci95": {},
             "r2_law": _r2(loss, np.exp(solution.eta[here])),
             "n_runs": int(runs[i]),
             "n_points": int(here.sum()),

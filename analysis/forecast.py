@@ -24,8 +24,9 @@ from scipy.stats import t as student
 
 from analysis.curves import Curves, load
 from analysis.fit import Fit, fit_curves, select_points
-from analysis.intervals import BORROWED, LEVEL, RATIO, LawTest, RunLines, RunTest, add_intervals
+from analysis.intervals import BORROWED, LEVEL, RATIO, LawTest, RunTest, add_intervals
 from analysis.laws import get_law, saturation
+from analysis.run_lines import RunLines
 from analysis.solve import Points
 from analysis.splits import held_out, parse_split, rmse
 from scaling.schema import InputError

@@ -24,6 +24,8 @@ from scipy.stats import t as student
 
 from analysis.fit import Fit, Points
 from analysis.laws import saturation as shape
+from analysis.profile import profile_tests
+from analysis.run_lines import RunLines, run_lines
 from analysis.solve import solve_near
 from scaling.schema import InputError
 
@@ -42,137 +44,6 @@ QUESTIONS = (0.035, 0.05)  # relative sd of k_max and n0 from the choice of 500 
 def f_tail(value, df):
     """P(F(1, df) > value), the two-sided tail of t with t^2 = value."""
     return betainc(df / 2, 0.5, df / (df + np.maximum(value, 0)))
-
-
-# ---------------------------------------------------------------- one line per run
-
-
-@dataclass(frozen=True)
-class RunLines:
-    """One line per run, ln L = level - slope (ln X - centre); arrays of n_runs.
-
-    Fields:
-        size: index into `sizes`; centre: weighted mean of ln X; points: number of points.
-        slope_variance, level_variance: sampling variances within the run, autocorrelation included.
-        dispersion: scatter in units of the modelled noise (phi); extra: variance of ln L beyond the counts (s2u).
-        trials: mean Q of the run, nan where unknown.
-        curvature: Z of the common quadratic term left after the lines; nan where no run has four points.
-    """
-
-    runs: list[str]
-    sizes: np.ndarray
-    size: np.ndarray
-    slope: np.ndarray
-    level: np.ndarray
-    centre: np.ndarray
-    slope_variance: np.ndarray
-    level_variance: np.ndarray
-    points: np.ndarray
-    dispersion: np.ndarray
-    extra: float
-    trials: np.ndarray
-    curvature: float
-
-    @property
-    def num_params(self) -> np.ndarray:
-        return self.sizes[self.size]
-
-    def at(self, ln_x: float) -> tuple[np.ndarray, np.ndarray]:
-        """(ln L of each run's line at ln X, its sampling variance)."""
-        away = ln_x - self.centre
-        return self.level - self.slope * away, self.level_variance + self.slope_variance * away**2
-
-
-def run_lines(points: Points) -> RunLines:
-    """Quasi-likelihood line of each run with log link, noise = counts of errors + a common extra variance.
-
-    Where counts are unknown every point weighs the same and the scatter alone gives the variance. A loss of 0 is fine.
-    Runs without two different X have no line and are absent.
-    """
-    spread = [np.ptp(points.x[points.run == i]) > 0 for i in range(len(points.runs))]
-    points = points.take(np.array(spread)[points.run])
-    run, x, loss = points.run, points.x, points.loss
-    n_runs = len(points.runs)
-
-    def total(values: np.ndarray) -> np.ndarray:
-        return np.bincount(run, values, minlength=n_runs)
-
-    count = total(np.ones(len(x)))
-    if points.trials is None:
-        floor, low, high = np.min(loss[loss > 0], initial=1.0) / 2, 1e-9, np.inf
-    else:
-        floor, low, high = 0.5 / points.trials, 0.1 / points.trials, 1 - 0.5 / points.trials
-
-    def line(response: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """(slope, level, centre, sum of squares of ln X) of weighted least squares per run."""
-        all_ = total(weight)
-        centre = total(weight * x) / all_
-        away = x - centre[run]
-        square = total(weight * away**2)
-        return -total(weight * away * response) / square, total(weight * response) / all_, centre, square
-
-    def noise(mu: np.ndarray) -> np.ndarray:
-        return np.zeros(len(mu)) if points.trials is None else (1 - mu) / (mu * points.trials)
-
-    slope, level, centre, square = line(np.log(np.maximum(loss, floor)), np.ones(len(x)))
-    extra = 4e-4
-    mu = residual = weight = np.ones(len(x))
-    for refit in (False, True):
-        for _ in range(6):
-            eta = level[run] - slope[run] * (x - centre[run])
-            mu = np.clip(np.exp(eta), low, high)
-            weight = 1 / (noise(mu) + extra)
-            slope, level, centre, square = line(np.log(mu) + np.clip((loss - mu) / mu, -1, 2), weight)
-        mu = np.clip(np.exp(level[run] - slope[run] * (x - centre[run])), low, high)
-        weight, residual = 1 / (noise(mu) + extra), (loss - mu) / mu
-        some = count[run] > 2  # two points lie on their line and say nothing about noise
-        if not refit and some.any():
-            share = (residual**2 * (count / np.maximum(count - 2, 1))[run] - noise(mu))[some]
-            extra = float(np.clip(np.average(share, weights=weight[some] ** 2), 2.5e-5, 0.09))
-    all_ = total(weight)
-    scatter, df = total(weight * residual**2), count - 2
-    pooled = scatter.sum() / df.sum() if df.sum() > 0 else 1.0
-    dispersion = (scatter + 10 * pooled) / (df + 10)  # shrunk to the mean with 10 degrees of freedom
-    scale = dispersion * _inflation(np.sqrt(weight) * residual, run, count)
-    # Points without any noise have variance 0 up to rounding; no slope is known to better than a millionth.
-    scale = np.maximum(scale, (1e-6 * np.abs(slope).max()) ** 2 * square)
-    return RunLines(
-        points.runs, points.sizes, points.run_sizes(), slope, level, centre,
-        slope_variance=scale / square, level_variance=scale / all_,
-        points=count.astype(int), dispersion=dispersion, extra=extra,
-        trials=np.full(n_runs, np.nan) if points.trials is None else total(points.trials) / count,
-        curvature=_curvature(x - centre[run], residual, weight, total, run, count, scale),
-    )  # fmt: skip
-
-
-def _inflation(scaled: np.ndarray, run: np.ndarray, count: np.ndarray) -> np.ndarray:
-    """Factor on each run's variance for autocorrelated residuals: Bartlett weights, correlations pooled over runs."""
-    longest = int(min(20, count.max() // 5))
-    power = float(scaled @ scaled)
-    rho = np.zeros(longest + 1)
-    for lag in range(1, longest + 1):
-        same = run[lag:] == run[:-lag]
-        rho[lag] = float(np.sum(scaled[lag:][same] * scaled[:-lag][same])) / power if power > 0 else 0.0
-    factors = []
-    for points in count:
-        m = int(min(20, points // 5))
-        lags = np.arange(1, m + 1)
-        factors.append(1 + 2 * np.sum((1 - lags / (m + 1)) * (rho[lags] + 2 / points)))
-    return np.clip(factors, 1, 25)
-
-
-def _curvature(away, residual, weight, total, run, count, scale) -> float:
-    """Z of the quadratic coefficient that the runs share, after the lines are taken out."""
-    bend = away**2
-    bend = bend - (total(weight * bend) / total(weight))[run]
-    bend = bend - (total(weight * bend * away) / total(weight * away**2))[run] * away
-    square = total(weight * bend**2)
-    ok = (count > 3) & (square > 1e-12 * total(weight * away**2))
-    if not ok.any():
-        return float("nan")
-    coefficient = total(weight * bend * residual)[ok] / square[ok]
-    variance = scale[ok] / square[ok]
-    return float(np.sum(coefficient / variance) / np.sqrt(np.sum(1 / variance)))
 
 
 # ---------------------------------------------------------------- k_max and n0
@@ -514,11 +385,12 @@ def _tested(fit: Fit) -> RunTest:
 # ---------------------------------------------------------------- into the record
 
 
-def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) -> Fit:
+def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, parameters: bool = False) -> Fit:
     """Fill in the intervals, standard errors and flags of a fit's record; returns the fit.
 
     A shared parameter is `identified` where its interval exists, is closed at both ends, and the optimum is not at a
-    bound. `stderr` is the run-level Wald error: a size of the uncertainty, not the interval.
+    bound. `stderr` is the run-level Wald error: a size of the uncertainty, not the interval. With `parameters` also
+    those of laws that are not lines: profile intervals (`analysis.profile`), some seconds.
     """
     assert fit.points is not None and fit.solution is not None
     record, warnings = fit.record, fit.record["warnings"]
@@ -526,19 +398,24 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) ->
         _add_errors(record, *fit.solution.covariance)
     many = len(fit.points.runs) - record["goodness"]["n_parameters"] >= MANY_RUNS
     bootstrapped = many and fit.law.predicts_unseen and fit.law.shape is None
+    basis = None
     if bootstrapped:
         _add_bootstrap(fit)
+    elif parameters and not fit.law.closed_form:
+        basis = _add_profiles(fit)
     without = [
         name for name, entry in record["values"].items()
         if entry["ci95"] is None and (name not in ("k_max", "n0") or fit.law.shape is None)
     ]  # fmt: skip
+    if basis is not None and basis.startswith("none"):
+        without += [p.name for p in fit.law.parameters if p.per_size]
     if without:
-        warnings.append(f"no interval for {', '.join(without)}: no method with measured coverage is known for them")
+        warnings.append(f"no interval for {', '.join(without)}: {(basis or 'none: not asked for').split(': ', 1)[1]}")
     if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
         record["intervals"] = {
             "method": "percentile bootstrap over runs, 95 %" if bootstrapped else "none: no run has two points",
             "misfit": None, "degrees_of_freedom": None,
-            "per_size_basis": "none", "misfit_p": None, "curvature_z": None, "open": [],
+            "per_size_basis": "none", "parameters_basis": basis, "misfit_p": None, "curvature_z": None, "open": [],
             "questions": "each run is taken as independent",
         }  # fmt: skip
         return fit
@@ -548,6 +425,7 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False) ->
         "method": "inverted profile F test on the slopes of runs, 95 %",
         "misfit": "law exact" if law_exact else "sizes may miss the law a little",
         "per_size_basis": test.basis,
+        "parameters_basis": basis,
         "degrees_of_freedom": None if test.law is None else test.law.df,
         "misfit_p": None,
         "curvature_z": None if math.isnan(test.lines.curvature) else test.lines.curvature,
@@ -602,6 +480,41 @@ def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
         entry["identified"] = not entry["at_bound"]
 
 
+def _add_profiles(fit: Fit) -> str:
+    """Profile intervals of the parameters that are not tested on slopes, shared and of each size; what they rest on."""
+    assert fit.points is not None and fit.solution is not None
+    tests, basis = profile_tests(fit.points, fit.law, fit.solution)
+    by_slopes = (fit.law.amplitude, fit.law.scale) if fit.law.shape is not None else ()
+    missed = set()
+    for size, test in enumerate(tests):
+        for entry, (parameter, i) in enumerate(test.problem.slots):
+            if parameter.name in by_slopes:
+                continue
+            ends = test.interval(entry)
+            if parameter.per_size:
+                row = fit.per_size[i if fit.law.shared else size]
+                row["values_ci95"][parameter.name] = list(ends)
+                value = row["values"][parameter.name]
+            else:
+                of = fit.values[parameter.name]
+                of["ci95"], value = list(ends), of["value"]
+                of["identified"] = None not in ends and not of["at_bound"] and _holds(ends, value)
+            if not _holds(ends, value):
+                missed.add(parameter.name)
+    if missed:
+        fit.record["warnings"].append(
+            f"{', '.join(sorted(missed))} of the fit is outside the interval that weighs runs by their scatter: "
+            "the law misses, or the optimum is not unique"
+        )
+    return basis
+
+
+def _holds(ends: Sequence[float | None], value: float) -> bool:
+    """Whether a value is inside an interval, up to rounding."""
+    return all(end is None or (end - value) * side >= -1e-6 * abs(value)
+               for end, side in zip(ends, (-1, 1), strict=True))  # fmt: skip
+
+
 def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:
     """The intervals per size in the order of the fit's sizes; None for a size without a line."""
     found = dict(zip(test.lines.sizes, efficiency_intervals(test), strict=True))
@@ -617,8 +530,7 @@ def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
         k_max["stderr"], n0["stderr"] = math.sqrt(covariance[0, 0]), n0["value"] * math.sqrt(covariance[1, 1])
     for name, entry in (("Kmax", k_max), ("N0", n0)):
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
-        if not all(end is None or (end - entry["value"]) * side >= -1e-6 * abs(entry["value"])
-                   for end, side in zip(entry["ci95"], (-1, 1), strict=True)):  # fmt: skip
+        if not _holds(entry["ci95"], entry["value"]):
             entry["identified"] = False
             warnings.append(
                 f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses"

@@ -403,7 +403,7 @@ def _at_bound(value: float, limits: tuple[float, float]) -> bool:
 # ---------------------------------------------------------------- any other law
 
 
-class _Problem:
+class Problem:
     """A law on points as a function of one vector: shared and per-size parameters in the law's order, scales in logs.
 
     Attributes:
@@ -444,6 +444,13 @@ class _Problem:
                 found.setdefault(parameter.name, np.empty(len(self.points.sizes)))[i] = value
         return found
 
+    def vector(self, solution: Solution, size: int | None = None) -> np.ndarray:
+        """The entries of a solution; with `size` those of the shared parameters and of that size."""
+        values = {**solution.values, **solution.per_size}
+        known = [np.atleast_1d(values[p.name])[i if size is None else size if p.per_size else 0] for p, i in self.slots]
+        found = [math.log(v) if p.scale else v for v, (p, _) in zip(known, self.slots, strict=True)]
+        return np.clip(found, self.low, self.high)
+
     def curve(self, vector: np.ndarray) -> np.ndarray:
         """(n,) the law on its own scale."""
         values = {k: v if np.ndim(v) == 0 else v[self.points.size] for k, v in self.values(vector).items()}
@@ -474,6 +481,11 @@ class _Problem:
                     done[parameter.name] = (up - down) / (2 * step)
             found[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
         return found
+
+    def log_columns(self, vector: np.ndarray) -> np.ndarray:
+        """(n, entries) derivative of the fitted ln L by every entry."""
+        found = self.columns(vector, np.ones(len(vector), bool))
+        return found if self.law.link == "log" else found / np.maximum(self.curve(vector), TINY)[:, None]
 
     def with_linear(self, vector: np.ndarray, weight: np.ndarray, response: np.ndarray) -> np.ndarray:
         """The vector with its linear entries replaced by their weighted least squares optimum within bounds."""
@@ -578,7 +590,7 @@ def _solve_general(
             bound_hits=list(dict.fromkeys(name for found in each for name in found.bound_hits)),
             rounds=max(found.rounds for found in each), converged=all(found.converged for found in each),
         )  # fmt: skip
-    problem = _Problem(points, law, objective, published_bounds)
+    problem = Problem(points, law, objective, published_bounds)
     ended = []
     for begin in problem.starts(start):
         near = _projected(problem, begin, response)
@@ -620,7 +632,7 @@ def _solve_general(
 
 def solve_near(points: Points, law: Law, objective: str, values: dict[str, float]) -> dict[str, float]:
     """Shared values of a law without parameters per size on other points, from values near the optimum: one start."""
-    problem = _Problem(points, law, objective, False)
+    problem = Problem(points, law, objective, False)
     begin = np.array([math.log(values[p.name]) if p.scale else values[p.name] for p, _ in problem.slots])
     return problem.values(_polish(problem, begin, 1e-8, 200)[0])
 
@@ -629,7 +641,7 @@ def _plain(value: Any) -> float | list[float]:
     return float(value) if np.ndim(value) == 0 else [float(v) for v in value]
 
 
-def _projected(problem: _Problem, begin: np.ndarray, response: np.ndarray) -> np.ndarray:
+def _projected(problem: Problem, begin: np.ndarray, response: np.ndarray) -> np.ndarray:
     """Variable projection: the searched entries by least squares, the linear ones in closed form at each step.
 
     On the law's own scale, where they are linear; weights make its errors those of ln L, or for `linear` of L.
@@ -655,7 +667,7 @@ def _projected(problem: _Problem, begin: np.ndarray, response: np.ndarray) -> np
 
 
 def _polish(
-    problem: _Problem, begin: np.ndarray, tolerance: float, most: int, free: np.ndarray | None = None
+    problem: Problem, begin: np.ndarray, tolerance: float, most: int, free: np.ndarray | None = None
 ) -> tuple[np.ndarray, float, bool]:
     """Least squares over all free entries on the objective itself: (vector, criterion, converged)."""
     free = problem.low < problem.high if free is None else free
@@ -688,7 +700,7 @@ def _polish(
     return vector, problem.criterion(problem.eta(vector)), found.status > 0
 
 
-def _at_bounds(problem: _Problem, vector: np.ndarray, value: float) -> tuple[np.ndarray, float, np.ndarray]:
+def _at_bounds(problem: Problem, vector: np.ndarray, value: float) -> tuple[np.ndarray, float, np.ndarray]:
     """(vector, criterion, mask of the entries at a bound): an interior method only comes near a bound, so entries that
     are near are set to it, where that costs nothing."""
     held = np.zeros(len(vector), bool)
@@ -708,7 +720,7 @@ def _at_bounds(problem: _Problem, vector: np.ndarray, value: float) -> tuple[np.
 
 
 def _sandwich(
-    problem: _Problem, vector: np.ndarray, held: np.ndarray
+    problem: Problem, vector: np.ndarray, held: np.ndarray
 ) -> tuple[tuple[list[str], np.ndarray] | None, float | None]:
     """Covariance of the shared parameters from the scatter of the runs' gradients, and the condition number."""
     points, free = problem.points, ~held & (problem.low < problem.high)

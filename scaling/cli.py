@@ -1043,13 +1043,25 @@ def _show_fit(record: dict) -> None:
     names = [first, "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
     more = len(record["per_size"]) - len(rows)
     _table(console, "per size" + (f" ({more} more: --json has them all)" if more else ""), names, rows)
+    named = list(record["per_size"][0]["values"])
+    if not {"efficiency", "intercept"} & set(named) and named:
+        rows = [
+            [_number(row["num_params"], "parameters")]
+            + [f"{_number(row['values'][n])} {_interval(row['values_ci95'].get(n))}" for n in named]
+            for row in record["per_size"][:40]
+        ]
+        _table(console, "parameters of each size, 95 % intervals", [first, *named], rows)
     good = record["goodness"]
     console.print(
         f"goodness    on L: pooled R2 {_number(good['r2_pooled'])}, where k = 0 with a level per size has "
         f"{_number(good['r2_pooled_constant'])}; within sizes {_number(good['r2_within'])}; "
         f"rmse of ln L {_number(good['rmse_ln_loss'])}"
     )
-    console.print(f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}")
+    basis = record["intervals"]["parameters_basis"]
+    console.print(
+        f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}"
+        + (f"; other parameters: {basis}" if basis else "")
+    )
     if record["intervals"].get("coverage"):
         console.print(f"self-test   {record['intervals']['coverage']['text']}")
     if "consistency" in record:

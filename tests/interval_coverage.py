@@ -17,12 +17,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.intervals import EXACT, LEVEL, law_test, run_lines
-from analysis.laws import saturation
-from analysis.solve import Points
+from analysis.intervals import EXACT, LEVEL, law_test
+from analysis.laws import Law, get_law, saturation
+from analysis.profile import profile_tests
+from analysis.run_lines import run_lines
+from analysis.solve import Points, solve
 
 SEVEN = (0.5e9, 1.5e9, 3e9, 7e9, 14e9, 32e9, 72e9)
-FIVE = (0.5e9, 1.5e9, 3e9, 7e9, 14e9)
+FIVE = (0.5e9, 1.5e9, 3e9, 14e9, 32e9)
 FOUR = (0.5e9, 3e9, 14e9, 72e9)
 TINY = (5296.0, 20832.0, 55824.0, 151552.0)
 K_MAX, N0 = 0.13, 12e9
@@ -39,7 +41,7 @@ class Family:
     runs: int = 3
     steps: int = 105
     questions: int = 500
-    slope_sd: float = 0.0025
+    slope_sd: float = 0.003
     relative_sd: float = 0.0
     level_sd: float = 0.004
     extra: float = 0.012
@@ -89,21 +91,93 @@ def draw(family: Family, seed: int) -> Points:
     level = np.linspace(-0.05, -0.75, n)[size] + family.level_sd * rng.standard_normal(len(size))
     x = np.log(512.0 * steps)
     path = np.maximum(x, math.log(512.0 * family.plateau)) if family.plateau else x
-    eta = level[:, None] - slope[:, None] * (path - path.mean())
+    loss = counted(level[:, None] - slope[:, None] * (path - path.mean()), family, rng)
+    kept = steps > family.plateau if family.cut else steps > 0
+    return as_points(sizes, size, x[kept], loss[:, kept], steps[kept], family.questions)
+
+
+def counted(eta: np.ndarray, family: Family | LawFamily, rng: np.random.Generator) -> np.ndarray:
+    """(runs, steps) test losses: extra noise with correlation from step to step, then counts of errors."""
     shock = rng.standard_normal(eta.shape)
     for t in range(1, shock.shape[1]):
         shock[:, t] = family.rho * shock[:, t - 1] + math.sqrt(1 - family.rho**2) * shock[:, t]
     mu = np.minimum(np.exp(eta + family.extra * shock), 1.0)
     trials = round(family.questions / family.thin)
-    loss = rng.binomial(trials, mu) / trials
-    kept = steps > family.plateau if family.cut else steps > 0
-    shape = (len(size), int(kept.sum()))
-    flat = lambda values: np.broadcast_to(values, shape).ravel().copy()  # noqa: E731
+    return rng.binomial(trials, mu) / trials
+
+
+def as_points(
+    sizes: np.ndarray, size: np.ndarray, x: np.ndarray, loss: np.ndarray, steps: np.ndarray, questions: int
+) -> Points:
+    flat = lambda values: np.broadcast_to(values, loss.shape).ravel().copy()  # noqa: E731
     run = flat(np.arange(len(size))[:, None])
-    return Points(
-        sizes, size[run], [f"r{i}" for i in range(len(size))], run, flat(x[kept]), loss[:, kept].ravel(),
-        np.full(len(run), float(family.questions)), flat(steps[kept]),
-    )  # fmt: skip
+    return Points(sizes, size[run], [f"r{i}" for i in range(len(size))], run, flat(x), loss.ravel(),
+                  np.full(len(run), float(questions)), flat(steps))  # fmt: skip
+
+
+# ---------------------------------------------------------------- parameters of the other laws
+
+
+@dataclass(frozen=True)
+class LawFamily:
+    """Studies that follow another law: runs of one size differ in level and slope by the sds of `Family`. values: by
+    parameter, one for all sizes or one for each. misfit: sd of a size's level and slope about a law that they share."""
+
+    law: str
+    values: dict[str, float | tuple[float, ...]]
+    sizes: tuple[float, ...] = FOUR
+    runs: int = 3
+    steps: int = 60
+    questions: int = 500
+    slope_sd: float = 0.003
+    level_sd: float = 0.004
+    extra: float = 0.012
+    rho: float = 0.8
+    thin: float = 1.0
+    misfit: tuple[float, float] = (0.0, 0.0)
+    least: float = 93.0
+
+    def truth(self, name: str, i: int) -> float:
+        value = self.values[name]
+        return value[i] if isinstance(value, tuple) else value
+
+
+LAW_FAMILIES = [
+    LawFamily("sigmoid", {"r0": 0.06, "a": (0.25, 0.4, 0.55, 0.7), "c_mid": 6e3, "b": 1.3}),
+    LawFamily("power_plateau", {"l_inf": (0.6, 0.5, 0.35, 0.2), "amplitude": 3.0, "b": 0.4}),
+    LawFamily("exponential", {"r_inf": (0.25, 0.4, 0.55, 0.7), "r0": 0.1, "x0": 8e3}),
+    LawFamily("efficiency_log_level", {"k_max": K_MAX, "n0": N0, "e0": 1.95, "e1": 0.1}, SEVEN, misfit=(0.03, 0.004)),
+]
+
+
+def draw_law(family: LawFamily, seed: int) -> tuple[Points, Law]:
+    law, rng = get_law(family.law), np.random.default_rng([20241, LAW_FAMILIES.index(family), seed])
+    sizes, n = np.array(family.sizes), len(family.sizes)
+    size, steps = np.repeat(np.arange(n), family.runs), np.arange(1, family.steps + 1)
+    x = 512.0 * steps
+    values = {name: np.array([family.truth(name, i) for i in size])[:, None] for name in family.values}
+    away = np.log(x) - np.log(x).mean()
+    shift = rng.standard_normal((2, n)) * np.array(family.misfit)[:, None]
+    shift = shift[:, size] + rng.standard_normal((2, len(size))) * np.array([[family.level_sd], [family.slope_sd]])
+    eta = law.ln_loss(sizes[size][:, None], x, values) + shift[0][:, None] - shift[1][:, None] * away
+    return as_points(sizes, size, np.log(x), counted(eta, family, rng), steps, family.questions), law
+
+
+def one_law(job: tuple[LawFamily, int]) -> dict[str, list[bool]]:
+    """By parameter: whether its interval holds the truth, for each size where sizes have their own."""
+    family, seed = job
+    points, law = draw_law(family, seed)
+    tests, basis = profile_tests(points, law, solve(points, law))
+    assert tests, basis
+    held: dict[str, list[bool]] = {}
+    for size, test in enumerate(tests):
+        for entry, (parameter, i) in enumerate(test.problem.slots):
+            if law.shape is not None and parameter.name in (law.amplitude, law.scale):
+                continue
+            truth = family.truth(parameter.name, i if law.shared else size)
+            value = math.log(truth) if parameter.scale else truth
+            held.setdefault(parameter.name, []).append(not test.rejects(entry, value))
+    return held
 
 
 def one(job: tuple[Family, int]) -> dict[str, float]:
@@ -157,6 +231,16 @@ def main(studies: int) -> int:
                 wrong.append(f"{family.name}: only {share['bends']:.0f} % are flagged")
             elif family.misfit and min(share["k_default"], share["n_default"]) < 88 - 2.5 * error:
                 wrong.append(f"{family.name}: default below 88")
+    fewer = max(studies // 4, 10)
+    print(f"\n{fewer} studies a law; coverage of the other parameters, over all sizes, %")
+    with ProcessPoolExecutor(2) as pool:
+        for family in LAW_FAMILIES:
+            rows = list(pool.map(one_law, [(family, seed) for seed in range(fewer)], chunksize=5))
+            shares = {name: 100 * float(np.mean([row[name] for row in rows])) for name in rows[0]}
+            shown = ", ".join(f"{name} {share:.0f}" for name, share in shares.items())
+            print(f"{family.law} {len(family.sizes)}x{family.runs}: {shown}", flush=True)
+            error = 100 * math.sqrt(0.95 * 0.05 / fewer)
+            wrong += [f"{family.law}: {n} {v:.1f}" for n, v in shares.items() if v < family.least - 2.5 * error]
     print(f"Monte-Carlo error ± {100 * math.sqrt(0.95 * 0.05 / studies):.1f} (one sd)")
     for line in wrong:
         print(f"FAILED  {line}")

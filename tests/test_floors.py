@@ -21,7 +21,7 @@ ROWS = {
     "sweeps": [["study"], ["plan", "reconcile"], ["executors/"], ["status", "launch", "cluster"]],
     "analysis": [
         ["curves", "laws/"],
-        ["splits", "solve", "fit", "intervals"],
+        ["splits", "solve", "fit", "run_lines", "profile", "intervals"],
         ["frontier", "forecast", "compare"],
         ["figures"],
         ["report", "reproduce"],

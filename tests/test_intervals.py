@@ -19,8 +19,8 @@ from analysis.intervals import (
     f_tail,
     law_test,
     paired_difference,
-    run_lines,
 )
+from analysis.run_lines import run_lines
 from scaling.schema import InputError
 
 # Vector A: four sizes, two runs each; vector B: the first run of each.

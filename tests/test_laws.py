@@ -29,6 +29,9 @@ TRUTH = {
         "d0": np.array([2e3, 3e3, 4e3, 5e3]),
     },
     "sigmoid": {"r0": 0.05, "a": np.array([0.5, 0.6, 0.7, 0.8]), "c_mid": 2e3, "b": 0.9},
+    "group_size": {"r0": 0.05, "a": np.array([0.5, 0.6, 0.7, 0.8]), "c_mid": 2e3, "b": 0.9},
+    "broken_power": {"l_inf": 0.08, "amplitude": 1.2, "b_early": 0.1, "b_late": np.array([0.3, 0.4, 0.5, 0.6]),
+                     "x_break": 3e3, "f": 0.3},
     "power_plateau": {"l_inf": 0.1, "amplitude": 2.0, "b": np.array([0.2, 0.25, 0.3, 0.35])},
     "exponential": {"r_inf": np.array([0.3, 0.4, 0.5, 0.7]), "r0": 0.1, "x0": 3e4},
     "chinchilla": PARTS,
@@ -36,7 +39,8 @@ TRUTH = {
 }  # fmt: skip
 # A value beyond the law's bounds: the fit must end at the bound and say so.
 BEYOND = {
-    "decomposition": {"l_inf": -0.1}, "sigmoid": {"b": 0.02}, "power_plateau": {"l_inf": -0.05},
+    "decomposition": {"l_inf": -0.1}, "sigmoid": {"b": 0.02}, "group_size": {"b": 0.02},
+    "broken_power": {"l_inf": -0.05}, "power_plateau": {"l_inf": -0.05},
     "exponential": {"r_inf": 1.2}, "chinchilla": {"e": -0.05}, "data_constrained": {"e": -0.05},
 }  # fmt: skip
 

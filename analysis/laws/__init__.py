@@ -133,6 +133,12 @@ def saturation(n, scale):
     return 1 / (1 + scale / n)
 
 
+def sigmoid_rate(x, values):
+    """Pass rate r0 + (a - r0) / (1 + (c_mid / X)^b): a sigmoid in ln X."""
+    gone = 1 / (1 + (values["c_mid"] / x) ** values["b"])  # share of the way from r0 to a
+    return values["r0"] * (1 - gone) + values["a"] * gone
+
+
 def saturating_slope(n, values):
     """k(N) = k_max / (1 + n0/N)."""
     return values["k_max"] * saturation(n, values["n0"])

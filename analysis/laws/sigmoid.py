@@ -10,12 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws import Law, Parameter
-
-
-def share(x, values):
-    """How much of the way from r0 to a is gone, in [0, 1]."""
-    return 1 / (1 + (values["c_mid"] / x) ** values["b"])
+from analysis.laws import Law, Parameter, sigmoid_rate
 
 
 def cost_to(pass_rate, values):
@@ -38,7 +33,7 @@ LAW = Law(
         ),
         Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5)),
     ),
-    curve=lambda n, x, values: 1 - values["r0"] * (1 - (s := share(x, values))) - values["a"] * s,
+    curve=lambda n, x, values: 1 - sigmoid_rate(x, values),
     predicts="more X at fitted sizes",
     link="identity",
 )
