@@ -14,19 +14,21 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import brentq
+from scipy.optimize import brentq, least_squares
 from scipy.stats import norm
 from scipy.stats import t as student
 
 from analysis.curves import Curves, load
 from analysis.fit import Fit, fit_curves
 from analysis.intervals import BORROWED, LEVEL, add_intervals, band
-from analysis.solve import solve_near
+from analysis.laws.group_size import optimal_group
+from analysis.profile import profile_tests
+from analysis.solve import Points, Solution
 from scaling.schema import InputError
 
 Frame = Any  # a pandas DataFrame: its type stubs know too little of what a column holds
 FAR = 1e3  # how far beyond the data a cost to a target loss is looked for
-BOOTSTRAP = 200
+DRAWS = 400  # of the parameters, for the band of a continuous frontier
 
 # --- runs and their final losses --------------------------------------------------------------------------------------
 
@@ -293,27 +295,29 @@ def fitted_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
 
 
 def optimal_sizes(law: Any, values: dict[str, float], x: np.ndarray, sizes: np.ndarray) -> np.ndarray:
-    """(m,) N at which the law has the least loss at each X, for a law with a level of N; NaN where that lies beyond a
-    tenth of the smallest or ten times the largest size."""
+    """(m,) N at which the law has the least loss at each X, for a law with a level of N; 0 or inf where that lies
+    beyond a tenth of the smallest or ten times the largest size."""
     grid = np.geomspace(sizes.min() / 10, sizes.max() * 10, 801)
     loss = law.ln_loss(grid[:, None], x[None, :], values)
     best = loss.argmin(0)
-    inner = (best > 0) & (best < len(grid) - 1)
     i = np.clip(best, 1, len(grid) - 2)
     a, b, c = (loss[i + d, np.arange(len(x))] for d in (-1, 0, 1))
     bend = a - 2 * b + c
     shift = np.where(bend > 0, (a - c) / (2 * np.where(bend > 0, bend, 1)), 0.0)
     step = math.log(grid[1] / grid[0])
-    return np.where(inner, grid[i] * np.exp(step * np.clip(shift, -1, 1)), np.nan)
+    inner = grid[i] * np.exp(step * np.clip(shift, -1, 1))
+    return np.where(best == 0, 0.0, np.where(best == len(grid) - 1, np.inf, inner))
 
 
 def continuous(fit: Fit, x: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """N*(X) of a law with a level of N, with a band from fits to runs drawn with replacement within their size.
+    """N*(X) of a law with a level of N, with a band from draws of its parameters (`analysis.profile`): how the sizes
+    scatter about the law is in it.
 
-    `identified` needs repeats of most sizes, and an optimum inside the range in nearly every draw.
+    `rows`: x, num_params (None beyond a tenth of the smallest or ten times the largest size), ci95 (an end beyond that
+    is None), identified: closed at both ends. `band`: what it rests on, or why there is none.
     """
     law, points = fit.law, fit.points
-    assert points is not None
+    assert points is not None and fit.solution is not None
     if not law.predicts_unseen:
         raise InputError(
             f"law {law.name} has parameters of each size: its frontier is the ladder's. For a continuous N* use a law "
@@ -321,28 +325,30 @@ def continuous(fit: Fit, x: np.ndarray, seed: int = 0) -> dict[str, Any]:
         )
     if law.columns:
         raise InputError(f"law {law.name} needs {law.columns[0]} at each point; there is no frontier over N alone.")
-    known = {name: entry["value"] for name, entry in fit.values.items()}
-    best = optimal_sizes(law, known, x, points.sizes)
-    of_size = points.run_sizes()
-    repeats = np.bincount(of_size)
-    rows = [{"x": float(v), "num_params": None if np.isnan(n) else float(n), "ci95": None, "identified": False}
-            for v, n in zip(x, best, strict=True)]  # fmt: skip
-    if repeats.min() < 2:
-        return {"law": law.name, "band": "none: a band needs two runs or more of every size", "rows": rows}
-    rng = np.random.default_rng([seed, 4])
-    at = [np.flatnonzero(points.run == i) for i in range(len(points.runs))]
-    draws = []
-    for _ in range(BOOTSTRAP):
-        chosen = np.concatenate([rng.choice(np.flatnonzero(of_size == i), n) for i, n in enumerate(repeats)])
-        drawn = points.draw([at[i] for i in chosen])
-        draws.append(optimal_sizes(law, solve_near(drawn, law, fit.record["objective"], known), x, points.sizes))
-    for row, values in zip(rows, np.array(draws).T, strict=True):
-        outside = float(np.mean(np.isnan(values)))
-        if row["num_params"] is not None and outside < LEVEL / 2:
-            row["ci95"] = [float(v) for v in np.nanquantile(values, (LEVEL / 2, 1 - LEVEL / 2))]
-            row["identified"] = True
-    return {"law": law.name, "band": f"{BOOTSTRAP} fits to runs drawn within their size; too narrow with few runs",
-            "rows": rows}  # fmt: skip
+    best = optimal_sizes(law, {name: entry["value"] for name, entry in fit.values.items()}, x, points.sizes)
+    ends, basis = optimum_band(points, law, fit.solution, x, seed)
+    rows = [{"x": float(v), "num_params": _seen(n), "ci95": e, "identified": bool(e) and _seen(n) is not None and
+             None not in e} for v, n, e in zip(x, best, ends, strict=True)]  # fmt: skip
+    return {"law": law.name, "band": basis, "rows": rows}
+
+
+def optimum_band(
+    points: Points, law: Any, solution: Solution, x: np.ndarray, seed: int = 0
+) -> tuple[list[list[float | None] | None], str]:
+    """([low, high] of N*(X) at each X, None where there is no band; what the band rests on)."""
+    tests, basis = profile_tests(points, law, solution)
+    if not tests:
+        return [None] * len(x), basis
+    drawn = tests[0].draws(DRAWS, np.random.default_rng([seed, 4]))
+    found = np.array([optimal_sizes(law, tests[0].problem.values(v), x, points.sizes) for v in drawn])
+    # Order statistics: no mean of a size and of an optimum out of sight.
+    both = np.quantile(found, (LEVEL / 2, 1 - LEVEL / 2), axis=0, method="nearest")
+    return [[_seen(low), _seen(high)] for low, high in both.T], basis
+
+
+def _seen(size: float) -> float | None:
+    """An optimum inside the range that was looked at."""
+    return float(size) if 0 < size < math.inf else None
 
 
 # --- what a loss costs ------------------------------------------------------------------------------------------------
@@ -496,6 +502,25 @@ def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
     return add_intervals(fit), chosen
 
 
+def group_law(found: Envelope) -> dict[str, Any]:
+    """ln G*(C) as a sigmoid in ln C (arXiv 2603.12151) from the lowest to the highest best G of the envelope: least
+    squares on it; `c_mid`, `steepness`, or `error` where lines cross fewer than two times."""
+    crossings = found.switches[found.switches["kind"] == "crossover"]
+    if len(crossings) < 2:
+        return {"error": f"lines of two group sizes cross {counted(len(crossings), 'time')}; ln G*(C) as a sigmoid "
+                "in ln C needs two crossings"}  # fmt: skip
+    inside = (found.best >= 0) & ((~np.isnan(found.loss)).sum(0) > 1)
+    x, best = found.x[inside], found.values[found.best[inside]]
+    low, high = float(best.min()), float(best.max())
+
+    def missed(at: np.ndarray) -> np.ndarray:
+        return np.log(optimal_group(x, low, high, np.exp(at[0]), np.exp(at[1])) / best)
+
+    end = least_squares(missed, [float(np.log(crossings["x"]).mean()), 0.0])
+    return {"smallest": low, "largest": high, "c_mid": float(np.exp(end.x[0])), "steepness": float(np.exp(end.x[1])),
+            "rmse_ln_group": float(np.sqrt(np.mean(end.fun**2)))}  # fmt: skip
+
+
 def segments(found: Envelope) -> list[dict[str, Any]]:
     """Stretches of X with one best choice: `from`, `to`, `best`, `not_rejected` (choices that cannot be told from it
     somewhere in the stretch) and `compared`: false where only one choice was run."""
@@ -586,7 +611,8 @@ def frontier(
     def of_groups() -> dict[str, Any]:
         groups, rows = group_fit(curves, steps)
         e = envelope(groups)
-        return {"num_params": float(rows["size"].iloc[0]), "segments": segments(e), "switches": _switches(e)}
+        return {"num_params": float(rows["size"].iloc[0]), "segments": segments(e), "switches": _switches(e),
+                "law": group_law(e)}  # fmt: skip
 
     part("group_size", of_groups)
     part("reuse", lambda: reuse_threshold(curves, repeated))

@@ -301,11 +301,12 @@ class RunTest:
         return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend())
 
 
-def run_test(points: Points, law_exact: bool = False) -> RunTest:
-    """The run-level tests of the points of a fit."""
+def run_test(points: Points, law_exact: bool = False, of_sizes: bool = True) -> RunTest:
+    """The run-level tests of the points of a fit; `of_sizes` false where the lines are of other things than sizes,
+    whose slopes need not follow k(N)."""
     lines = run_lines(points)
     law = None
-    if len(lines.runs) > 2 and len(np.unique(lines.size)) > 1:
+    if of_sizes and len(lines.runs) > 2 and len(np.unique(lines.size)) > 1:
         law = law_test(lines.slope, lines.slope_variance, lines.num_params, EXACT if law_exact else None)
     repeats = np.bincount(lines.size, minlength=len(lines.sizes))
     spread = int(np.maximum(repeats - 1, 0).sum())
@@ -313,8 +314,10 @@ def run_test(points: Points, law_exact: bool = False) -> RunTest:
         basis = f"spread between runs of one size, {spread} degrees of freedom"
     elif law is not None:
         basis = f"one run per size: assumes the law, {law.df} degrees of freedom"
-    else:
+    elif of_sizes:
         basis = "none: one run per size and too few runs"
+    else:
+        basis = "none: one run of each, and nothing says how their slopes differ"
     return RunTest(lines, law, law_exact, basis)
 
 
@@ -419,7 +422,7 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
             "questions": "each run is taken as independent",
         }  # fmt: skip
         return fit
-    fit.test = test = run_test(fit.points, law_exact)
+    fit.test = test = run_test(fit.points, law_exact, not fit.law.group)
     of_law = fit.law.shape is not None
     record["intervals"] = {
         "method": "inverted profile F test on the slopes of runs, 95 %",

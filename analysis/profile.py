@@ -158,7 +158,8 @@ def _two_variances(shift: np.ndarray, noise: np.ndarray, design: np.ndarray) -> 
 class ProfileTest:
     """Tests of the parameters of a law on points, or of one size's where sizes share none.
 
-    Attributes: problem; vector: the weighted optimum, in the order of `problem.slots`; least: its squares; df.
+    Attributes: problem; vector: the weighted optimum, in the order of `problem.slots`, and its covariance; least: its
+    squares; df.
     """
 
     def __init__(self, points: Points, law: Law, solution: Solution, found: Scatter, size: int | None = None):
@@ -171,8 +172,7 @@ class ProfileTest:
         self._aim = self._whiten(found.response[at])
         self.vector, self.least = self._minimum(problem.vector(solution, size), None)
         design = self._slopes(self.vector)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            self.error = np.sqrt(np.diag(np.linalg.pinv(design.T @ design)))
+        self.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
 
     def _slopes(self, vector: np.ndarray) -> np.ndarray:
         """(m, entries) derivative of the whitened curve."""
@@ -216,14 +216,20 @@ class ProfileTest:
         """Whether a value of an entry (a scale by its log) is rejected."""
         return self.growth(entry, value)[0] > student.isf(level / 2, self.df) ** 2
 
+    def draws(self, count: int, rng: np.random.Generator) -> np.ndarray:
+        """(count, entries) vectors as far from the optimum as the runs allow: t about it, within the bounds."""
+        spread = np.sqrt(self.df / rng.chisquare(self.df, (count, 1)))
+        away = rng.multivariate_normal(np.zeros(len(self.vector)), self.covariance, count) * spread
+        return np.clip(self.vector + away, self.problem.low, self.problem.high)
+
     def interval(self, entry: int, level: float = 0.05) -> tuple[End, End]:
         """All values of an entry that are not rejected, in the parameter's own unit."""
         parameter = self.problem.slots[entry][0]
         most = float(student.isf(level / 2, self.df) ** 2)
         own = (lambda v: float(np.exp(v))) if parameter.scale else float
         best = self.vector[entry]
-        error = self.error[entry]
-        step = np.sqrt(most) * (error if np.isfinite(error) and error > 0 else 1e-6 * max(abs(best), 1.0))
+        error = float(np.sqrt(max(self.covariance[entry, entry], 0.0)))
+        step = np.sqrt(most) * (error if error > 0 else 1e-6 * max(abs(best), 1.0))
 
         def end(side: int) -> End:
             limit = self.problem.low[entry] if side < 0 else self.problem.high[entry]

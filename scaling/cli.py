@@ -267,6 +267,14 @@ def _show_frontier(found: dict) -> None:
             if s["kind"] == "crossover":
                 known = _number(s["x"]) if s["identified"] else f"not identified (lines cross at {_number(s['x'])})"
                 console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {_interval(s['ci95'])}")
+        law = part.get("law")
+        if law and "error" not in law:
+            console.print(
+                f"law of G*   ln G*(C) a sigmoid in ln C from {law['smallest']:.0f} to {law['largest']:.0f}, "
+                f"half of the way at {_number(law['c_mid'])}, steepness {_number(law['steepness'])}"
+            )
+        elif law:
+            console.print(f"law of G*   none: {law['error']}")
     if found.get("untrained") is not None:
         console.print(f"untrained   the best base model has loss {_number(found['untrained'])} at no cost")
     part = found["continuous"]
@@ -1047,10 +1055,14 @@ def _show_fit(record: dict) -> None:
     if not {"efficiency", "intercept"} & set(named) and named:
         rows = [
             [_number(row["num_params"], "parameters")]
-            + [f"{_number(row['values'][n])} {_interval(row['values_ci95'].get(n))}" for n in named]
+            + [
+                _number(row["values"][n]) + (f" {_interval(row['values_ci95'][n])}" if n in row["values_ci95"] else "")
+                for n in named
+            ]
             for row in record["per_size"][:40]
         ]
-        _table(console, "parameters of each size, 95 % intervals", [first, *named], rows)
+        known = "95 % intervals" if record["per_size"][0]["values_ci95"] else "no intervals"
+        _table(console, f"parameters of each {first if first != 'N' else 'size'}, {known}", [first, *named], rows)
     good = record["goodness"]
     console.print(
         f"goodness    on L: pooled R2 {_number(good['r2_pooled'])}, where k = 0 with a level per size has "

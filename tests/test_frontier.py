@@ -12,17 +12,20 @@ import pytest
 from analysis.curves import load, make_curves
 from analysis.fit import fit_curves
 from analysis.frontier import (
+    Envelope,
     continuous,
     cost_to_target,
     crossovers,
     envelope,
     frontier,
+    group_law,
     optimal_sizes,
     reuse_threshold,
     segments,
 )
 from analysis.intervals import add_intervals
 from analysis.laws import get_law
+from analysis.laws.group_size import optimal_group
 from scaling.schema import InputError
 
 # ln L = level - k ln X: lines that cross at ln X = (E2 - E1) / (k2 - k1).
@@ -123,40 +126,59 @@ def test_the_continuous_frontier_is_the_argmin():
         best = minimize_scalar(lambda t, at=at: law.ln_loss(np.exp(t), at, values), bounds=(np.log(1e8), np.log(3e11)),
                                method="bounded", options={"xatol": 1e-9})  # fmt: skip
         inside = np.log(1e8) + 0.05 < best.x < np.log(3e11) - 0.05
-        assert np.isfinite(n) == inside
+        assert (0 < n < np.inf) == inside
         if inside:
             assert n == pytest.approx(np.exp(best.x), rel=1e-3)
 
 
-def parametric(runs, noise):
+RISING = {"k_max": 0.1, "n0": 5e9, "e_inf": -0.9, "e1": 3.0, "n_e": 20e9}
+
+
+def parametric(sizes, runs, noise):
     law = get_law("efficiency_saturating_level")
-    values = {"k_max": 0.1, "n0": 5e9, "e_inf": -0.1, "e1": 3.0, "n_e": 20e9}
     rng, frames = np.random.default_rng(2), []
-    for size in (0.5e9, 2e9, 8e9, 32e9):
+    for size in sizes:
         for run in range(runs):
             x = np.geomspace(np.exp(24), np.exp(30), 30)
-            loss = np.exp(law.ln_loss(size, x, values) - 0.8 + noise * rng.standard_normal(30))
+            loss = np.exp(law.ln_loss(size, x, RISING) + noise * rng.standard_normal(30))
             frames.append(pd.DataFrame({"run_id": f"{size:g}-{run}", "num_params": size, "step": np.arange(1, 31),
                                         "train_flops": x, "test_loss": loss}))  # fmt: skip
-    return make_curves(pd.concat(frames)), law, values
+    return make_curves(pd.concat(frames)), law
 
 
-def test_the_continuous_frontier_has_a_band_from_repeats_only():
-    curves, law, values = parametric(3, 0.001)
-    fit = add_intervals(fit_curves(curves, law=law.name))
+def test_the_continuous_frontier_has_a_band_from_the_scatter_of_sizes():
+    sizes = np.geomspace(0.5e9, 32e9, 7)
+    curves, law = parametric(sizes, 2, 0.001)
     x = np.exp(np.array([26.5, 27.5]))
-    truth = optimal_sizes(law, values, x, np.array([0.5e9, 32e9]))
-    rows = continuous(fit, x)["rows"]
-    for row, best in zip(rows, truth, strict=True):
-        assert row["num_params"] == pytest.approx(best, rel=0.15)
-        if row["identified"]:
-            assert row["ci95"][0] < row["num_params"] < row["ci95"][1]
-    one, _, _ = parametric(1, 0.001)
-    alone = continuous(add_intervals(fit_curves(one, law=law.name)), x)
-    assert "two runs" in alone["band"]
+    found = continuous(add_intervals(fit_curves(curves, law=law.name)), x)
+    assert found["band"] == "scatter of 7 sizes about the law, 4.5 degrees of freedom"
+    for row, best in zip(found["rows"], optimal_sizes(law, RISING, x, sizes), strict=True):
+        assert row["identified"]
+        assert row["num_params"] == pytest.approx(best, rel=0.05)
+        assert row["ci95"][0] < best < row["ci95"][1]
+        assert row["ci95"][1] / row["ci95"][0] < 1.5
+    few, _ = parametric(sizes[::2], 3, 0.001)
+    alone = continuous(add_intervals(fit_curves(few, law=law.name)), x)
+    assert "4 sizes say too little" in alone["band"]
     assert not any(row["identified"] for row in alone["rows"])
     with pytest.raises(InputError, match="the ladder's"):
         continuous(fitted(), x)
+
+
+def test_the_law_of_the_best_group_size_finds_its_own_sigmoid():
+    """A staircase of the truth's nearest G: half of the way within one step of the grid."""
+    groups, x = np.array([4.0, 8.0, 16.0, 32.0, 64.0]), np.geomspace(1e17, 1e21, 200)
+    truth = optimal_group(x, 4, 64, 1e19, 1.2)
+    best = np.abs(np.log(groups[:, None] / truth)).argmin(0)
+    loss = np.where(np.arange(5)[:, None] == best, 0.4, 0.5)
+    at = np.flatnonzero(np.diff(best))
+    switches = pd.DataFrame({"x": x[at], "kind": "crossover"})
+    made = Envelope(groups, x, loss, loss > 0, best, loss > 0, switches)
+    found = group_law(made)
+    assert (found["smallest"], found["largest"]) == (4, 64)
+    assert found["c_mid"] == pytest.approx(1e19, rel=0.1)
+    assert found["steepness"] == pytest.approx(1.2, rel=0.25)
+    assert "two crossings" in group_law(made._replace(switches=switches[:1]))["error"]
 
 
 # ---------------------------------------------------------------- the reference study

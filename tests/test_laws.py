@@ -248,6 +248,18 @@ def test_the_cost_of_a_pass_rate_inverts_the_sigmoid():
     assert sigmoid.cost_to(0.8, values) == np.inf
 
 
+def test_a_broken_power_law_has_its_two_exponents_far_from_the_break():
+    values = {"l_inf": 0.0, "amplitude": 2.0, "b_early": 0.1, "b_late": 0.6, "x_break": 1e5, "f": 0.3}
+    law = get_law("broken_power")
+    assert law.efficiency(1.0, 1.0, values) == pytest.approx(0.1, abs=1e-6)
+    assert law.efficiency(1.0, 1e12, values) == pytest.approx(0.6, abs=1e-6)
+    assert law.efficiency(1.0, 1e5, values) == pytest.approx(0.35, abs=1e-6)
+    # The formula as printed by its source, where it does not overflow.
+    x = 3e4
+    printed = 2.0 * x**-0.1 * (1 + (x / 1e5) ** (1 / 0.3)) ** (-0.5 * 0.3)
+    assert law.curve(1.0, x, values) == pytest.approx(printed, rel=1e-12)
+
+
 def test_the_slope_of_the_decomposition_at_d0_is_its_closed_form():
     values, _ = one_size(decomposition.LAW)
     slope = decomposition.LAW.efficiency(7e9, values["d0"], values)
