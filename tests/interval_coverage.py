@@ -2,7 +2,7 @@
 
 Each family is a study design and a kind of trouble. A study is drawn (slopes and levels of runs, noise from evaluation
 to evaluation, counts of errors), intervals are made by the code that users call, and we count how often they hold the
-truth. Where the law holds, coverage of the nominal 95 % has to be at least 93 for the default and 93 to 97 for `law exact`,
+truth. Where the law holds, coverage of the nominal 95 % has to be at least 93 (`law exact`: 93 to 97),
 and widths within 10 % of those measured when the method was chosen (all within Monte-Carlo error); where it is known to
 be weak, the warning that names the weakness has to appear. The same for the parameters of other laws and for N*(X).
 
