@@ -27,8 +27,9 @@ from analysis.fit import fit_curves, select_points
 from analysis.forecast import detect_leak, first_points, score_protocols
 from analysis.frontier import already_there, evaluations, frontier, reuse_threshold
 from analysis.laws import decomposition
-from analysis.report import TEMPLATES, Column, Drawing, Table, draw, environment, interval, of
+from analysis.report import TEMPLATES, Drawing, draw, environment
 from analysis.splits import rmse
+from analysis.tables import Column, Table, interval, of
 from scaling import record
 from scaling.schema import InputError, check_name
 

@@ -24,7 +24,7 @@ ROWS = {
         ["splits", "solve", "fit", "intervals"],
         ["frontier", "forecast", "compare"],
         ["figures"],
-        ["report", "reproduce"],
+        ["tables", "report", "reproduce"],
     ],
 }
 HEAVY = ["torch", "transformers", "vllm", "mlflow", "submitit"]

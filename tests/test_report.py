@@ -12,6 +12,7 @@ from synthetic_curves import LADDER, STEPS, study_table, write_cells
 import analysis
 from analysis import figures
 from analysis import report as pages
+from analysis.tables import amount, interval, latex, parameter
 from scaling import record, schema
 from scaling.schema import InputError
 
@@ -246,11 +247,11 @@ def test_failed_and_missing_runs_are_named(page):
 
 def test_numbers_in_the_sentences_are_those_of_the_fit(page, fit):
     for row in (fit.per_size[0], fit.per_size[-1]):
-        assert page.says(f"{pages.amount(row['efficiency'])} {pages.interval(row['efficiency_ci95'])}")
+        assert page.says(f"{amount(row['efficiency'])} {interval(row['efficiency_ci95'])}")
     k_max, n0 = fit.values["k_max"], fit.values["n0"]
     assert k_max["identified"] and n0["identified"]
-    assert page.says(f"Kmax = {pages.amount(k_max['value'])} {pages.interval(k_max['ci95'])} is reached at N0 =")
-    assert page.says(f"{figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"Kmax = {amount(k_max['value'])} {interval(k_max['ci95'])} is reached at N0 =")
+    assert page.says(f"{figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
     goodness = fit.record["goodness"]
     assert page.says(f"beside {figures.number(goodness['r2_pooled_constant'])} for the same with k = 0")
     assert page.says(f"{fit.record['n_points']} evaluations of {fit.record['n_runs']} runs of 4 sizes")
@@ -358,7 +359,7 @@ def test_reference_data(tmp_path, plain_figures):
     page = Page(pages.report("reference:qwen2.5_base", tmp_path))
     fitted = analysis.fit("reference:qwen2.5_base")
     n0 = fitted.values["n0"]
-    assert page.says(f"N0 = {figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"N0 = {figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
     assert page.says("One run per size: assumes the law, 5 degrees of freedom")
     assert page.says("The number of runs behind a mean changes within curves or is unknown")
     assert page.says("7B at τ = 100 minus that at τ = 1 is +.020 [−.002, +.041]") and page.says("not established")
@@ -382,15 +383,15 @@ def test_symbols_become_markup_and_words_do_not():
 
 
 def test_open_ends_and_missing_intervals_are_words():
-    assert pages.interval([0.1, None]) == "[.100, no upper bound]"
-    assert pages.interval(None) == "no interval" and pages.interval([None, None]) == "no bounds"
+    assert interval([0.1, None]) == "[.100, no upper bound]"
+    assert interval(None) == "no interval" and interval([None, None]) == "no bounds"
     known = {"value": 0.5, "unit": "1", "identified": True, "ci95": [0.4, 0.6]}
-    assert pages.parameter(known) == ".500 [.400, .600]"
-    assert pages.parameter(known | {"identified": False, "ci95": [0.4, None]}) == "not identified"
+    assert parameter(known) == ".500 [.400, .600]"
+    assert parameter(known | {"identified": False, "ci95": [0.4, None]}) == "not identified"
 
 
 def test_latex_escapes_what_latex_reads():
-    assert pages.latex("N0 of a_b: 5 % ≥ 2×10¹⁸ − τ") == r"$N_0$ of a\_b: 5 \% $\geq$ 2$\times$10$^{18}$ $-$ $\tau$"
+    assert latex("N0 of a_b: 5 % ≥ 2×10¹⁸ − τ") == r"$N_0$ of a\_b: 5 \% $\geq$ 2$\times$10$^{18}$ $-$ $\tau$"
 
 
 def test_status_words_have_their_tone():
