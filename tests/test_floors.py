@@ -24,7 +24,7 @@ ROWS = {
         ["splits", "solve", "fit", "intervals"],
         ["frontier", "forecast", "compare"],
         ["figures"],
-        ["tables", "report", "reproduce"],
+        ["tables", "report_sections", "report", "reproduce"],
     ],
 }
 HEAVY = ["torch", "transformers", "vllm", "mlflow", "submitit"]

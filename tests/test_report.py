@@ -10,7 +10,7 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells
 
 import analysis
-from analysis import figures
+from analysis import figures, report_sections
 from analysis import report as pages
 from analysis.tables import amount, interval, latex, parameter
 from scaling import record, schema
@@ -155,7 +155,8 @@ def fit(folder):
 
 @pytest.fixture
 def plain_figures(monkeypatch):
-    """Figures are made, and their drawing is not rendered: what is tested here is the page around them."""
+    """Figures are made and not rendered, and few laws compared: what is tested here is the page around them."""
+    monkeypatch.setattr(report_sections, "LAWS", ("efficiency", "per_size"))
     monkeypatch.setattr(figures, "save", lambda full, column, folder, name: ("<svg></svg>", "<svg></svg>"))
     monkeypatch.setattr(figures, "lay_out", lambda figure: None)
 
@@ -196,9 +197,9 @@ def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
     assert {attrs.get("scope") for tag, attrs in page.tags if tag == "th"} == {"col", "row"}
     drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
     shown = [tag for tag, _ in page.tags if tag == "figure"]
-    assert len(drawings) == 2 * len(shown) == 18  # nine figures, two layouts
+    assert len(drawings) == 2 * len(shown) == 20  # ten figures, two layouts
     assert all(attrs.get("role") == "img" for attrs in drawings)
-    assert page.text.count("<title id=") == page.text.count("<desc id=") == 18
+    assert page.text.count("<title id=") == page.text.count("<desc id=") == 20
     for name, _ in pages.CONTENTS:
         assert name in page.ids
 
@@ -209,7 +210,7 @@ def test_text_of_the_data_is_escaped(page):
 
 def test_every_figure_and_table_is_a_file(made, page):
     names = sorted({path.stem.removesuffix("_col") for path in (made / "figures").iterdir()})
-    assert len(names) == 9  # all that the page can have
+    assert len(names) == 10  # all that the page can have
     for name in names:
         for ending in (".svg", ".png", "_col.svg", ".csv"):
             assert (made / "figures" / f"{name}{ending}").stat().st_size > 200
@@ -219,7 +220,7 @@ def test_every_figure_and_table_is_a_file(made, page):
         tex = table.with_suffix(".tex").read_text(encoding="utf-8")
         assert r"\begin{tabular}" in tex and r"\toprule" in tex
         assert not re.search(r"(?<!\\)[%#_](?![{0-9])", re.sub(r"\$[^$]*\$", "", tex))
-    assert {"conditions", "left_out", "efficiency", "parameters", "sensitivity", "algorithms", "held_out"} <= {
+    assert {"conditions", "left_out", "efficiency", "parameters", "sensitivity", "algorithms", "forecasts"} <= {
         path.stem for path in (made / "report" / "tables").glob("*.csv")
     }
 
