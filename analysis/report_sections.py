@@ -198,7 +198,7 @@ def next_runs(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: L
         (f"next size, {short_number(float(sizes[-1]) * factor)}", float(sizes[-1]) * factor, most),
         (f"{label}, {FURTHER:g} × its longest run", float(sizes[-1]), FURTHER * own),
     ]:
-        row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": None}
+        row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
         rows.append(row)
         try:
             found = forecast(curves, n, at, **{**choices, "x": axis})

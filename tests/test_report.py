@@ -12,6 +12,7 @@ from synthetic_curves import LADDER, STEPS, study_table, write_cells
 import analysis
 from analysis import figures, report_sections
 from analysis import report as pages
+from analysis.forecast import score_protocols
 from analysis.tables import amount, interval, latex, parameter
 from scaling import record, schema
 from scaling.schema import InputError
@@ -293,6 +294,27 @@ def test_the_page_says_what_intervals_rest_on(page):
     assert page.says("One test set: 512 fixed problems, one sample each")
     assert page.says("Coverage self-test, 20 simulated studies: nominal 95 %, measured Kmax")
     assert page.says("CPU seconds for the runs")
+
+
+def test_the_page_sets_the_law_beside_rules_without_one(page, made, folder):
+    scores = score_protocols(folder, **ANALYSIS, calibrate=2, fraction=0.5)
+    assert page.says(report_sections.score_verdict(scores))
+    shown = pd.read_csv(made / "report" / "tables" / "forecasts.csv")
+    assert shown["rmse_law"].tolist() == pytest.approx([entry["rmse_ln_loss"]["law"] for entry in scores])
+    assert page.says("Forecast of the next size, 411k (2.71 × m 152k)")
+    laws = pd.read_csv(made / "report" / "tables" / "laws.csv").set_index("law")
+    assert set(report_sections.LAWS) <= set(laws.index) and page.says(
+        "apart by what they predict of the rest of a curve"
+    )
+    assert page.says(laws.loc["sigmoid", "reason"]) and laws.loc["sigmoid", "status"] == "not fitted"
+
+
+def test_the_page_says_what_a_budget_buys_and_what_papo_saves(page, made):
+    for name in ("segments", "crossovers", "cost", "group_segments", "reuse_differences", "algorithm_effects"):
+        assert (made / "report" / "tables" / f"{name}.csv").exists(), name
+    assert page.says("crossings of neighbouring sizes") and page.says("costs least at")
+    assert page.says("No continuous best size: law efficiency has parameters of each size")
+    assert page.says("times the compute of PAPO")
 
 
 def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
