@@ -184,6 +184,11 @@ class Study:
             found["group_size"] = report_sections.group_budgets(lines, best)
         if (main := self.main) is None:
             return
+        if main.law.group or main.law.axes:
+            found["forecasts"] = Section(
+                [f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {}
+            )
+            return
         found["forecasts"] = report_sections.forecasts(curves, main, self.choices, self.labels)
         found["next_runs"] = report_sections.next_runs(curves, main, self.choices, self.labels)
         found["laws"], scored = report_sections.laws(curves, main, self.choices)

@@ -80,6 +80,11 @@ def signed(value: float) -> str:
     return number(value, sign=True)
 
 
+def ended(text: str) -> str:
+    """A reason after a colon, with its full stop."""
+    return text.strip().rstrip(".") + "."
+
+
 def put_ends(row: dict[str, Any], prefix: str, ends: Sequence[float | None] | None) -> None:
     """The interval as the columns PREFIXlow and PREFIXhigh."""
     row[f"{prefix}low"], row[f"{prefix}high"] = ends if ends is not None else (None, None)
@@ -150,8 +155,12 @@ def forecasts(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: L
     missing = [as_sentence(f"Not made: {row['protocol']}: {row['reason']}") for row in rows if row["reason"]]
     leaks = [f"{row['protocol']} uses what it predicts: a leak." for row in rows if row["status"] == "leaks"]
     shares = [100 * row["coverage"] for row in rows if row["coverage"] is not None]
-    covered = f"Of the held-out points {span(shares, whole)} % lie inside the 95 % interval of a measured run."
-    return Section([score_verdict(scores), *([covered] if shares else []), *missing, *leaks], {"forecasts": table})
+    said = [score_verdict(scores), *missing, *leaks]
+    if shares:
+        said.insert(
+            1, f"Of the held-out points {span(shares, whole)} % lie inside the 95 % interval of a measured run."
+        )
+    return Section(said, {"forecasts": table})
 
 
 def score_verdict(scores: Sequence[Mapping[str, Any]]) -> str:
@@ -244,7 +253,7 @@ def next_status(row: Mapping[str, Any]) -> str:
 def next_sentence(row: Mapping[str, Any], label: str, axis: str, factor: float) -> str:
     where = f"the next size, {short_number(row['num_params'])} ({factor:.3g} × {label}), at {at_x(axis, row['x'])}"
     if row["reason"]:
-        return f"No forecast of {where}: {as_sentence(row['reason'])}"
+        return f"No forecast of {where}: {ended(row['reason'])}"
     if ends_of(row, "mean_") is None:
         bands = "without an interval, as none with measured coverage is known for it"
     else:
@@ -377,21 +386,21 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         return [f"No size reaches L = {number(target)} ({rule}) by its line within what it was run for."], table
     first = paid[0]
     # Overlap of two 95 % intervals is a weaker test than that of the segments: it is said as what it is.
-    near = [labels[row["num_params"]] for row in paid[1:] if overlap(ends_of(first), ends_of(row))]
+    own = ends_of(first)
+    near = [labels[row["num_params"]] for row in paid[1:] if own and (ends := ends_of(row)) and overlap(own, ends)]
     said = (
         f"L = {number(target)}, {rule}, costs least at {labels[first['num_params']]}: {at_x(axis, first['x'])} "
-        f"{interval(ends_of(first), show_x(axis))}" + (f"; the interval of {joined(near)} overlaps." if near else ".")
+        f"{interval(own, show_x(axis)) if own else '(no interval)'}"
+        + (f"; the interval of {joined(near)} overlaps." if near else ".")
     )
     verb = {row["num_params"]: "never reaches" if row["status"] == "never" else "does not reach" for row in rows}
     others = [f"{labels[n]} {verb[n]} it: {row['why']}." for row in rows if row["why"] and (n := row["num_params"])]
     return [said, *others], table
 
 
-def overlap(one: Sequence[float | None] | None, two: Sequence[float | None] | None) -> bool:
-    """Whether two intervals share a value; open ends go on, a missing interval shares every value."""
-    (a, b), (c, d) = (
-        (0.0, math.inf) if e is None else (e[0] or 0.0, math.inf if e[1] is None else e[1]) for e in (one, two)
-    )
+def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:
+    """Whether two intervals of positive values share one; an open end, None, goes on."""
+    (a, b), (c, d) = ((low or 0.0, math.inf if high is None else high) for low, high in (one, two))
     return a <= d and c <= b
 
 
@@ -512,7 +521,7 @@ def laws(curves: Curves, fitted: Fit, choices: Mapping[str, Any]) -> tuple[Secti
     try:
         found = compare_laws(curves, names, **given)
     except InputError as error:
-        return Section([f"Laws are not compared: {as_sentence(str(error))}"], {}), {}
+        return Section([f"Laws are not compared: {ended(str(error))}"], {}), {}
     rows = []
     for entry in found["rows"]:
         difference = entry.get("difference") or {}
@@ -607,7 +616,7 @@ def effects(curves: Curves, choices: Mapping[str, Any], labels: Labels) -> Effec
 def algorithm_effects(given: Effects | str) -> Section:
     """Difference of k, level and E, and the effective-compute multiplier at the ends of the shared losses."""
     if isinstance(given, str):
-        return Section([f"Slopes and compute are not compared: {as_sentence(given)}"], {})
+        return Section([f"Slopes and compute are not compared: {ended(given)}"], {})
     base, other = given.names
     rows = []
     for label, one in zip(given.labels, given.found["comparisons"], strict=True):

@@ -284,5 +284,5 @@ def test_one_algorithm_is_a_reason():
     with pytest.raises(InputError, match="there is only grpo"):
         report_sections.effects(make_curves(synthetic()), {}, {})
     assert report_sections.algorithm_effects("there is only grpo.").sentences == [
-        "Slopes and compute are not compared: There is only grpo."
+        "Slopes and compute are not compared: there is only grpo."
     ]
