@@ -393,8 +393,14 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         f"{interval(own, show_x(axis)) if own else '(no interval)'}"
         + (f"; the interval of {joined(near)} overlaps." if near else ".")
     )
-    verb = {row["num_params"]: "never reaches" if row["status"] == "never" else "does not reach" for row in rows}
-    others = [f"{labels[n]} {verb[n]} it: {row['why']}." for row in rows if row["why"] and (n := row["num_params"])]
+    others = []
+    for status, why in dict.fromkeys((row["status"], row["why"]) for row in rows if row["why"]):
+        names = [labels[row["num_params"]] for row in rows if (row["status"], row["why"]) == (status, why)]
+        many = len(names) > 1
+        verb = (
+            ("never reach" if many else "never reaches") if status == "never" else f"do{'' if many else 'es'} not reach"
+        )
+        others.append(f"{joined(names)} {verb} it: {why}.")
     return [said, *others], table
 
 
@@ -543,14 +549,10 @@ def laws(curves: Curves, fitted: Fit, choices: Mapping[str, Any]) -> tuple[Secti
         Column("status", of("status"), status=True),
         Column("parameters", of("n_parameters", whole)),
         Column("rmse, rolling", of("rmse_rolling", four)),
-        Column("excess square", of("difference", lambda value: number(value, 4, sign=True))),
+        Column("excess square, 10⁻³", of("difference", thousandths)),
         Column(
             "95 %",
-            lambda row: (
-                "–"
-                if pd.isna(row["difference"])
-                else interval(ends_of(row, "difference_"), lambda v: number(v, 4, sign=True))
-            ),
+            lambda row: "–" if pd.isna(row["difference"]) else interval(ends_of(row, "difference_"), thousandths),
         ),
         Column("largest size", of("rmse_largest_size", four)),
         Column("QAIC", of("qaic", "{:,.1f}".format)),
@@ -576,6 +578,12 @@ def laws(curves: Curves, fitted: Fit, choices: Mapping[str, Any]) -> tuple[Secti
     table = Table("laws", "Laws on the same curves", pd.DataFrame([*rows, *rules]), columns, note)
     scored = {row["law"]: row["rmse_rolling"] for row in rows if row["rmse_rolling"] is not None}
     return Section([found["verdict"]], {"laws": table}), scored
+
+
+def thousandths(value: float) -> str:
+    """A difference of squares in 10⁻³, at most three digits, signed: errors of a few percent have tiny squares."""
+    text = amount(1000 * value)
+    return text if text.startswith("−") or float(text) == 0 else f"+{text}"
 
 
 def law_status(entry: Mapping[str, Any], best: str) -> str:

@@ -1,6 +1,7 @@
 """The side-by-side parts of the report: their numbers are those of the functions behind them, and reasons are told."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from analysis.tables import interval
 from scaling.schema import InputError
 
 SIZES = [1e9, 3e9, 9e9, 27e9]
-CHOICES = {"x": "prompts_seen"}
+CHOICES: dict[str, Any] = {"x": "prompts_seen"}
 
 
 def parts(table, **choices):
@@ -40,7 +41,7 @@ def column(table, heading):
 
 
 def test_the_table_of_forecasts_holds_the_scores(study):
-    section = report_sections.forecasts(*study[:2], CHOICES, study[2])
+    section = report_sections.forecasts(study[0], study[1], CHOICES, study[2])
     table = section.tables["forecasts"]
     scores = score_protocols(study[0], **CHOICES, calibrate=10, fraction=0.3)
     assert table.frame["protocol"].tolist() == [entry["protocol"] for entry in scores]
@@ -95,7 +96,7 @@ def test_a_forecast_that_cannot_be_made_says_why():
 
 
 def test_the_next_run_is_the_forecast(study):
-    section = report_sections.next_runs(*study[:2], CHOICES, study[2])
+    section = report_sections.next_runs(study[0], study[1], CHOICES, study[2])
     new, more = section.tables["next_runs"].frame.to_dict("records")
     assert (new["num_params"], new["x"]) == (pytest.approx(81e9), pytest.approx(512 * 40))
     assert (more["num_params"], more["x"]) == (27e9, pytest.approx(4 * 512 * 40))
@@ -228,6 +229,12 @@ def test_the_table_of_laws_is_the_comparison_and_failures_are_named(monkeypatch)
     assert "sigmoid" not in scores
     rules = table.frame[table.frame["status"] == "rule"]
     assert rules["rmse_rolling"].tolist() == list(expected["baselines"].values())
+
+
+def test_small_squares_keep_their_digits():
+    assert [report_sections.thousandths(v) for v in (1.4e-6, 1.79e-4, -0.0612, 0.8153, 0.0)] == [
+        "+.001", "+.179", "−61.2", "+815", ".000",
+    ]  # fmt: skip
 
 
 def test_laws_that_cannot_be_compared_say_why():
