@@ -185,12 +185,15 @@ def _largest_size(name: str, every: Points, fitted: Any) -> dict[str, Any]:
     """Error on the largest size, left out; a law with free levels borrows a level linear in ln N, and says so."""
     if len(every.sizes) < 3:
         return {"rmse_largest_size": None, "largest_size": "needs three sizes"}
+    nothing = {"rmse_largest_size": None, "largest_size": "says nothing of a size that was not fitted"}
+    if (law := get_law(name)).shape is None and not law.predicts_unseen:
+        return nothing
     largest = every.take(every.size == every.size.max())
     try:
         fit = add_intervals(fitted(name, "inter"))
         made = predict_new_size(fit, float(every.sizes[-1]), largest.x)
     except InputError:
-        return {"rmse_largest_size": None, "largest_size": "says nothing of a size that was not fitted"}
+        return nothing
     return {"rmse_largest_size": rmse(made.ln_loss - largest.ln_loss()), "largest_size": made.rests_on}
 
 
@@ -235,8 +238,9 @@ def compare_by(
         the first. The others as for `analysis.fit`.
 
     Returns:
-        `comparisons`: per size, condition and other value `n_pairs`, `efficiency` and `level` (other minus baseline:
-        slope k, and ln L at the middle of the shared range of X; mean and 95 % interval over pairs) and `multiplier`:
+        `comparisons`: per size, condition and other value `n_pairs`, `efficiency`, `level` and `intercept` (other minus
+        baseline: slope k, and ln L at the middle of the shared range of X and at X = 1; mean and 95 % interval over
+        pairs) and `multiplier`:
         rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
         `unpaired`: runs without a partner.
     """
@@ -309,7 +313,9 @@ def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[st
 
     sides = [(base.line[a], other.line[b]) for a, b in pairs]
     slope = paired_difference([a[0] for a, _ in sides], [b[0] for _, b in sides])
-    level = paired_difference([at(a, middle) for a, _ in sides], [at(b, middle) for _, b in sides])
+    level, intercept = (
+        paired_difference([at(a, ln_x) for a, _ in sides], [at(b, ln_x) for _, b in sides]) for ln_x in (middle, 0.0)
+    )
     # Losses that every run of the pairs passes between the ends of its own line.
     highest = min(at(line, line[3]) for pair in sides for line in pair)
     lowest = max(at(line, line[4]) for pair in sides for line in pair)
@@ -326,4 +332,4 @@ def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[st
             })  # fmt: skip
     why = "" if rows else "a run's loss does not fall" if not falling else "the runs share no range of losses"
     return {"n_pairs": len(pairs), "efficiency": slope, "level": level, "level_at": math.exp(middle),
-            "multiplier": rows, "no_multiplier": why}  # fmt: skip
+            "intercept": intercept, "multiplier": rows, "no_multiplier": why}  # fmt: skip

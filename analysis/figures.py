@@ -1657,10 +1657,13 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
     )
 
 
-def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
-    """Which size has the lowest loss at a budget: each size's own line, the envelope and what it cannot separate."""
+def frontier(curves: Any, fit: Any, *, found: Envelope | None = None, layout: Layout = "full") -> Drawn:
+    """Which size has the lowest loss at a budget: each size's own line, the envelope and what it cannot separate.
+
+    `found`: the envelope of this fit, where it is known already.
+    """
     points = fitted_points(fit)
-    found = envelope(fit)
+    found = envelope(fit) if found is None else found
     frame = evaluations(curves, fit.record["size_column"])
     colours, labels = size_colours(frame["size"]), size_labels(frame)
     letter = X_AXES.get(fit.record["x"], ("", "X"))[1]
@@ -1696,12 +1699,17 @@ def frontier(curves: Any, fit: Any, *, layout: Layout = "full") -> Drawn:
 # --- group size -------------------------------------------------------------------------------------------------------
 
 
-def group_size(curves: Any, *, steps: str | None = None, layout: Layout = "full") -> Drawn:
-    """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run."""
-    fit, chosen = group_fit(curves, steps)
+def group_size(
+    curves: Any, *, steps: str | None = None, lines: tuple[Any, Frame, Envelope] | None = None, layout: Layout = "full"
+) -> Drawn:
+    """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run.
+
+    `lines`: what `group_fit` gives for these curves, and its envelope, where they are known already.
+    """
+    fit, chosen = group_fit(curves, steps) if lines is None else lines[:2]
     label = size_labels(chosen)[chosen["size"].iloc[0]]
     points = fitted_points(fit)
-    found = envelope(fit)
+    found = envelope(fit) if lines is None else lines[2]
     colours = ramp_colours(found.values, ORDER_RAMP)
     labels = {value: f"G = {value:.0f}" for value in found.values}
     titles = (

@@ -49,7 +49,7 @@ class Prediction:
 
 def _ends(draws: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.quantile(draws, (LEVEL / 2, 1 - LEVEL / 2), axis=0)
-    return low, np.minimum(high, 0.0)
+    return np.minimum(low, 0.0), np.minimum(high, 0.0)
 
 
 def _noise(lines: RunLines, ln_loss: np.ndarray, dispersion: float) -> np.ndarray:
@@ -345,10 +345,13 @@ def forecast(
 
 
 def first_points(points: Points, count: int) -> Points:
-    """The `count` points with the lowest steps, of the first run of them."""
-    order = np.lexsort((points.step, points.run))
+    """The `count` points with the lowest steps of the first run. Raises InputError where that run has fewer."""
+    mine = np.flatnonzero(points.run == points.run.min())
+    # Never topped up from the next run: that one is to be predicted.
+    if len(mine) < count:
+        raise InputError(f"run {points.runs[0]} has {len(mine)} points; its first {count} cannot set a level.")
     mask = np.zeros(len(points), bool)
-    mask[order[:count]] = True
+    mask[mine[np.argsort(points.step[mine], kind="stable")[:count]]] = True
     return points.take(mask)
 
 

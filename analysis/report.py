@@ -17,31 +17,44 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jinja2
 import numpy as np
 import pandas as pd
 from markupsafe import Markup, escape
 
-from analysis import Fit, figures, fit
+from analysis import Fit, figures, fit, report_sections
 from analysis.curves import Curves, load
-from analysis.figures import Drawn, Frame, counted, joined, number, power_of_ten, short_number
+from analysis.figures import Drawn, Frame, counted, joined, number, power_of_ten
 from analysis.fit import OBJECTIVES, choose_size_column
+from analysis.frontier import Envelope, envelope, group_fit
 from analysis.intervals import coverage
+from analysis.report_sections import Effects, Section
+from analysis.tables import (
+    AXES,
+    AXIS_SHORT,
+    Column,
+    Table,
+    amount,
+    as_sentence,
+    contains_zero,
+    ends_of,
+    interval,
+    of,
+    parameter,
+    show_of,
+    span,
+    whole,
+)
 from scaling import record, schema
 from scaling.schema import InputError
 
+T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
 CHOICES = ("law", "x", "size_column", "objective", "where", "steps", "points")
 SELF_TEST_STUDIES = 200
 MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
-AXES = {
-    "train_flops": "training compute",
-    "prompts_seen": "prompts seen",
-    "total_flops": "total compute",
-    "step": "steps",
-}
 
 CONTENTS = [
     ("summary", "Summary"),
@@ -80,6 +93,7 @@ def report(source: str | Path, out: Path | None = None) -> Path:
     curves = load(source)
     study = Study.read(curves)
     folder = Path(out) if out else curves.folder or Path(f"report-{study.name}")
+    study.compare()
     drawings = draw(figure_makers(study), folder / "figures")
     tables = all_tables(study)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)
@@ -100,8 +114,11 @@ class Study:
 
     Fields:
         fits: by axis (train_flops, prompts_seen); a missing one has its reason in `no_fit`.
-        held_out: fits that predict points they have not seen, by the words that name the split.
+        without_largest: the fit that has not seen the largest size, or why there is none.
         coverage: what the self-test of the main fit's intervals says, or why there is none.
+        sections: by place on the page, what sets several fits side by side (`analysis.report_sections`).
+        ladder, groups, pairs: the envelope of sizes, the lines of group sizes with theirs, the pairs of algorithms;
+            or why there are none.
         alternatives: the other choices of window, objective, axis and size: (words, fit or the reason why not).
         labels: name of each size, by N.
         configs: config.json of each run of a study, by run id.
@@ -116,8 +133,12 @@ class Study:
     labels: dict[float, str]
     fits: dict[str, Fit] = field(default_factory=dict)
     no_fit: dict[str, str] = field(default_factory=dict)
-    held_out: dict[str, Fit] = field(default_factory=dict)
+    without_largest: Fit | str = ""
     coverage: str = ""
+    sections: dict[str, Section] = field(default_factory=dict)
+    ladder: Envelope | str = ""
+    groups: tuple[Fit, Frame, Envelope] | str = ""
+    pairs: Effects | str = ""
     alternatives: list[tuple[str, Fit | str]] = field(default_factory=list)
     configs: dict[str, dict] = field(default_factory=dict)
     attempts: list[dict] = field(default_factory=list)
@@ -142,16 +163,39 @@ class Study:
             self.fit_axes()
         if self.main is None:
             return
-        for words, split in [("the last 40 % of each curve", "intra:0.6"), ("the largest size", "inter")]:
-            result = self.try_fit(split=split)
-            if not isinstance(result, str):
-                self.held_out[words] = result
+        self.without_largest = self.try_fit(split="inter")
         try:
             found = coverage(self.main, SELF_TEST_STUDIES)
             self.coverage = f"Coverage self-test, {found['studies']} simulated studies: {found['text']}."
         except InputError as error:
             self.coverage = f"No coverage self-test: {error}"
         self.alternatives = [(words, self.try_fit(**changed)) for words, changed in self.other_choices()]
+
+    def compare(self) -> None:
+        """Fill `sections`: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
+        curves, found = self.curves, self.sections
+        companions = companion(curves, "group_size")
+        self.groups = attempt(lambda: group_lines(companions, self.choices.get("steps")))
+        self.pairs = attempt(lambda: report_sections.effects(curves, self.choices, self.labels))
+        found["algorithms"] = report_sections.algorithm_effects(self.pairs)
+        found["reuse"] = report_sections.reuse_costs(companion(curves, "reuse"), replicates(curves))
+        if not isinstance(self.groups, str):
+            lines, _, best = self.groups
+            found["group_size"] = report_sections.group_budgets(lines, best)
+        if (main := self.main) is None:
+            return
+        if main.law.group or main.law.axes:
+            found["forecasts"] = Section(
+                [f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {}
+            )
+            return
+        found["forecasts"] = report_sections.forecasts(curves, main, self.choices, self.labels)
+        found["next_runs"] = report_sections.next_runs(curves, main, self.choices, self.labels)
+        found["laws"], scored = report_sections.laws(curves, main, self.choices)
+        compute = self.fits.get("train_flops")
+        self.ladder = self.no_fit.get("train_flops", "") if compute is None else attempt(lambda: envelope(compute))
+        if compute is not None and not isinstance(self.ladder, str):
+            found["frontier"] = report_sections.size_budgets(compute, self.ladder, self.labels, scored)
 
     def fit_axes(self) -> None:
         for axis in dict.fromkeys([self.choices.get("x", "train_flops"), "train_flops", "prompts_seen"]):
@@ -163,10 +207,7 @@ class Study:
 
     def try_fit(self, **changed: Any) -> Fit | str:
         """The fit with these choices changed, or one sentence that says why there is none."""
-        try:
-            return fit(self.curves, **{"x": "train_flops", **self.choices, **changed})
-        except InputError as error:
-            return str(error)
+        return attempt(lambda: fit(self.curves, **{"x": "train_flops", **self.choices, **changed}))
 
     @property
     def main(self) -> Fit | None:
@@ -223,6 +264,26 @@ class Study:
         self.bases = [base for base in found if base]
 
 
+def attempt(make: Callable[[], T]) -> T | str:
+    """What it makes, or the sentence of the InputError that says why not."""
+    try:
+        return make()
+    except InputError as error:
+        return str(error)
+
+
+def known(found: T | str) -> T:
+    """What `attempt` made; raises the InputError again where there is only its sentence."""
+    if isinstance(found, str):
+        raise InputError(found)
+    return found
+
+
+def group_lines(curves: Curves, steps: str | None) -> tuple[Fit, Frame, Envelope]:
+    lines, rows = group_fit(curves, steps)
+    return lines, rows, envelope(lines)
+
+
 def source_name(source: str) -> str:
     """`qwen2.5_base` of `reference:qwen2.5_base`, `mine` of `data/mine.csv`."""
     return source.partition(":")[2] if ":" in source else Path(source).stem
@@ -240,117 +301,7 @@ def write_fits(study: Study, folder: Path) -> None:
         record.write_json(folder / f"{fitted.json()['law']}-{axis}.json", fitted.json())
 
 
-# ---------------------------------------------------------------- numbers as words
-
-
-def amount(value: float) -> str:
-    """A number of at most three digits: .043, 1.25, 17.4, 482."""
-    if abs(value) < 1:
-        return number(value)
-    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    return number(value, digits)
-
-
-def interval(ends: Sequence[float | None] | None, show: Callable[[float], str] = amount) -> str:
-    """`[.02, .05]`; an open end is said in words, a missing interval too."""
-    if ends is None:
-        return "no interval"
-    low, high = ends
-    if low is None and high is None:
-        return "no bounds"
-    return f"[{'no lower bound' if low is None else show(low)}, {'no upper bound' if high is None else show(high)}]"
-
-
-def parameter(value: Mapping[str, Any]) -> str:
-    """A value of a fit with its interval, or that it is not identified; never the value alone."""
-    show = show_of(value)
-    return f"{show(value['value'])} {interval(value['ci95'], show)}" if value["identified"] else "not identified"
-
-
-def contains_zero(ends: Sequence[float | None] | None) -> bool:
-    return ends is not None and (ends[0] is None or ends[0] <= 0) and (ends[1] is None or ends[1] >= 0)
-
-
-def span(values: Sequence[float], show: Callable[[float], str] = amount) -> str:
-    """`.21–.28`, or the one value where all are shown alike."""
-    low, high = show(min(values)), show(max(values))
-    return low if low == high else f"{low}–{high}"
-
-
-def whole(value: float) -> str:
-    return f"{value:,.0f}"
-
-
-def blank(show: Callable[[Any], str]) -> Callable[[Any], str]:
-    """Missing values as a dash."""
-    return lambda value: "–" if value is None or (isinstance(value, float) and np.isnan(value)) else show(value)
-
-
-AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D"}
-
-
 # ---------------------------------------------------------------- tables
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column as shown: its heading and the text of a row. `status`: the text is a word to be tagged."""
-
-    heading: str
-    text: Callable[[Any], str]
-    left: bool = False
-    status: bool = False
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of the page: raw numbers in `frame` (the CSV), shown by `columns` (the page and the LaTeX)."""
-
-    name: str
-    title: str
-    frame: Frame
-    columns: list[Column]
-    note: str = ""
-
-    def text(self) -> list[list[str]]:
-        """The cells as shown, row by row."""
-        rows = self.frame.to_dict("records")
-        return [[column.text(row) for column in self.columns] for row in rows]
-
-    def latex(self) -> str:
-        """A booktabs tabular; the title and the note stand in its caption."""
-        lines = [[latex(column.heading) for column in self.columns], *([latex(c) for c in row] for row in self.text())]
-        rows = [" & ".join(cells) + r" \\" for cells in lines]
-        align = "".join("l" if i == 0 or column.left or column.status else "r" for i, column in enumerate(self.columns))
-        body = ["  \\toprule", f"  {rows[0]}", "  \\midrule", *(f"  {row}" for row in rows[1:]), "  \\bottomrule"]
-        caption = latex(f"{self.title}. {self.note}".strip())
-        parts = ["\\begin{table}", f"  \\caption{{{caption}}}", f"  \\begin{{tabular}}{{{align}}}", *body]
-        return "\n".join([*parts, "  \\end{tabular}", "\\end{table}", ""])
-
-    def write(self, folder: Path) -> None:
-        self.frame.to_csv(folder / f"{self.name}.csv", index=False, float_format="%.9g")
-        (folder / f"{self.name}.tex").write_text(self.latex(), encoding="utf-8")
-
-
-LATEX = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
-    "−": "$-$", "–": "--", "τ": "$\\tau$", "≥": "$\\geq$", "≤": "$\\leq$", "×": "$\\times$", "∞": "$\\infty$",
-}  # fmt: skip
-
-
-def latex(text: str) -> str:
-    text = "".join(LATEX.get(character, character) for character in text)
-    text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"$^{{{m[0].translate(SUPERSCRIPTS)}}}$", text)
-    return re.sub(r"\b(?:N0|Kmax|R2)\b", lambda m: {"N0": "$N_0$", "Kmax": "$K_{\\max}$", "R2": "$R^2$"}[m[0]], text)
-
-
-SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
-
-
-def of(name: str, show: Callable[[Any], str] = str) -> Callable[[Any], str]:
-    """The text of a row's value `name`."""
-    return lambda row: blank(show)(row.get(name))
 
 
 def all_tables(study: Study) -> dict[str, Table | None]:
@@ -361,12 +312,21 @@ def all_tables(study: Study) -> dict[str, Table | None]:
         "covariates": covariates_table(study),
         "runs": runs_table(study),
         "settings": settings_table(study),
-        "held_out": held_out_table(study),
         "efficiency": efficiency_table(study),
         "parameters": parameters_table(study),
         "algorithms": algorithms_table(study),
         "sensitivity": sensitivity_table(study),
+        **dict.fromkeys(SECTION_TABLES),
+        **{name: table for section in study.sections.values() for name, table in section.tables.items()},
     }
+
+
+# What `analysis.report_sections` makes, for a study that lacks some of them.
+SECTIONS = ("forecasts", "next_runs", "laws", "frontier", "reuse", "algorithms")
+SECTION_TABLES = (
+    "forecasts", "next_runs", "laws", "segments", "crossovers", "cost", "continuous", "reuse_differences",
+    "group_segments", "algorithm_effects",
+)  # fmt: skip
 
 
 # ---------------------------------------------------------------- what was run
@@ -682,28 +642,6 @@ def covariates_table(study: Study) -> Table | None:
 # ---------------------------------------------------------------- the fits
 
 
-def held_out_table(study: Study) -> Table | None:
-    """Prediction error on points that the fit did not see, beside rules that know no law."""
-    rows = []
-    for words, fitted in study.held_out.items():
-        held = fitted.json()["held_out"] or {}
-        if held:
-            errors = {f"rmse_{name}": value for name, value in held["rmse_ln_loss"].items()}
-            rows.append({"held_out": words, "points": held["n_points"], "x_factor": held["x_factor"], **errors})
-    if not rows:
-        return None
-    frame = pd.DataFrame(rows)
-    errors = [name for name in frame if str(name).startswith("rmse_")]
-    columns = [
-        Column("held out", of("held_out")),
-        Column("points", of("points", whole)),
-        Column("X extended by", of("x_factor", "{:.1f} ×".format)),
-        *(Column(RULES.get(str(name)[5:], str(name)[5:]), of(str(name), number)) for name in errors),
-    ]
-    note = "Root mean square error of ln L on the held-out points (a dash: the rule cannot predict them)."
-    return Table("held_out", "Held-out error of the law and of rules without a law", frame, columns, note)
-
-
 def efficiency_table(study: Study) -> Table | None:
     """k of each size alone and by the law, on each axis."""
     if study.main is None:
@@ -727,12 +665,6 @@ def efficiency_table(study: Study) -> Table | None:
     columns.insert(1, Column("runs", of("runs", whole)))
     note = "Each size alone, a line through its runs; R2 within the size compares that line with a constant."
     return Table("efficiency", "Learning efficiency of each size", pd.DataFrame(list(rows.values())), columns, note)
-
-
-def ends_of(row: Mapping[str, Any], prefix: str = "") -> tuple[float | None, float | None] | None:
-    """The interval in the columns PREFIXlow and PREFIXhigh; None where both are missing."""
-    low, high = (None if pd.isna(row.get(f"{prefix}{end}")) else row[f"{prefix}{end}"] for end in ("low", "high"))
-    return None if low is None and high is None else (low, high)
 
 
 def parameters_table(study: Study) -> Table | None:
@@ -871,12 +803,11 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
         "loss_vs_compute": lambda **o: figures.loss_curves(curves, fitted("train_flops"), x="train_flops", **o),
         "loss_vs_prompts": lambda **o: figures.loss_curves(curves, fitted("prompts_seen"), x="prompts_seen", **o),
         "efficiency": lambda **o: figures.efficiency(curves, fitted(None), **o),
-        "frontier": lambda **o: figures.frontier(curves, fitted("train_flops"), **o),
+        "frontier": lambda **o: figures.frontier(curves, fitted("train_flops"), found=known(study.ladder), **o),
         "reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o),
-        "group_size": lambda **o: figures.group_size(
-            companion(curves, "group_size"), steps=study.choices.get("steps"), **o
-        ),
+        "group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o),
         "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
+        "multiplier": lambda **o: report_sections.multiplier(known(study.pairs), sorted(study.labels), **o),
         "compute_split": lambda **o: figures.compute_split(curves, **o),
         "sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), windows=windows, **o),
     }
@@ -978,10 +909,6 @@ def bounds(value: Mapping[str, Any]) -> str:
     return parameter(value) if value["identified"] else interval(value["ci95"], show_of(value))
 
 
-def show_of(value: Mapping[str, Any]) -> Callable[[float], str]:
-    return short_number if value["unit"] == "parameters" else amount
-
-
 def open_ends(document: Mapping[str, Any]) -> list[str]:
     """What a fit says of the ends of its intervals that are open."""
     return (document.get("intervals") or {}).get("open", [])
@@ -1029,48 +956,20 @@ def fit_sentences(fitted: Fit) -> list[str]:
     return [*said, *other_warnings(document)]
 
 
-def as_sentence(text: str) -> str:
-    text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
-
-
-def held_out_sentences(study: Study) -> list[str]:
-    said = []
-    if (main := study.main) is None:
-        return []
-    for words, fitted in study.held_out.items():
-        held = fitted.json()["held_out"]
-        errors = held["rmse_ln_loss"]
-        rules = {RULES.get(name, name): value for name, value in errors.items() if name != "law" and value is not None}
-        if errors.get("law") is not None:
-            others = [f"{number(value)} for {rule}" for rule, value in rules.items()]
-            better = [str(rule) for rule, value in rules.items() if value < errors["law"]]
-            said.append(
-                f"With {words} held out, the law misses it by {number(errors['law'])} in ln L, beside {joined(others)}"
-                + (
-                    f": without a law, {joined(better)} {'does' if len(better) == 1 else 'do'} better."
-                    if better
-                    else "."
-                )
-            )
-        elif held.get("efficiency_law") is not None and held["efficiency_own_line"] is not None:
-            label = study.labels[held["num_params"]]
-            own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
-            inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
-            said.append(
-                f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
-                f"{interval(held['efficiency_law_ci95'])} there; its own line has "
-                f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}. The level of a "
-                "size that was not fitted is free in this law and cannot be predicted."
-            )
-    return said
-
-
-RULES = {
-    "per_size": "each size's own line",
-    "last_value": "the last value carried forward",
-    "nearest_size": "the nearest size",
-}
+def unseen_slope(study: Study) -> str:
+    """Whether the law that has not seen the largest size predicts its k."""
+    found, main = study.without_largest, study.main
+    held = {} if isinstance(found, str) else found.json()["held_out"]
+    if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
+        return ""
+    label = study.labels[held["num_params"]]
+    own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
+    inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
+    return (
+        f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
+        f"{interval(held['efficiency_law_ci95'])} there; its own line has "
+        f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}."
+    )
 
 
 def verdict(ends: Sequence[float | None] | None, value: float) -> str:
@@ -1378,9 +1277,21 @@ def prose(text: str) -> Markup:
 
 
 TONES = {
-    "ok": ("done", "complete", "identified", "right"),
-    "bad": ("failed", "missing", "not identified", "wrong", "no fit"),
-    "warning": ("incomplete", "warning", "not established", "cut off", "uneven"),
+    "ok": ("done", "complete", "identified", "right", "scored", "predicted", "reached", "least error"),
+    "bad": ("failed", "missing", "not identified", "wrong", "no fit", "leaks", "never", "not fitted"),
+    "warning": (
+        "incomplete",
+        "warning",
+        "not established",
+        "cut off",
+        "uneven",
+        "not made",
+        "extrapolated",
+        "not reached",
+        "worse",
+        "not told apart",
+        "no interval",
+    ),
 }
 
 
@@ -1434,10 +1345,11 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
             tables=tables,
             summary=summary(study, drawings, tables),
             runs={"left_out": left_out, **what_was_held(study)},
+            sections={name: study.sections[name].sentences if name in study.sections else [] for name in SECTIONS},
             curves={
                 "compute": fits.get("train_flops", []),
                 "prompts": fits.get("prompts_seen", [])[1:],  # the law is explained once
-                "held_out": held_out_sentences(study),
+                "unseen": [unseen_slope(study)],
             },
             efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
             if study.main

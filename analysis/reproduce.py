@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,8 +28,10 @@ from analysis.fit import fit_curves, select_points
 from analysis.forecast import detect_leak, first_points, score_protocols
 from analysis.frontier import already_there, evaluations, frontier, reuse_threshold
 from analysis.laws import decomposition
-from analysis.report import TEMPLATES, Column, Drawing, Table, draw, environment, interval, of
+from analysis.report import TEMPLATES, Drawing, draw, environment
+from analysis.solve import Points
 from analysis.splits import rmse
+from analysis.tables import Column, Table, as_sentence, interval, of
 from scaling import record
 from scaling.schema import InputError, check_name
 
@@ -86,6 +89,10 @@ class Study:
         given = curves or {}
         self.curves = {name: given.get(name) or load(source) for name, source in SOURCES.items()}
         self._fits: dict[str, Fit] = {}
+
+    @cached_property
+    def decomposition(self) -> Decomposition:
+        return decompose(self.curves["base"])
 
     def fit(self, **choices: Any) -> Fit:
         key = repr(sorted(choices.items()))
@@ -311,32 +318,68 @@ def efficiency_table(study: Study) -> Table:
     return Table("efficiency", "k(N) and E(N) on both axes", pd.DataFrame(rows), columns, note.replace("-", "−"))
 
 
-def decomposition_table(study: Study) -> Table:
-    """The rest of each curve from 30 % of it; and 72B with shared shape, its own two numbers from its first 30 %."""
-    base, rows = study.curves["base"], []
-    found = fit_curves(base, "decomposition", "prompts_seen", "linear", split="intra:0.3")
-    held = found.record["held_out"]
-    rows.append({"protocol": "intra-model, first 30 % of each curve", "tuned": "nothing", "points": held["n_points"],
-                 **{f"rmse_{name}": value for name, value in held["rmse_ln_loss"].items()}})  # fmt: skip
-    smaller = fit_curves(base, "decomposition", "prompts_seen", "linear", where="num_params <= 32e9")
-    every, _ = select_points(base.where("num_params > 32e9"), "prompts_seen")
-    count = int(0.3 * len(every))
-    early = first_points(every, count)
-    late = every.take(every.step > early.step.max())
-    values = {name: entry["value"] for name, entry in smaller.values.items()}
-    fixed, beta = float(decomposition.fixed_part(every.sizes[0], values)), values["beta"]
+class Decomposition(NamedTuple):
+    """The two protocols of the loss decomposition on the prompts axis.
 
-    def curve(theta: np.ndarray, ln_x: np.ndarray) -> np.ndarray:
-        return fixed + math.exp(theta[0]) / (1 + np.exp(beta * (ln_x - theta[1])))
+    Fields:
+        intra: fitted to the first `PART` of every curve; smaller: to all points of every size but the largest.
+        early, late: points of the largest size that set its own two numbers, and those that are predicted.
+        own: its amplitude and d0, with the shape of `smaller`.
+    """
+
+    intra: Fit
+    smaller: Fit
+    early: Points
+    late: Points
+    own: dict[str, float]
+
+    def largest(self, ln_x: np.ndarray) -> np.ndarray:
+        """Loss of the largest size at ln X, (n,): shape of the smaller sizes, its own two numbers."""
+        values = {name: entry["value"] for name, entry in self.smaller.values.items()}
+        return np.asarray(decomposition.LAW.curve(self.early.sizes[0], np.exp(ln_x), {**values, **self.own}))
+
+
+PART = 0.3  # of a curve that the loss decomposition is fitted to
+
+
+def decompose(base: Curves) -> Decomposition:
+    law = "decomposition", "prompts_seen", "linear"
+    intra = fit_curves(base, *law, split=f"intra:{PART}")
+    smaller = fit_curves(base, *law, where="num_params <= 32e9")
+    every, _ = select_points(base.where("num_params > 32e9"), "prompts_seen")
+    early = first_points(every, int(PART * len(every)))
+    values = {name: entry["value"] for name, entry in smaller.values.items()}
+    fixed = float(decomposition.fixed_part(every.sizes[0], values))
+
+    def miss(theta: np.ndarray) -> np.ndarray:
+        own = {"amplitude": np.exp(theta[0]), "d0": np.exp(theta[1])}
+        return early.loss - decomposition.LAW.curve(every.sizes[0], np.exp(early.x), {**values, **own})
 
     start = [math.log(max(float(early.loss[0]) - fixed, 0.05)), float(early.x.max())]
-    theta = least_squares(lambda t: early.loss - curve(t, early.x), start).x
+    amplitude, d0 = np.exp(least_squares(miss, start).x)
+    late = every.take(every.step > early.step.max())
+    return Decomposition(intra, smaller, early, late, {"amplitude": float(amplitude), "d0": float(d0)})
+
+
+def decomposition_scores(found: Decomposition) -> list[dict[str, Any]]:
+    """rmse of ln L on what each protocol predicts, beside the rules without a law."""
+    held = found.intra.record["held_out"]
+    early, late = found.early, found.late
     line = np.polyval(np.polyfit(early.x, early.ln_loss(), 1), late.x)
-    rows.append({
-        "protocol": "inter-model, 72B, shape of 0.5B-32B", "tuned": f"two numbers on the first {count} points of 72B",
-        "points": len(late), "rmse_law": rmse(np.log(curve(theta, late.x)) - late.ln_loss()),
-        "rmse_per_size": rmse(line - late.ln_loss()), "rmse_last_value": rmse(early.ln_loss()[-1] - late.ln_loss()),
-    })  # fmt: skip
+    return [
+        {"protocol": f"intra-model, first {100 * PART:.0f} % of each curve", "tuned": "nothing",
+         "points": held["n_points"], **{f"rmse_{name}": value for name, value in held["rmse_ln_loss"].items()}},
+        {"protocol": "inter-model, 72B, shape of 0.5B-32B",
+         "tuned": f"two numbers on the first {len(early)} points of 72B", "points": len(late),
+         "rmse_law": rmse(np.log(found.largest(late.x)) - late.ln_loss()), "rmse_per_size": rmse(line - late.ln_loss()),
+         "rmse_last_value": rmse(early.ln_loss()[-1] - late.ln_loss())},
+    ]  # fmt: skip
+
+
+def decomposition_table(study: Study) -> Table:
+    """The rest of each curve from its first part; 72B with shared shape, its own two numbers from its first part."""
+    smaller, rows = study.decomposition.smaller, decomposition_scores(study.decomposition)
+    values = {name: entry["value"] for name, entry in smaller.values.items()}
     columns = [
         Column("protocol", of("protocol")), Column("tuned on what is predicted", of("tuned"), left=True),
         Column("points", of("points")), Column("decomposition", of("rmse_law", digits(4))),
@@ -353,6 +396,80 @@ def decomposition_table(study: Study) -> Table:
     bounds = smaller.record["diagnostics"]["bound_hits"]
     note += f". At a bound: {', '.join(bounds)}." if bounds else "."
     return Table("decomposition", "Loss decomposition: held-out error", pd.DataFrame(rows), columns, note)
+
+
+def decomposition_figure(study: Study, *, layout: figures.Layout = "full") -> figures.Drawn:
+    """Both protocols of the loss decomposition: curves of the law, solid where fitted and dashed where predicted."""
+    found, base = study.decomposition, evaluations(study.curves["base"])
+    colours, labels = figures.size_colours(base["size"]), figures.size_labels(base)
+    intra, inter = figures.fitted_points(found.intra), figures.fitted_points(found.smaller)
+    lines = [
+        pd.concat([figures.law_line(one, points, n) for n in sorted(points["size"].unique())], ignore_index=True)
+        for one, points in ((found.intra, intra), (found.smaller, inter))
+    ]
+    largest = float(found.early.sizes[0])
+    held = base[(base["size"] == largest) & (base["step"] > 0)].copy()
+    held["x"], held["loss_floored"] = held["prompts_seen"], held["test_loss"]
+    held["state"] = np.where(held["step"].isin(found.early.step), "fitted", "held out")
+    x = np.geomspace(held["x"].min(), held["x"].max(), 60)
+    part = np.where(x <= math.exp(found.early.x.max()), "fitted", "extrapolated")
+    own = pd.DataFrame({"size": largest, "x": x, "loss": found.largest(np.log(x)), "part": part, "low": np.nan,
+                        "high": np.nan, "basis": ""})  # fmt: skip
+    drawn_lines = lines[0], pd.concat([lines[1], own], ignore_index=True)
+    # The law is not bounded, a loss is.
+    panels = [
+        (points, rows[rows["loss"] <= 1])
+        for points, rows in zip((intra, pd.concat([inter, held])), drawn_lines, strict=True)
+    ]
+    titles = [f"First {100 * PART:.0f} % of each curve", f"Shape of the others for {labels[largest]}"]
+
+    with figures.style("decomposition"):
+        figure = figures.new_figure(layout, 3.1, 4.5)
+        axes = figures.two_panels(figure, layout, [1, 1], [1, 1])
+        shown = pd.concat([points for points, _ in panels])
+        limits = figures.loss_limits([*shown["loss_floored"], *(v for _, rows in panels for v in rows["loss"])])
+        for ax, letter, title, (points, rows) in zip(axes, "ab", titles, panels, strict=True):
+            figures.panel_title(ax, letter, title)
+            figures.plain_log_axis(ax.yaxis, *limits)
+            for n in labels:
+                figures.draw_size(ax, points[points["size"] == n], rows[rows["size"] == n], colours[n])
+            figures.x_axis(ax, points["x"], max(map(len, labels.values())), 2.7)
+            ax.set(xlabel=figures.X_AXES["prompts_seen"][0], ylabel=figures.LOSS_LABEL)
+        figures.outside_legend(figure, figures.loss_legend(shown), layout)
+        for ax, (points, rows) in zip(axes, panels, strict=True):
+            ends = [figures.EndLabel(labels[n], colours[n], *figures.label_curve(points, rows, n)) for n in labels]
+            figures.end_labels(ax, ends)
+
+    said = [
+        f"{row['protocol']}: rmse of ln L {figures.number(row['rmse_law'])}, beside "
+        f"{figures.number(row['rmse_per_size'])} for a line per size and {figures.number(row['rmse_last_value'])} for "
+        "the last value"
+        for row in decomposition_scores(found)
+    ]
+    finding = as_sentence("; ".join(said))
+    hits = [
+        f"{', '.join(names)} ({letter})"
+        for letter, one in (("a", found.intra), ("b", found.smaller))
+        if (names := one.record["diagnostics"]["bound_hits"])
+    ]
+    record, counted = found.intra.record, figures.counted
+    caption = [
+        figures.loss_marks(intra),
+        f"Lines: {figures.law_in_words(record, 'D').replace('X/', 'D/')}, {record['objective']} objective; solid where "
+        "fitted, dashed where predicted.",
+        f"a: fitted to the first {100 * PART:.0f} % of every curve ({counted(record['n_points'], 'point')} of "
+        f"{counted(record['n_runs'], 'curve')}), nothing tuned on the rest. b: l_inf, N0, alpha and beta from all "
+        f"{counted(found.smaller.record['n_points'], 'point')} of the smaller sizes; amplitude and d0 of "
+        f"{labels[largest]} tuned on its first {counted(len(found.early), 'point')}.",
+        "No bands: one curve per size, and no interval of this law has a measured coverage.",
+        f"At a bound, so not identified: {'; '.join(hits)}." if hits else "",
+        finding,
+    ]
+    tables = [
+        figures.loss_table(points, rows, "prompts_seen").assign(panel=letter)
+        for letter, (points, rows) in zip("ab", panels, strict=True)
+    ]
+    return figures.drawn(figure, "Loss decomposition.", caption, finding, pd.concat(tables, ignore_index=True))
 
 
 def final_table(study: Study) -> Table:
@@ -597,6 +714,7 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Any]]:
         "intra_prompts": curve("prompts_seen", "intra:0.239"),
         "efficiency_compute": lambda **o: figures.efficiency(base, study.fit(x="train_flops"), **o),
         "efficiency_prompts": lambda **o: figures.efficiency(base, study.fit(x="prompts_seen"), **o),
+        "decomposition": lambda **o: decomposition_figure(study, **o),
         "reuse": lambda **o: figures.reuse(study.curves["reuse"], replicates=study.curves["replicates"], **o),
         "group_size": lambda **o: figures.group_size(study.curves["group_size"], **o),
         "frontier": lambda **o: figures.frontier(base, windows, **o),
@@ -608,7 +726,7 @@ PLACES = {
     "inter": (["inter"], ["inter_compute", "inter_prompts"]),
     "intra": (["intra"], ["intra_compute", "intra_prompts"]),
     "efficiency": (["efficiency"], ["efficiency_compute", "efficiency_prompts"]),
-    "decomposition": (["decomposition"], []),
+    "decomposition": (["decomposition"], ["decomposition"]),
     "final": (["final"], []),
     "reuse": (["reuse"], ["reuse"]),
     "group-size": (["group_size"], ["group_size"]),

@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from synthetic_curves import LADDER, study_table, synthetic
 
 import analysis
-from analysis import figures, make_curves
+from analysis import figures, make_curves, report_sections, reproduce
+from analysis.frontier import evaluations
 from scaling.schema import InputError
 
 MAIN = "algorithm == grpo and reuse_factor == 1 and group_size == 16"
@@ -36,10 +37,16 @@ class Case:
             "reuse": lambda **o: figures.reuse(self.curves, **o),
             "group_size": lambda **o: figures.group_size(self.curves, steps=steps, **o),
             "algorithms": lambda **o: figures.algorithm_comparison(self.curves, **o),
+            "multiplier": lambda **o: self.multiplier(steps, **o),
             "compute_split": lambda **o: figures.compute_split(self.curves, **o),
             "sensitivity": lambda **o: figures.sensitivity(self.curves, self.fit, **o),
         }
         self.kept = {}
+
+    def multiplier(self, steps, **options):
+        labels = figures.size_labels(evaluations(self.curves))
+        given = report_sections.effects(self.curves, {"steps": steps}, labels)
+        return report_sections.multiplier(given, list(labels), **options)
 
     def draw(self, name, layout="full"):
         if (name, layout) not in self.kept:
@@ -49,7 +56,7 @@ class Case:
 
 NAMES = [
     "loss_vs_compute", "loss_vs_prompts", "efficiency", "frontier", "reuse", "group_size", "algorithms",
-    "compute_split", "sensitivity",
+    "multiplier", "compute_split", "sensitivity",
 ]  # fmt: skip
 
 
@@ -197,6 +204,39 @@ def test_a_law_line_above_one_is_cut(bare):
     lines = found.table["test_loss_line"]
     assert lines.max() <= 1
     assert (lines > 0.9).any()
+
+
+@pytest.fixture(scope="module")
+def reference(bare):
+    return reproduce.Study()
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_loss_decomposition_has_room_and_draws_no_loss_above_one(reference, layout):
+    drawn = reproduce.decomposition_figure(reference, layout=layout)
+    assert_room(drawn)
+    assert len(figures.inline_svg(drawn.figure, "d").encode()) <= 300_000
+    assert drawn.figure.get_size_inches()[0] == figures.WIDTH[layout]
+    for ax in drawn.figure.axes[:2]:
+        assert max(np.max(line.get_ydata()) for line in ax.lines) <= 1
+
+
+def test_the_loss_decomposition_is_dashed_where_it_predicts_and_says_how_well(reference):
+    drawn, found = reproduce.decomposition_figure(reference), reference.decomposition
+    table = drawn.table[drawn.table["panel"] == "b"]
+    new = table[table["num_params"] == 72e9]
+    points, line = (new[new["mark"] == mark] for mark in ("evaluation", "law"))
+    held, dashed = points[points["state"] == "held out"], line[line["state"] == "extrapolated"]
+    assert len(held) == len(found.late) and len(points) == len(held) + len(found.early)
+    assert dashed["prompts_seen"].min() > points.loc[points["state"] == "fitted", "prompts_seen"].max()
+    assert (table.loc[table["num_params"] < 72e9, "state"] == "fitted").all()
+    # The error that the caption names is that of the curve that is drawn.
+    at = np.exp(np.interp(np.log(held["prompts_seen"]), np.log(line["prompts_seen"]), np.log(line["test_loss"])))
+    error = np.sqrt(np.mean(np.log(at / held["test_loss"]) ** 2))
+    scores = reproduce.decomposition_table(reference).frame
+    assert error == pytest.approx(scores["rmse_law"].iloc[1], rel=0.01)
+    for column in ("rmse_law", "rmse_per_size", "rmse_last_value"):
+        assert all(figures.number(value) in drawn.caption for value in scores[column])
 
 
 # ---------------------------------------------------------------- what is drawn stands in the table

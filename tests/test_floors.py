@@ -24,7 +24,7 @@ ROWS = {
         ["splits", "solve", "fit", "run_lines", "profile", "intervals"],
         ["frontier", "forecast", "compare"],
         ["figures"],
-        ["report", "reproduce"],
+        ["tables", "report_sections", "report", "reproduce"],
     ],
 }
 HEAVY = ["torch", "transformers", "vllm", "mlflow", "submitit"]

@@ -175,6 +175,15 @@ def test_a_leak_through_one_value_is_caught():
     assert detect_leak(last, curves, held)
 
 
+def test_a_level_from_more_points_than_a_run_has_is_refused_and_takes_none_of_the_next_run():
+    """Curves of 12 points: with 10 the two left are predicted, with 20 a second run would be used and predicted."""
+    curves = make_curves(synthetic(sizes=LADDER, noise=1, runs=3, steps=12))
+    entry = score_protocols(curves, x="prompts_seen", calibrate=10)[1]
+    assert not entry["leak"] and entry["n_points"] == 3 * 12 - 10
+    entry = score_protocols(curves, x="prompts_seen", calibrate=20)[1]
+    assert entry["error"] == "run n4r0 has 12 points; its first 20 cannot set a level."
+
+
 def test_calibration_points_are_declared_and_count_as_seen():
     """Disturbing the first points moves a calibrated forecast; disturbing later ones does not."""
     table = synthetic(sizes=LADDER, noise=1, runs=2)

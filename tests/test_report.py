@@ -10,8 +10,10 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells
 
 import analysis
-from analysis import figures
+from analysis import figures, report_sections
 from analysis import report as pages
+from analysis.forecast import score_protocols
+from analysis.tables import amount, interval, latex, parameter
 from scaling import record, schema
 from scaling.schema import InputError
 
@@ -154,7 +156,8 @@ def fit(folder):
 
 @pytest.fixture
 def plain_figures(monkeypatch):
-    """Figures are made, and their drawing is not rendered: what is tested here is the page around them."""
+    """Figures are made and not rendered, and few laws compared: what is tested here is the page around them."""
+    monkeypatch.setattr(report_sections, "LAWS", ("efficiency", "per_size"))
     monkeypatch.setattr(figures, "save", lambda full, column, folder, name: ("<svg></svg>", "<svg></svg>"))
     monkeypatch.setattr(figures, "lay_out", lambda figure: None)
 
@@ -195,9 +198,9 @@ def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
     assert {attrs.get("scope") for tag, attrs in page.tags if tag == "th"} == {"col", "row"}
     drawings = [attrs for tag, attrs in page.tags if tag == "svg"]
     shown = [tag for tag, _ in page.tags if tag == "figure"]
-    assert len(drawings) == 2 * len(shown) == 18  # nine figures, two layouts
+    assert len(drawings) == 2 * len(shown) == 20  # ten figures, two layouts
     assert all(attrs.get("role") == "img" for attrs in drawings)
-    assert page.text.count("<title id=") == page.text.count("<desc id=") == 18
+    assert page.text.count("<title id=") == page.text.count("<desc id=") == 20
     for name, _ in pages.CONTENTS:
         assert name in page.ids
 
@@ -208,7 +211,7 @@ def test_text_of_the_data_is_escaped(page):
 
 def test_every_figure_and_table_is_a_file(made, page):
     names = sorted({path.stem.removesuffix("_col") for path in (made / "figures").iterdir()})
-    assert len(names) == 9  # all that the page can have
+    assert len(names) == 10  # all that the page can have
     for name in names:
         for ending in (".svg", ".png", "_col.svg", ".csv"):
             assert (made / "figures" / f"{name}{ending}").stat().st_size > 200
@@ -218,7 +221,7 @@ def test_every_figure_and_table_is_a_file(made, page):
         tex = table.with_suffix(".tex").read_text(encoding="utf-8")
         assert r"\begin{tabular}" in tex and r"\toprule" in tex
         assert not re.search(r"(?<!\\)[%#_](?![{0-9])", re.sub(r"\$[^$]*\$", "", tex))
-    assert {"conditions", "left_out", "efficiency", "parameters", "sensitivity", "algorithms", "held_out"} <= {
+    assert {"conditions", "left_out", "efficiency", "parameters", "sensitivity", "algorithms", "forecasts"} <= {
         path.stem for path in (made / "report" / "tables").glob("*.csv")
     }
 
@@ -246,11 +249,11 @@ def test_failed_and_missing_runs_are_named(page):
 
 def test_numbers_in_the_sentences_are_those_of_the_fit(page, fit):
     for row in (fit.per_size[0], fit.per_size[-1]):
-        assert page.says(f"{pages.amount(row['efficiency'])} {pages.interval(row['efficiency_ci95'])}")
+        assert page.says(f"{amount(row['efficiency'])} {interval(row['efficiency_ci95'])}")
     k_max, n0 = fit.values["k_max"], fit.values["n0"]
     assert k_max["identified"] and n0["identified"]
-    assert page.says(f"Kmax = {pages.amount(k_max['value'])} {pages.interval(k_max['ci95'])} is reached at N0 =")
-    assert page.says(f"{figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"Kmax = {amount(k_max['value'])} {interval(k_max['ci95'])} is reached at N0 =")
+    assert page.says(f"{figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
     goodness = fit.record["goodness"]
     assert page.says(f"beside {figures.number(goodness['r2_pooled_constant'])} for the same with k = 0")
     assert page.says(f"{fit.record['n_points']} evaluations of {fit.record['n_runs']} runs of 4 sizes")
@@ -291,6 +294,27 @@ def test_the_page_says_what_intervals_rest_on(page):
     assert page.says("One test set: 512 fixed problems, one sample each")
     assert page.says("Coverage self-test, 20 simulated studies: nominal 95 %, measured Kmax")
     assert page.says("CPU seconds for the runs")
+
+
+def test_the_page_sets_the_law_beside_rules_without_one(page, made, folder):
+    scores = score_protocols(folder, **ANALYSIS, calibrate=2, fraction=0.5)
+    assert page.says(report_sections.score_verdict(scores))
+    shown = pd.read_csv(made / "report" / "tables" / "forecasts.csv")
+    assert shown["rmse_law"].tolist() == pytest.approx([entry["rmse_ln_loss"]["law"] for entry in scores])
+    assert page.says("Forecast of the next size, 411k (2.71 × m 152k)")
+    laws = pd.read_csv(made / "report" / "tables" / "laws.csv").set_index("law")
+    assert set(report_sections.LAWS) <= set(laws.index) and page.says(
+        "apart by what they predict of the rest of a curve"
+    )
+    assert page.says(laws.loc["sigmoid", "reason"]) and laws.loc["sigmoid", "status"] == "not fitted"
+
+
+def test_the_page_says_what_a_budget_buys_and_what_papo_saves(page, made):
+    for name in ("segments", "crossovers", "cost", "group_segments", "reuse_differences", "algorithm_effects"):
+        assert (made / "report" / "tables" / f"{name}.csv").exists(), name
+    assert page.says("crossings of neighbouring sizes") and page.says("costs least at")
+    assert page.says("No continuous best size: law efficiency has parameters of each size")
+    assert page.says("times the compute of PAPO")
 
 
 def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
@@ -358,7 +382,7 @@ def test_reference_data(tmp_path, plain_figures):
     page = Page(pages.report("reference:qwen2.5_base", tmp_path))
     fitted = analysis.fit("reference:qwen2.5_base")
     n0 = fitted.values["n0"]
-    assert page.says(f"N0 = {figures.short_number(n0['value'])} {pages.interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"N0 = {figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
     assert page.says("One run per size: assumes the law, 5 degrees of freedom")
     assert page.says("The number of runs behind a mean changes within curves or is unknown")
     assert page.says("7B at τ = 100 minus that at τ = 1 is +.020 [−.002, +.041]") and page.says("not established")
@@ -382,15 +406,15 @@ def test_symbols_become_markup_and_words_do_not():
 
 
 def test_open_ends_and_missing_intervals_are_words():
-    assert pages.interval([0.1, None]) == "[.100, no upper bound]"
-    assert pages.interval(None) == "no interval" and pages.interval([None, None]) == "no bounds"
+    assert interval([0.1, None]) == "[.100, no upper bound]"
+    assert interval(None) == "no interval" and interval([None, None]) == "no bounds"
     known = {"value": 0.5, "unit": "1", "identified": True, "ci95": [0.4, 0.6]}
-    assert pages.parameter(known) == ".500 [.400, .600]"
-    assert pages.parameter(known | {"identified": False, "ci95": [0.4, None]}) == "not identified"
+    assert parameter(known) == ".500 [.400, .600]"
+    assert parameter(known | {"identified": False, "ci95": [0.4, None]}) == "not identified"
 
 
 def test_latex_escapes_what_latex_reads():
-    assert pages.latex("N0 of a_b: 5 % ≥ 2×10¹⁸ − τ") == r"$N_0$ of a\_b: 5 \% $\geq$ 2$\times$10$^{18}$ $-$ $\tau$"
+    assert latex("N0 of a_b: 5 % ≥ 2×10¹⁸ − τ") == r"$N_0$ of a\_b: 5 \% $\geq$ 2$\times$10$^{18}$ $-$ $\tau$"
 
 
 def test_status_words_have_their_tone():

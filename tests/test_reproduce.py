@@ -114,7 +114,7 @@ def test_the_page_is_whole_and_takes_less_than_a_minute(tmp_path, study):
     text = page.read_text()
     assert page == tmp_path / "report" / "index.html"
     assert "No figure" not in text
-    assert text.count("<figure") == 10
+    assert text.count("<figure") == 11
     for name in ("fits", "inter", "final", "reuse"):
         assert (tmp_path / "report" / "tables" / f"{name}.csv").exists()
         assert (tmp_path / "report" / "tables" / f"{name}.tex").exists()
