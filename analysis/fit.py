@@ -684,7 +684,10 @@ def _consistency(fit: Fit, steps: str | None, points: str | None) -> dict[str, A
     lines, run_slopes = [], []
     for axis in law.axes:
         chosen, _ = select_points(curves, axis, record["size_column"], steps, points)
-        chosen = chosen.take(np.isin(np.array(chosen.runs)[chosen.run], fit.points.runs))
+        # The fitted points and no others: held-out ones of the same runs drop out too.
+        fitted = pd.MultiIndex.from_arrays([np.array(fit.points.runs)[fit.points.run], fit.points.step])
+        own = pd.MultiIndex.from_arrays([np.array(chosen.runs)[chosen.run], chosen.step])
+        chosen = chosen.take(own.isin(fitted))
         free = solve(chosen, get_law("efficiency"), record["objective"])
         found["free"][axis] = free.values
         lines.append(solve(chosen, get_law("per_size"), record["objective"]))

@@ -415,10 +415,11 @@ def _score_one(
     first = None
     if count:
         first = first_points(every.take(held), count)
-        own = np.isin(every.step, first.step) & (np.array(every.runs)[every.run] == first.runs[0])
-        held = held & ~own
+        # The interval of a calibrated run is that of the run going on: other seeds of the size are not predicted by it.
+        mine = np.array(every.runs)[every.run] == first.runs[0]
+        held = held & mine & ~np.isin(every.step, first.step)
         if not held.any():
-            raise InputError(f"the largest size has {count} points or fewer: nothing is left to predict.")
+            raise InputError(f"run {first.runs[0]} has {count} points or fewer: nothing is left to predict.")
     test = every.take(held)
 
     def run(part: Curves) -> tuple[Fit, dict[str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None, str]:

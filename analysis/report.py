@@ -30,6 +30,7 @@ from analysis.figures import Drawn, Frame, counted, joined, number, power_of_ten
 from analysis.fit import OBJECTIVES, choose_size_column
 from analysis.frontier import Envelope, envelope, group_fit
 from analysis.intervals import coverage
+from analysis.laws import get_law
 from analysis.report_sections import Effects, Section
 from analysis.tables import (
     AXES,
@@ -147,6 +148,13 @@ class Study:
     @classmethod
     def read(cls, curves: Curves) -> Study:
         choices = {name: curves.defaults[name] for name in CHOICES if curves.defaults.get(name) is not None}
+        group = get_law(choices.get("law", "efficiency")).group
+        if group:
+            raise InputError(
+                f"{curves.source}: analysis.law {choices['law']} describes {group}, a report describes sizes; use "
+                f"a law of sizes such as efficiency in the study's analysis section (reuse and group size have their "
+                f"own sections there), and `scaling fit --law {choices['law']}` for this one."
+            )
         column = choose_size_column(curves, choices.get("size_column"))
         labels = figures.size_labels(figures.evaluations(curves, column))
         name = curves.folder.resolve().name if curves.folder else source_name(curves.source)

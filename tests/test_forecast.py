@@ -119,7 +119,7 @@ def test_scores_of_exact_curves_by_hand():
     assert predicted["rmse_ln_loss"]["nearest size"] == pytest.approx(np.sqrt(np.mean(miss**2)), rel=1e-5)
     assert predicted["size_factor"] == 3
     assert calibrated["tuned_on_held_out"] == "level on the first 10 points of the size"
-    assert calibrated["n_points"] == predicted["n_points"] - 10
+    assert calibrated["n_points"] == predicted["n_points"] / 2 - 10  # of the run that goes on, not of the other seed
     assert calibrated["rmse_ln_loss"]["law"] == pytest.approx(0, abs=1e-4)
     assert intra["n_points"] == 300
     slopes = 0.13 / (1 + 12e9 / np.array(LADDER))
@@ -179,7 +179,7 @@ def test_a_level_from_more_points_than_a_run_has_is_refused_and_takes_none_of_th
     """Curves of 12 points: with 10 the two left are predicted, with 20 a second run would be used and predicted."""
     curves = make_curves(synthetic(sizes=LADDER, noise=1, runs=3, steps=12))
     entry = score_protocols(curves, x="prompts_seen", calibrate=10)[1]
-    assert not entry["leak"] and entry["n_points"] == 3 * 12 - 10
+    assert not entry["leak"] and entry["n_points"] == 12 - 10
     entry = score_protocols(curves, x="prompts_seen", calibrate=20)[1]
     assert entry["error"] == "run n4r0 has 12 points; its first 20 cannot set a level."
 

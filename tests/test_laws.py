@@ -289,6 +289,17 @@ def test_consistency_holds_exactly_where_c_is_n_d_phi():
     assert found["by_run"]["mean_difference"] == pytest.approx(0, abs=1e-9)
 
 
+def test_the_lines_of_consistency_are_of_the_fitted_points_only():
+    curves, points = load("reference:qwen2.5_base"), ":30"
+    split = fit_curves(curves, law="consistency", split="intra:0.3").record["consistency"]["per_size"]
+    assert [row["difference"] for row in split] != pytest.approx(
+        [row["difference"] for row in fit_curves(curves, law="consistency").record["consistency"]["per_size"]]
+    )
+    cut = fit_curves(curves.where("num_params <= 14e9"), law="consistency", points=points).record["consistency"]
+    again = fit_curves(curves.where("num_params <= 14e9 and step <= 30"), law="consistency").record["consistency"]
+    assert cut["per_size"] == again["per_size"]
+
+
 def test_consistency_is_rejected_where_tokens_per_prompt_grow():
     law = get_law("consistency")
     table = table_of(law, points_of(law))

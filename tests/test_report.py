@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from synthetic_curves import LADDER, STEPS, study_table, write_cells
+from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 
 import analysis
 from analysis import figures, report_sections
@@ -421,3 +421,10 @@ def test_status_words_have_their_tone():
     assert [pages.tone(word) for word in ("2 done", "not identified", "not established", "yes")] == [
         "ok", "bad", "warning", "none",
     ]  # fmt: skip
+
+
+def test_a_law_that_does_not_describe_sizes_is_refused_in_one_line(tmp_path):
+    write_run(tmp_path, "a", steps=8, size=5296)
+    write_cells(tmp_path, [("a", 8)], {"law": "tau", "x": "step"})
+    with pytest.raises(InputError, match="law tau describes reuse_factor, a report describes sizes"):
+        pages.report(tmp_path)
