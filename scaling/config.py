@@ -287,7 +287,8 @@ class ResourcesConfig(Part):
     """How a run is executed; nothing here may change a value in the curve beyond rounding."""
 
     engine: Literal["native", "hf"] = "native"
-    forward: Literal["shared_prefix", "plain"] = "shared_prefix"
+    forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
+    """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
     threads: Int = Field(default=1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch: Int | None = Field(default=None, ge=1)
@@ -335,9 +336,9 @@ class ResourcesConfig(Part):
             ("gradient_checkpointing", self.gradient_checkpointing),
             ("parallel", self.parallel == "fsdp"),
         ):
-            if wanted and self.forward != "plain":
+            if wanted and self.forward == "shared_prefix":
                 raise ValueError(
-                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain"
+                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain or packed"
                 )
         if self.micro_batch is not None and self.micro_batch_tokens is not None:
             raise ValueError("give one of micro_batch and micro_batch_tokens, not both")

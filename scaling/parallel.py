@@ -195,7 +195,8 @@ def passes(
 def _micro_batches(rows_PG: np.ndarray, rollouts: RolloutGroups, resources: ResourcesConfig) -> list[np.ndarray]:
     """Whole groups, at most `micro_batch` sequences at a time (but never less than one group), or by tokens.
 
-    By tokens: the longest and the next ones while sequences times the longest of them stay within the limit.
+    By tokens: the longest and the next ones while sequences times the longest of them (packed: their sum) stay within
+    the limit.
     """
     if not rows_PG.size:
         return []
@@ -205,13 +206,14 @@ def _micro_batches(rows_PG: np.ndarray, rollouts: RolloutGroups, resources: Reso
     rows_B = rows_PG.ravel()
     prompt_B = np.array([len(rollouts.prompts[row // rollouts.group_size].tokens) for row in rows_B])
     length_B = prompt_B + rollouts.lengths_B[rows_B]
-    if resources.forward == "plain":  # shared_prefix wants the sequences of a group side by side
+    if resources.forward != "shared_prefix":  # it wants the sequences of a group side by side
         order = np.argsort(-length_B, kind="stable")
         rows_B, prompt_B, length_B = rows_B[order], prompt_B[order], length_B[order]
-    batches, first, prompt, response = [], 0, 0, 0
+    batches, first, prompt, response, packed = [], 0, 0, 0, resources.forward == "packed"
     for i in range(len(rows_B)):
         prompt, response = max(prompt, prompt_B[i]), max(response, length_B[i] - prompt_B[i])
-        if i > first and (i + 1 - first) * (prompt + response) > resources.micro_batch_tokens:
+        tokens = length_B[first : i + 1].sum() if packed else (i + 1 - first) * (prompt + response)
+        if i > first and tokens > resources.micro_batch_tokens:
             batches.append(rows_B[first:i])
             first, prompt, response = i, prompt_B[i], length_B[i] - prompt_B[i]
     return [*batches, rows_B[first:]]
