@@ -295,6 +295,8 @@ class ResourcesConfig(Part):
     """Sequences per forward and backward pass; null = the whole mini-batch."""
     micro_batch_tokens: Int | None = Field(default=None, ge=1)
     """Tokens per forward and backward pass, padding included; a longer sequence goes alone. null = no limit."""
+    rollout_sequences: Int | None = Field(default=None, ge=1)
+    """Sequences that a process samples at a time, at least one group: bounds the cache. null = all of them."""
     gradient_checkpointing: bool = False
     """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -312,6 +314,8 @@ class ResourcesConfig(Part):
     nodes: Int = Field(default=1, ge=1)
     gpus: Int = Field(default=0, ge=0)
     """GPUs on each node."""
+    gpu_type: Literal["a100", "h100", "h200", "b200", "b300"] = "h100"
+    """What `scaling sweep plan` reckons memory and time with; a100 and h100 are those of 80 GB."""
     cpus: Int | None = Field(default=None, ge=1)
     """Cores of a job; null = `threads` for each of its runs."""
     memory_gb: Float | None = Field(default=None, gt=0)
@@ -423,17 +427,27 @@ class RunConfig(Part):
 SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
 
 
-def _delta(part: Part) -> dict[str, Any]:
-    """Fields that differ from their defaults, the key of a union and the version where it is not the first."""
+def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
+    """Fields that differ from their defaults, the key of a union and the version where it is not the first.
+
+    A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
+    """
     values: dict[str, Any] = {}
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if isinstance(value, Part):
-            value = _delta(value)
+            value = _delta(value, missing)
             if value:
                 values[name] = value
+        elif isinstance(value, dict) and value and all(isinstance(one, Part) for one in value.values()):
+            values[name] = {key: _delta(one, missing) for key, one in value.items()}
         elif FILE in field.metadata and value is not None:
-            values[name] = {"content": hash_file(Path(value), name)}
+            file = str(value)
+            if missing is not None and not Path(file).exists():
+                missing.add(file)
+                values[name] = {"missing": file}
+            else:
+                values[name] = {"content": hash_file(Path(file), name)}
         elif value != field.default or name in ("type", "name"):
             values[name] = value
     if part.VERSION != 1:
@@ -501,14 +515,16 @@ def base_id(config: RunConfig) -> str:
     return hash12(base_recipe(config))
 
 
-def run_id(config: RunConfig) -> str:
+def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
     """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
 
     A model enters by recipe, by its published name or, given as a path, by content; a data file by content; data by
-    the number of distinct prompts, never by tau.
+    the number of distinct prompts, never by tau. `missing` collects data files that are not there, which are an
+    InputError without it: an id without them is for planning only.
     """
     config = resolve(config)
-    science = {name: _delta(part) if isinstance(part := getattr(config, name), Part) else part for name in SCIENCE}
+    parts = {name: getattr(config, name) for name in SCIENCE}
+    science = {name: _delta(part, missing) if isinstance(part, Part) else part for name, part in parts.items()}
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
     if config.model.made:
         science["model"] = {**base_recipe(config), **dtype}

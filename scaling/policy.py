@@ -23,10 +23,10 @@ from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.logging import disable_progress_bar
 
 from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
+from scaling.memory import LOGITS_AT_A_TIME
 from scaling.rollout_types import Prompt, RolloutGroups, generator
 from scaling.schema import InputError, check_name
 
-LOGITS_AT_A_TIME = 2**26  # of them about twelve bytes each are held at once; tests make it small
 # Kinds of model whose logits are the output head's product and nothing more, and whose masks know packed sequences.
 PLAIN_HEADS = ("qwen2", "qwen3", "llama", "mistral")
 MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions

@@ -14,7 +14,7 @@ from scaling import policy as policies
 from scaling.config import RunConfig
 from scaling.optim import policy_optimizer
 from scaling.parallel import Team
-from scaling.trainer import update_policy
+from scaling.update import update_policy
 
 
 def main(mode: str, updates_per_batch: int, kind: str) -> None:

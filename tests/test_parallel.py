@@ -57,8 +57,9 @@ model: {size: us, base: {iterations: 60, leaping_iterations: 10, batch_size: 32}
 data: {prompts_per_step: 5}
 rollout: {group_size: 4}
 evaluation: {problems: 25, every: 2}
-resources: {engine: hf, forward: plain, parallel: MODE, checkpoint_steps: 2}
+resources: {engine: hf, forward: plain, parallel: MODE, checkpoint_steps: 2, rollout_sequences: 8}
 algorithm: papo
+loss: {kl_weight: 0.01}
 """
 
 
