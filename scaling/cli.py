@@ -68,6 +68,64 @@ def run(
     print(out / "curve.jsonl")
 
 
+@app.command("eval")
+def evaluate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run folder, or a transformers folder.")
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SET", help="held_out, FILE or NAME=FILE; several times. [default: held_out]"),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Samples for each problem.")] = 1,
+    k: Annotated[list[int] | None, typer.Option("--k", min=1, help="pass@k; several times. [default: 1]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling. [default: the run's, else 1]")] = None,
+    problems: Annotated[int | None, typer.Option(min=1, help="The first so many of each set. [default: all]")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="[default: the run's, else the task's]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, verdicts included.")] = False,
+) -> None:
+    """pass@k of a trained model on one or several sets of problems, with its standard error over the problems."""
+    import json
+
+    from pydantic import ValidationError
+
+    from scaling.config import EvaluationSet
+    from scaling.schema import InputError
+
+    wanted: dict[str, EvaluationSet] = {}
+    for text in sets or ["held_out"]:
+        name, equals, path = text.partition("=")
+        if not equals and text != "held_out":
+            name, path = Path(text).stem, text
+        if not name or (equals and not path) or name in wanted:
+            raise InputError(f"--set {text!r}: give held_out, FILE or NAME=FILE, each name once.")
+        if path and not Path(path).is_file():
+            raise InputError(f"--set {text!r}: there is no file {path} (looked in {Path(path).absolute().parent}).")
+        values = {"samples": n, "pass_at": tuple(k or [1]), "temperature": temperature, "problems": problems}
+        try:
+            wanted[name] = EvaluationSet(path=path or None, **values)  # pyright: ignore[reportArgumentType]
+        except ValidationError as error:
+            raise InputError(f"eval: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+    from scaling.evaluate import evaluate_folder
+
+    found = evaluate_folder(folder, wanted, seed=seed, max_new_tokens=max_new_tokens)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    rows = []
+    for name, one in found["sets"].items():
+        for at in k or [1]:
+            error = one[f"pass_at_{at}_stderr"]
+            rows.append(
+                [name, str(one["problems"]), str(n), f"{one['temperature']:g}", str(at), f"{one[f'pass_at_{at}']:.4f}",
+                 "-" if error is None else f"{error:.4f}", f"{one['truncated_share']:.3f}"]
+            )  # fmt: skip
+    step = "" if found["step"] is None else f", step {found['step']}"
+    columns = ["set", "problems", "n", "T", "k", "pass@k", "standard error", "truncated"]
+    _table(_console(), f"{found['model']}{step}", columns, rows)
+
+
 @app.command()
 def fit(
     source: Annotated[

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -48,7 +49,6 @@ Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=
 
 # Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
 FILE = "data file"
-DataFile = Annotated[str, FILE]
 OptionalDataFile = Annotated[str | None, FILE]
 
 
@@ -133,8 +133,9 @@ class MathConfig(Part):
     """
 
     name: Literal["math"] = "math"
-    train: DataFile
-    """Training problems. Their place does not enter the run_id, their content does."""
+    train: OptionalDataFile = None
+    """Training problems. Their place does not enter the run_id, their content does. null only where nothing is trained
+    (`scaling eval`)."""
     test: OptionalDataFile = None
     """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
     test_problems: Int = Field(default=500, ge=2)
@@ -223,6 +224,30 @@ class OptimizerConfig(Part):
     """After the warm-up; linear and cosine fall to 0 at stop.steps, which then enters the run_id."""
 
 
+class EvaluationSet(Part):
+    """One more set of problems, tried at the same steps as the held-out ones and recorded beside them."""
+
+    path: OptionalDataFile = None
+    """A file of problems, as task.test; null = the held-out problems of the task."""
+    problems: Int | None = Field(default=None, ge=1)
+    """The first so many; null = all."""
+    samples: Int = Field(default=1, ge=1)
+    """n, responses to each problem."""
+    temperature: Float | None = Field(default=None, gt=0)
+    """null = evaluation.temperature."""
+    pass_at: tuple[Int, ...] = (1,)
+    """Every k for which pass@k is recorded, 1 to n."""
+
+    @model_validator(mode="after")
+    def _within_samples(self):
+        if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.samples:
+            raise ValueError(
+                f"pass_at {list(self.pass_at)} wants numbers from 1 to samples, which is {self.samples}; "
+                f"give more samples or a smaller k"
+            )
+        return self
+
+
 class EvaluationConfig(Part):
     """When and how the held-out problems are tried. The steps never depend on where a run stops."""
 
@@ -233,9 +258,14 @@ class EvaluationConfig(Part):
     """Evaluate at every k-th step; null = by ratio."""
     ratio: Float | None = Field(default=None, gt=1)
     """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
+    sets: dict[str, EvaluationSet] = {}
+    """More sets by name; the test loss stays that of the held-out problems."""
 
     @model_validator(mode="after")
     def _one_rule(self):
+        for name in self.sets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
+                raise ValueError(f"a name in sets wants at most 50 letters, digits, - or _, not {brief(name)}")
         if self.every is not None and self.ratio is not None:
             raise ValueError("give one of every and ratio, not both")
         return self
@@ -400,6 +430,8 @@ class RunConfig(Part):
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
         if self.task.name == "math":
+            if self.task.train is None:
+                raise ValueError("task.train is missing: task math needs a file of training problems")
             if self.model.made:
                 raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
             if self.algorithm.type != "grpo":
@@ -412,11 +444,21 @@ class RunConfig(Part):
                 f"rollout.group_size 1 leaves algorithm {self.algorithm.type} without an advantage: nothing would be "
                 "trained; give 2 or more"
             )
-        if isinstance(self.task, HexChainConfig) and self.evaluation.problems > self.task.TEST_PROBLEMS:
-            raise ValueError(
-                f"evaluation.problems {self.evaluation.problems} is more than there are: task {self.task.name} has "
-                f"1 to {self.task.TEST_PROBLEMS} held-out problems"
-            )
+        if isinstance(self.task, HexChainConfig):
+            asked = {"problems": self.evaluation.problems}
+            asked |= {f"sets.{name}.problems": one.problems or 1 for name, one in self.evaluation.sets.items()}
+            for name, problems in asked.items():
+                if problems > self.task.TEST_PROBLEMS:
+                    raise ValueError(
+                        f"evaluation.{name} {problems} is more than there are: task {self.task.name} has "
+                        f"1 to {self.task.TEST_PROBLEMS} held-out problems"
+                    )
+            for name, one in self.evaluation.sets.items():
+                if one.path is not None:
+                    raise ValueError(
+                        f"evaluation.sets.{name}.path {one.path!r}: task {self.task.name} makes its problems and reads "
+                        f"no file; leave path out"
+                    )
         return self
 
     @property

@@ -198,9 +198,10 @@ def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tupl
     shared = resources.forward == "shared_prefix"
     forward = compute.sequence_flops(shape, *like, shared_prompt=shared) * config.data.prompts_per_step
     passes = 3 + resources.gradient_checkpointing + (config.loss.kl_weight > 0)
-    # Evaluations by ratio are few; by `every` they are a part of each step. Sets beside the main one count too.
+    # Evaluations by ratio are few; by `every` they are a part of each step. A set of unknown size is as the main one.
     share = 1 / evaluation.every if evaluation.every else 0.0
     sampled = [(config.data.prompts_per_step, group, 1.0), (evaluation.problems, evaluation.samples, share)]
+    sampled += [(one.problems or evaluation.problems, one.samples, share) for one in evaluation.sets.values()]
     decoding = 0.0
     for prompts, samples, weight in sampled:
         mine = math.ceil(prompts / layout.gpus) * samples

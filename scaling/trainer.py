@@ -33,7 +33,7 @@ from scaling.advantages import advantages
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
-from scaling.evaluate import evaluate, grade_all
+from scaling.evaluate import evaluate, grade_all, notes_on_sets
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.parallel import Team
@@ -134,7 +134,8 @@ def _train(
     engine.load_weights(team.whole(policy), step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-    for note in task.notes:
+    about_sets = notes_on_sets(task, config.evaluation)
+    for note in (*task.notes, *about_sets):
         say(note)
     saved_step, saved_time = step, time.monotonic()
 
@@ -214,7 +215,7 @@ def _train(
             result = evaluate(
                 engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
             )
-            ledger.eval_flops += rollout_flops(shape, result.rollouts)
+            ledger.eval_flops += sum(rollout_flops(shape, rollouts) for rollouts in result.rollouts)
             row |= result.row
             attempt.append(schema.OUTCOMES, [result.outcomes])
             attempt.append(schema.ROLLOUTS, result.samples)

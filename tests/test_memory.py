@@ -204,7 +204,7 @@ def test_plan_prints_what_it_takes_and_launch_refuses_without_the_data(monkeypat
     for word in ("GPU h", "32 B300 fsdp", "is not here: launch will refuse", "GPU hours in runs", "35 % of a GPU's"):
         assert word in flat, word
     status, _, err = command(monkeypatch, capsys, "sweep", "launch", "reference-qwen2.5")
-    assert status == 2 and "there is no file data/math__full" in err and err.count("\n") == 1
+    assert status == 2 and "there is no file data/aime2024.parquet" in err and err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
 
 
