@@ -1,4 +1,4 @@
-# make quickstart | test | test-coverage | test-slurm | test-verl | lint | mlflow | bench-fit. `setup` is cheap when nothing has changed.
+# make quickstart | test | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit. `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-coverage test-slurm test-verl lint mlflow bench-fit clean
+.PHONY: setup quickstart test test-coverage test-slurm test-verl test-gym lint mlflow bench-fit clean
 
 setup: $(VENV)/.ready
 
@@ -39,6 +39,11 @@ $(VENV)-verl/.ready: Makefile
 	$(PYTHON) -m venv $(VENV)-verl
 	$(VENV)-verl/bin/pip install --quiet $(PIP_ARGS) torch==2.13.0 verl==0.9.1 pydantic ruamel.yaml
 	touch $@
+
+# The task whose package is an extra: installs it, then tests what `make test` skips.
+test-gym: setup
+	$(BIN)/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[gym]'
+	$(BIN)/python -m pytest tests/test_reasoning_gym.py
 
 lint: setup
 	$(BIN)/ruff check .

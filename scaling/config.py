@@ -158,7 +158,21 @@ class MathConfig(Part):
     """Longer prompts are left out, and counted in the log."""
 
 
-TaskConfig = Annotated[HexChainConfig | MathConfig, Field(discriminator="name")]
+class GymConfig(Part):
+    """Problems without end from a data set of reasoning-gym (arXiv 2505.24760, `pip install '.[gym]'`)."""
+
+    name: Literal["reasoning_gym"] = "reasoning_gym"
+    dataset: str
+    """Its name, e.g. chain_sum. Those whose verifier cannot be trusted are refused when a run starts."""
+    settings: dict[str, Int | Float | bool | str | list[Int] | list[str]] = {}
+    """The data set's own settings, e.g. {min_terms: 3}."""
+    test_problems: Int = Field(default=512, ge=1)
+    """Held-out problems: the first distinct ones of a seed of their own."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer; none = the bare problem."""
+
+
+TaskConfig = Annotated[HexChainConfig | MathConfig | GymConfig, Field(discriminator="name")]
 
 
 class DataConfig(Part):
@@ -429,14 +443,15 @@ class RunConfig(Part):
                 f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
-        if self.task.name == "math":
-            if self.task.train is None:
+        if self.task.name != "hex_chain":
+            task = self.task.name
+            if isinstance(self.task, MathConfig) and self.task.train is None:
                 raise ValueError("task.train is missing: task math needs a file of training problems")
             if self.model.made:
-                raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
+                raise ValueError(f"task {task} needs a model that reads text: give model.path, a transformers folder")
             if self.algorithm.type != "grpo":
                 raise ValueError(
-                    f"algorithm {self.algorithm.type} needs a process score, and task math has an outcome rule only; "
+                    f"algorithm {self.algorithm.type} needs a process score, and task {task} has an outcome rule only; "
                     f"use grpo"
                 )
         if self.algorithm.type != "grpo" and self.rollout.group_size == 1:
@@ -735,7 +750,7 @@ def parse_config(values: Any, where: str) -> RunConfig:
 # Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
 UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
     "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
-    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig}),
+    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig, "reasoning_gym": GymConfig}),
 }
 
 
