@@ -1053,6 +1053,8 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     items = [("", f"{said[0]}.")]
     if "eval_problems" in table and table["eval_problems"].notna().any():
         items.append(("", f"Test set: {test_set(table)}."))
+    if beside := other_sets(table):
+        items.append(("beside it", f"{'; '.join(beside)} at the end of the runs; every step is in curve.jsonl."))
     left = [item for item in study.curves.left_out if not item["reason"].startswith("not in the current")]
     if left:
         names = joined([item["run"] for item in left[:4]] + ([f"{len(left) - 4} more"] if len(left) > 4 else []))
@@ -1062,6 +1064,18 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     if "n_runs" in table and (table["n_runs"].isna().any() or table.groupby("run_id")["n_runs"].nunique().max() > 1):
         items.append(("uneven", "The number of runs behind a mean changes within curves or is unknown."))
     return items
+
+
+def other_sets(table: Frame) -> list[str]:
+    """`amc pass@4 0.21–0.35` for each set that was evaluated beside the test set, over the runs' last values."""
+    found = []
+    for column in table.columns:
+        parts = str(column).removeprefix(schema.SETS).rsplit(".pass_at_", 1)
+        if str(column).startswith(schema.SETS) and len(parts) == 2 and parts[1].isdigit():
+            last = table.groupby("run_id")[column].last().dropna()
+            if len(last):
+                found.append(f"{parts[0]} pass@{parts[1]} {span(sorted(last.unique()), '{:.3g}'.format)}")
+    return found
 
 
 def test_set(table: Frame) -> str:

@@ -68,6 +68,64 @@ def run(
     print(out / "curve.jsonl")
 
 
+@app.command("eval")
+def evaluate(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RUN_OR_CHECKPOINT", help="A run folder, or a transformers folder.")
+    ],
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SET", help="held_out, FILE or NAME=FILE; several times. [default: held_out]"),
+    ] = None,
+    n: Annotated[int, typer.Option("--n", min=1, help="Samples for each problem.")] = 1,
+    k: Annotated[list[int] | None, typer.Option("--k", min=1, help="pass@k; several times. [default: 1]")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Of sampling. [default: the run's, else 1]")] = None,
+    problems: Annotated[int | None, typer.Option(min=1, help="The first so many of each set. [default: all]")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(min=1, help="[default: the run's, else the task's]")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draws.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document, verdicts included.")] = False,
+) -> None:
+    """pass@k of a trained model on one or several sets of problems, with its standard error over the problems."""
+    import json
+
+    from pydantic import ValidationError
+
+    from scaling.config import EvaluationSet
+    from scaling.schema import InputError
+
+    wanted: dict[str, EvaluationSet] = {}
+    for text in sets or ["held_out"]:
+        name, equals, path = text.partition("=")
+        if not equals and text != "held_out":
+            name, path = Path(text).stem, text
+        if not name or (equals and not path) or name in wanted:
+            raise InputError(f"--set {text!r}: give held_out, FILE or NAME=FILE, each name once.")
+        if path and not Path(path).is_file():
+            raise InputError(f"--set {text!r}: there is no file {path} (looked in {Path(path).absolute().parent}).")
+        values = {"samples": n, "pass_at": tuple(k or [1]), "temperature": temperature, "problems": problems}
+        try:
+            wanted[name] = EvaluationSet(path=path or None, **values)  # pyright: ignore[reportArgumentType]
+        except ValidationError as error:
+            raise InputError(f"eval: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+    from scaling.evaluate import evaluate_folder
+
+    found = evaluate_folder(folder, wanted, seed=seed, max_new_tokens=max_new_tokens)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    rows = []
+    for name, one in found["sets"].items():
+        for at in k or [1]:
+            error = one[f"pass_at_{at}_stderr"]
+            rows.append(
+                [name, str(one["problems"]), str(n), f"{one['temperature']:g}", str(at), f"{one[f'pass_at_{at}']:.4f}",
+                 "-" if error is None else f"{error:.4f}", f"{one['truncated_share']:.3f}"]
+            )  # fmt: skip
+    step = "" if found["step"] is None else f", step {found['step']}"
+    columns = ["set", "problems", "n", "T", "k", "pass@k", "standard error", "truncated"]
+    _table(_console(), f"{found['model']}{step}", columns, rows)
+
+
 @app.command()
 def fit(
     source: Annotated[
@@ -595,9 +653,12 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
 
         document = {"study": planned.study.name, "folder": str(folder), "runs": rows, "basis": estimator.basis()}
         document |= {"covarying": covarying(planned), "dropped": planned.dropped, "cells_saved_by_sharing": saved}
+        document |= {"missing_files": planned.missing}
         print(json.dumps(document, indent=2))
         return
-    columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", "CPU min", "GB"]
+    on_gpus = [row for row in rows if row["gpu_gb"]]
+    times = ["CPU min"] * (len(on_gpus) < len(rows)) + ["GPU h"] * bool(on_gpus)
+    columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", *times, "GB"]
     from scaling.ladder import LADDER
     from scaling.models import MODELS, model_shape
 
@@ -606,7 +667,8 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
         params = model_shape(row["model"]).num_params_non_embedding if known else None
         numbers = [params, row["prompts"], row["prompts_unique"], row["reuse_factor"], row["train_flops"]]
         numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"]]
-        numbers += [row["hours"] and row["hours"] * 60, row["memory_gb"]]
+        spent = {"CPU min": row["hours"] and row["hours"] * 60, "GPU h": row["gpu_hours"]}
+        numbers += [*(spent[name] for name in times), row["memory_gb"]]
         return [row["run"], row["state"], *("-" if n is None else _short(n) for n in numbers)]
 
     most = 40
@@ -614,6 +676,8 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
     if len(rows) > most:
         console.print(f"... and {len(rows) - most} more runs (--json has them all)")
     console.print(f"{len(planned.cells)} cells, {len(rows)} runs: {counts([row['state'] for row in rows])}.")
+    if on_gpus:
+        _show_layouts(on_gpus, console)
     if saved:
         console.print(f"{saved} cells are read off longer runs that they share a start with.")
     for line in covarying(planned):
@@ -622,10 +686,45 @@ def _show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
         console.print(f"left out by where: {line}")
     bases = [config for base, config in planned.bases().items() if not (folder / ARTIFACTS / base).exists()]
     base_hours = sum(estimator.base_hours(config) for config in bases)
-    console.print(
-        f"Missing: about {_hours(hours)} in runs and {_hours(base_hours)} in {len(bases)} base models, one core each. "
-        f"{estimator.basis()}"
+    for file in planned.missing:
+        console.print(f"{file} is not here: launch will refuse, and the ids of its runs depend on its content.")
+    parts = [f"{sum(row['gpu_hours'] or 0 for row in missing):,.0f} GPU hours in runs"] if on_gpus else []
+    if "CPU min" in times:
+        parts.append(f"{_hours(hours)} in runs and {_hours(base_hours)} in {len(bases)} base models, one core each")
+    console.print(f"Missing: about {'; '.join(parts)}. {estimator.basis()}")
+
+
+def _show_layouts(rows: list[dict], console) -> None:
+    """Memory per GPU by part, a row for each size and layout; below it, what would fit where one does not."""
+    from scaling.memory import GPUS, ROLLOUT, UPDATE
+
+    places: dict[tuple, list[dict]] = {}
+    for row in rows:
+        places.setdefault((row["layout"], row["memory_gb"]), []).append(row)
+    table, advice = [], []
+    for (layout, _), same in places.items():
+        largest = max(same, key=lambda row: row["gpu_gb"]["total"])
+        parts, name = largest["gpu_gb"], min((row["model"] for row in same), key=len)
+        place, tokens, sequences = layout.split(", ")
+        copies = parts["sampler"] + parts["reference"] + parts["gathered"]
+        phases = [sum(parts[part] for part in names) for names in (UPDATE, ROLLOUT)]
+        numbers = [parts["weights"], parts["gradients"], parts["optimizer"], copies, *phases, parts["cache"]]
+        hours = [row["gpu_hours"] for row in same if row["gpu_hours"]]
+        of = f"{parts['total']:.0f} of {GPUS[place.split()[1].lower()].memory / 1e9:.0f}"
+        table.append([name, str(len(same)), place, tokens.split()[0], sequences.split()[0],
+                      *(f"{n:.1f}" for n in numbers), of, "yes" if largest["fits"] else "no",
+                      f"{sum(hours) / len(hours):,.0f}" if hours else "-"])  # fmt: skip
+        if not largest["fits"]:
+            advice.append(f"{name} does not fit on {place}; what would: {largest['would_fit']}.")
+    names = ["model", "runs", "GPUs", "pass", "seq.", "weights", "grads", "AdamW", "copies", "update", "rollout", "KV",
+             "total", "fits", "GPU h"]  # fmt: skip
+    title = (
+        "GB per GPU. pass: tokens of a forward pass; seq.: sequences sampled at a time; KV: cache, a part of rollout;\n"
+        "total: what stays + the larger of update and rollout + CUDA; GPU h: of one run"
     )
+    _table(console, title, names, table)
+    for line in advice:
+        console.print(line)
 
 
 def _short(value: float) -> str:
@@ -659,6 +758,8 @@ def launch(
 
     check_name(executor, ["local", "slurm"], "executor")
     planned, folder = _planned(study, out)
+    if not dry_run:
+        planned.check_files()
     _check_analysis(planned)
     if executor == "local":
         status = _launch(planned, folder, workers)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 import reprlib
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
@@ -48,7 +49,6 @@ Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=
 
 # Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
 FILE = "data file"
-DataFile = Annotated[str, FILE]
 OptionalDataFile = Annotated[str | None, FILE]
 
 
@@ -133,8 +133,9 @@ class MathConfig(Part):
     """
 
     name: Literal["math"] = "math"
-    train: DataFile
-    """Training problems. Their place does not enter the run_id, their content does."""
+    train: OptionalDataFile = None
+    """Training problems. Their place does not enter the run_id, their content does. null only where nothing is trained
+    (`scaling eval`)."""
     test: OptionalDataFile = None
     """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
     test_problems: Int = Field(default=500, ge=2)
@@ -157,7 +158,21 @@ class MathConfig(Part):
     """Longer prompts are left out, and counted in the log."""
 
 
-TaskConfig = Annotated[HexChainConfig | MathConfig, Field(discriminator="name")]
+class GymConfig(Part):
+    """Problems without end from a data set of reasoning-gym (arXiv 2505.24760, `pip install '.[gym]'`)."""
+
+    name: Literal["reasoning_gym"] = "reasoning_gym"
+    dataset: str
+    """Its name, e.g. chain_sum. Those whose verifier cannot be trusted are refused when a run starts."""
+    settings: dict[str, Int | Float | bool | str | list[Int] | list[str]] = {}
+    """The data set's own settings, e.g. {min_terms: 3}."""
+    test_problems: Int = Field(default=512, ge=1)
+    """Held-out problems: the first distinct ones of a seed of their own."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer; none = the bare problem."""
+
+
+TaskConfig = Annotated[HexChainConfig | MathConfig | GymConfig, Field(discriminator="name")]
 
 
 class DataConfig(Part):
@@ -223,6 +238,30 @@ class OptimizerConfig(Part):
     """After the warm-up; linear and cosine fall to 0 at stop.steps, which then enters the run_id."""
 
 
+class EvaluationSet(Part):
+    """One more set of problems, tried at the same steps as the held-out ones and recorded beside them."""
+
+    path: OptionalDataFile = None
+    """A file of problems, as task.test; null = the held-out problems of the task."""
+    problems: Int | None = Field(default=None, ge=1)
+    """The first so many; null = all."""
+    samples: Int = Field(default=1, ge=1)
+    """n, responses to each problem."""
+    temperature: Float | None = Field(default=None, gt=0)
+    """null = evaluation.temperature."""
+    pass_at: tuple[Int, ...] = (1,)
+    """Every k for which pass@k is recorded, 1 to n."""
+
+    @model_validator(mode="after")
+    def _within_samples(self):
+        if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.samples:
+            raise ValueError(
+                f"pass_at {list(self.pass_at)} wants numbers from 1 to samples, which is {self.samples}; "
+                f"give more samples or a smaller k"
+            )
+        return self
+
+
 class EvaluationConfig(Part):
     """When and how the held-out problems are tried. The steps never depend on where a run stops."""
 
@@ -233,9 +272,14 @@ class EvaluationConfig(Part):
     """Evaluate at every k-th step; null = by ratio."""
     ratio: Float | None = Field(default=None, gt=1)
     """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
+    sets: dict[str, EvaluationSet] = {}
+    """More sets by name; the test loss stays that of the held-out problems."""
 
     @model_validator(mode="after")
     def _one_rule(self):
+        for name in self.sets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
+                raise ValueError(f"a name in sets wants at most 50 letters, digits, - or _, not {brief(name)}")
         if self.every is not None and self.ratio is not None:
             raise ValueError("give one of every and ratio, not both")
         return self
@@ -287,13 +331,16 @@ class ResourcesConfig(Part):
     """How a run is executed; nothing here may change a value in the curve beyond rounding."""
 
     engine: Literal["native", "hf"] = "native"
-    forward: Literal["shared_prefix", "plain"] = "shared_prefix"
+    forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
+    """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
     threads: Int = Field(default=1, ge=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     micro_batch: Int | None = Field(default=None, ge=1)
     """Sequences per forward and backward pass; null = the whole mini-batch."""
     micro_batch_tokens: Int | None = Field(default=None, ge=1)
     """Tokens per forward and backward pass, padding included; a longer sequence goes alone. null = no limit."""
+    rollout_sequences: Int | None = Field(default=None, ge=1)
+    """Sequences that a process samples at a time, at least one group: bounds the cache. null = all of them."""
     gradient_checkpointing: bool = False
     """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
@@ -311,6 +358,8 @@ class ResourcesConfig(Part):
     nodes: Int = Field(default=1, ge=1)
     gpus: Int = Field(default=0, ge=0)
     """GPUs on each node."""
+    gpu_type: Literal["a100", "h100", "h200", "b200", "b300"] = "h100"
+    """What `scaling sweep plan` reckons memory and time with; a100 and h100 are those of 80 GB."""
     cpus: Int | None = Field(default=None, ge=1)
     """Cores of a job; null = `threads` for each of its runs."""
     memory_gb: Float | None = Field(default=None, gt=0)
@@ -335,9 +384,9 @@ class ResourcesConfig(Part):
             ("gradient_checkpointing", self.gradient_checkpointing),
             ("parallel", self.parallel == "fsdp"),
         ):
-            if wanted and self.forward != "plain":
+            if wanted and self.forward == "shared_prefix":
                 raise ValueError(
-                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain"
+                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain or packed"
                 )
         if self.micro_batch is not None and self.micro_batch_tokens is not None:
             raise ValueError("give one of micro_batch and micro_batch_tokens, not both")
@@ -394,12 +443,15 @@ class RunConfig(Part):
                 f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
-        if self.task.name == "math":
+        if self.task.name != "hex_chain":
+            task = self.task.name
+            if isinstance(self.task, MathConfig) and self.task.train is None:
+                raise ValueError("task.train is missing: task math needs a file of training problems")
             if self.model.made:
-                raise ValueError("task math needs a model that reads text: give model.path, a transformers folder")
+                raise ValueError(f"task {task} needs a model that reads text: give model.path, a transformers folder")
             if self.algorithm.type != "grpo":
                 raise ValueError(
-                    f"algorithm {self.algorithm.type} needs a process score, and task math has an outcome rule only; "
+                    f"algorithm {self.algorithm.type} needs a process score, and task {task} has an outcome rule only; "
                     f"use grpo"
                 )
         if self.algorithm.type != "grpo" and self.rollout.group_size == 1:
@@ -407,11 +459,21 @@ class RunConfig(Part):
                 f"rollout.group_size 1 leaves algorithm {self.algorithm.type} without an advantage: nothing would be "
                 "trained; give 2 or more"
             )
-        if isinstance(self.task, HexChainConfig) and self.evaluation.problems > self.task.TEST_PROBLEMS:
-            raise ValueError(
-                f"evaluation.problems {self.evaluation.problems} is more than there are: task {self.task.name} has "
-                f"1 to {self.task.TEST_PROBLEMS} held-out problems"
-            )
+        if isinstance(self.task, HexChainConfig):
+            asked = {"problems": self.evaluation.problems}
+            asked |= {f"sets.{name}.problems": one.problems or 1 for name, one in self.evaluation.sets.items()}
+            for name, problems in asked.items():
+                if problems > self.task.TEST_PROBLEMS:
+                    raise ValueError(
+                        f"evaluation.{name} {problems} is more than there are: task {self.task.name} has "
+                        f"1 to {self.task.TEST_PROBLEMS} held-out problems"
+                    )
+            for name, one in self.evaluation.sets.items():
+                if one.path is not None:
+                    raise ValueError(
+                        f"evaluation.sets.{name}.path {one.path!r}: task {self.task.name} makes its problems and reads "
+                        f"no file; leave path out"
+                    )
         return self
 
     @property
@@ -422,17 +484,27 @@ class RunConfig(Part):
 SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
 
 
-def _delta(part: Part) -> dict[str, Any]:
-    """Fields that differ from their defaults, the key of a union and the version where it is not the first."""
+def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
+    """Fields that differ from their defaults, the key of a union and the version where it is not the first.
+
+    A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
+    """
     values: dict[str, Any] = {}
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
         if isinstance(value, Part):
-            value = _delta(value)
+            value = _delta(value, missing)
             if value:
                 values[name] = value
+        elif isinstance(value, dict) and value and all(isinstance(one, Part) for one in value.values()):
+            values[name] = {key: _delta(one, missing) for key, one in value.items()}
         elif FILE in field.metadata and value is not None:
-            values[name] = {"content": hash_file(Path(value), name)}
+            file = str(value)
+            if missing is not None and not Path(file).exists():
+                missing.add(file)
+                values[name] = {"missing": file}
+            else:
+                values[name] = {"content": hash_file(Path(file), name)}
         elif value != field.default or name in ("type", "name"):
             values[name] = value
     if part.VERSION != 1:
@@ -500,14 +572,16 @@ def base_id(config: RunConfig) -> str:
     return hash12(base_recipe(config))
 
 
-def run_id(config: RunConfig) -> str:
+def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
     """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
 
     A model enters by recipe, by its published name or, given as a path, by content; a data file by content; data by
-    the number of distinct prompts, never by tau.
+    the number of distinct prompts, never by tau. `missing` collects data files that are not there, which are an
+    InputError without it: an id without them is for planning only.
     """
     config = resolve(config)
-    science = {name: _delta(part) if isinstance(part := getattr(config, name), Part) else part for name in SCIENCE}
+    parts = {name: getattr(config, name) for name in SCIENCE}
+    science = {name: _delta(part, missing) if isinstance(part, Part) else part for name, part in parts.items()}
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
     if config.model.made:
         science["model"] = {**base_recipe(config), **dtype}
@@ -676,7 +750,7 @@ def parse_config(values: Any, where: str) -> RunConfig:
 # Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
 UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
     "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
-    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig}),
+    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig, "reasoning_gym": GymConfig}),
 }
 
 

@@ -1,17 +1,35 @@
-"""Evaluation on the held-out problems: test loss, the verdict on every sample, and a few texts to read."""
+"""Evaluation on the held-out problems: test loss, the verdict on every sample, and a few texts to read.
+
+More sets (`evaluation.sets`) are tried at the same steps and stand beside it, each with its own n, temperature and
+pass@k. pass@k is the unbiased estimate of Chen et al. (arXiv 2107.03374): with c of n samples right, a problem's chance
+that k of them hold a right one is 1 - C(n - c, k) / C(n, k). Its standard error is that of a mean over the problems,
+sd / sqrt(problems) with ddof 1: samples and problems are both drawn, and both spreads are in it.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
-from scaling import record
-from scaling.config import EvaluationConfig
+from scaling import checkpoint, record, schema
+from scaling.config import EvaluationConfig, EvaluationSet, HexChainConfig, MathConfig, RunConfig, parse_config
+from scaling.ladder import LADDER
+from scaling.parallel import Team
+from scaling.policy import build_policy, load_encoding, load_policy
 from scaling.rollout_types import Grade, Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
+from scaling.rollouts import load_engine
+from scaling.schema import InputError
+from scaling.tasks import load_task
 
 SHOWN_PROMPTS, SHOWN_SAMPLES = 4, 2
+AT_A_TIME = 256  # sequences that `scaling eval` samples together
 
 
 @dataclass(frozen=True)
@@ -21,7 +39,7 @@ class Evaluation:
     row: dict[str, Any]
     outcomes: record.Row
     samples: list[record.Row]
-    rollouts: RolloutGroups
+    rollouts: list[RolloutGroups]  # of the held-out problems, then of each set
 
 
 def evaluate(
@@ -43,8 +61,61 @@ def evaluate(
         "eval_samples": config.samples,
         "eval_temperature": config.temperature,
     }
-    outcomes = {"step": step, "correct": correct_PG.tolist()}
-    return Evaluation(row, outcomes, _shown(engine, task, prompts_P, sampling), rollouts)
+    outcomes: record.Row = {"step": step, "correct": correct_PG.tolist()}
+    every = [rollouts]
+    for name, one in config.sets.items():
+        temperature = config.temperature if one.temperature is None else one.temperature
+        draws = SamplingParams(temperature, max_new_tokens, seed, "evaluation", step)
+        columns, found_PG, rollouts = evaluate_set(engine, task, name, one, draws)
+        row |= {f"{schema.SETS}{name}.{column}": value for column, value in columns.items()}
+        outcomes.setdefault("sets", {})[name] = found_PG.tolist()
+        every.append(rollouts)
+    return Evaluation(row, outcomes, _shown(engine, task, prompts_P, sampling), every)
+
+
+def evaluate_set(
+    engine: RolloutEngine, task: Task, name: str, one: EvaluationSet, sampling: SamplingParams
+) -> tuple[dict[str, float | None], np.ndarray, RolloutGroups]:
+    """(schema.SET_COLUMNS of one set, its verdicts as 0 and 1 (P, G), its rollouts).
+
+    Its draws hang on its name, so that they are those of no other set and stay when another set is added.
+    """
+    start = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4]) << 32  # beyond the held-out problems' own
+    prompts_P = [
+        dataclasses.replace(prompt, index=start + i)
+        for i, prompt in enumerate(task.problem_set(one.path, one.problems))
+    ]
+    rollouts = engine.generate(prompts_P, one.samples, sampling)
+    correct_PG = np.array([grade.correct for grade in grade_all(task, rollouts)], dtype=int).reshape(len(prompts_P), -1)
+    columns: dict[str, float | None] = {}
+    for k in one.pass_at:
+        columns[f"pass_at_{k}"], columns[f"pass_at_{k}_stderr"] = pass_at_k(correct_PG, k)
+    counts = {"problems": len(prompts_P), "samples": one.samples, "temperature": sampling.temperature}
+    return columns | counts | {"truncated_share": float(rollouts.truncated_B.mean())}, correct_PG, rollouts
+
+
+def pass_at_k(correct_PG: np.ndarray, k: int) -> tuple[float, float | None]:
+    """(pass@k, its standard error) of verdicts, see the top of this file; the error of a single problem is None.
+
+    Raises InputError unless 1 <= k <= samples.
+    """
+    problems, samples = correct_PG.shape
+    if not 1 <= k <= samples:
+        raise InputError(f"pass@{k} wants a k from 1 to the {samples} samples of a problem; draw more, or lower k.")
+    right_P = correct_PG.sum(axis=1).tolist()
+    chance_P = np.array([1 - math.comb(samples - right, k) / math.comb(samples, k) for right in right_P])
+    return float(chance_P.mean()), float(chance_P.std(ddof=1) / math.sqrt(problems)) if problems > 1 else None
+
+
+def notes_on_sets(task: Task, config: EvaluationConfig) -> list[str]:
+    """What a reader of the log should know of the sets. Reads them, so that bad ones are told before the training."""
+    trained, notes = set(task.training_problems(None) or ()), []
+    for name, one in config.sets.items():
+        prompts_P = task.problem_set(one.path, one.problems)
+        seen = sum(prompt.text in trained for prompt in prompts_P)
+        text = f"; {seen} of them are training problems too" if seen else ""
+        notes.append(f"set {name}: {len(prompts_P)} problems, {one.samples} samples each{text}")
+    return notes
 
 
 def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
@@ -75,3 +146,76 @@ def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling:
             }
         )
     return rows
+
+
+# ---------------------------------------------------------------- scaling eval
+
+
+def evaluate_folder(
+    folder: Path, sets: dict[str, EvaluationSet], *, seed: int = 0, max_new_tokens: int | None = None
+) -> dict[str, Any]:
+    """Evaluate a finished or unfinished run, or any transformers folder, on sets of problems.
+
+    Args:
+        folder: a run folder (its exported model, else its newest checkpoint), or a transformers folder.
+        sets: by name; a set without a path is the held-out problems of the run's task, which a folder that is no run
+            has only if its vocabulary is that of the hex chain.
+        seed: of the draws.
+        max_new_tokens: null = the run's, else the task's.
+
+    Returns model, step (null where it is not a run), and for each set the columns of schema.SET_COLUMNS and `correct`.
+    Raises InputError for a folder that is neither, and for sets that cannot be had.
+    """
+    described = record.read_json(folder / schema.CONFIG) if folder.is_dir() else None
+    if not isinstance(described, dict) or not ({"run_id", "model_type"} & described.keys()):
+        raise InputError(
+            f"{folder}: neither a run folder nor a transformers folder: it has no {schema.CONFIG} of one; give a run "
+            f"that `scaling run` or a study made, or a folder with weights."
+        )
+    config, step = None, None
+    if "run_id" in described:
+        config = parse_config(described["config"], str(folder / schema.CONFIG))
+        policy, step, source = _trained(folder, config)
+    else:
+        policy, source = load_policy(folder), folder
+    encoding = load_encoding(str(source), policy) if source else None
+    wanted = None if all(one.path for one in sets.values()) else config and config.task
+    if (config and config.task.name == "hex_chain") or (config is None and encoding is None):
+        wanted = config.task if config else HexChainConfig()
+    task = load_task(wanted or MathConfig(**_asking(config)), encoding)
+    name, dtype = ("hf" if encoding else "native"), (config.model.dtype if config else "float32")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    engine = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=dtype, device=device)
+    engine.load_weights(policy, step or 0)
+    engine = Team("ddp", device).engine(engine, AT_A_TIME)
+    longest = max_new_tokens or (config and config.rollout.max_new_tokens) or task.max_new_tokens
+    found: dict[str, Any] = {}
+    for name, one in sets.items():
+        temperature = one.temperature or (config.evaluation.temperature if config else 1.0)
+        sampling = SamplingParams(temperature, longest, seed, "evaluation", step or 0)
+        columns, correct_PG, _ = evaluate_set(engine, task, name, one, sampling)
+        found[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
+    return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": found}
+
+
+def _asking(config: RunConfig | None) -> dict[str, Any]:
+    """How the run asked and read answers, without its files: those may not be on this machine."""
+    task = config.task if config else None
+    return task.model_dump(include={"answer", "template", "max_prompt_tokens"}) if isinstance(task, MathConfig) else {}
+
+
+def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
+    """(policy, its step, the folder of its tokenizer) of a run: the exported model, or the newest checkpoint."""
+    done, start = record.read_json(run / schema.DONE), config.model
+    if done and (run / "model").is_dir():
+        return load_policy(run / "model"), done["step"], None if start.made else run / "model"
+    found = checkpoint.load_newest(run)
+    if found is None:
+        raise InputError(f"{run}: it has neither an exported model nor a checkpoint yet; train it first.")
+    if start.folder is not None:
+        policy = load_policy(Path(start.folder))
+    else:
+        task = load_task(config.task)
+        policy = build_policy(LADDER[start.size or ""], 0, pad_id=task.pad_id, end_id=task.end_ids[0])
+    policy.load_state_dict(found.state["policy"])
+    return policy, found.step, None if start.folder is None else Path(start.folder)

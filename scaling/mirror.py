@@ -80,7 +80,9 @@ def row_values(row: record.Row) -> tuple[dict[str, float], int]:
 def _columns(row: record.Row) -> Iterator[tuple[str, str, Any]]:
     """(section of the chart page, name, value) of every column of a row."""
     for name, value in row.items():
-        if name not in NOT_CURVES:
+        if name.startswith(schema.SETS):
+            yield "eval", name, value
+        elif name not in NOT_CURVES:
             yield schema.COLUMNS[name].section if name in schema.COLUMNS else "train", name, value
     for name, value in row["timing"].items():
         if name != "time_ms":  # the timestamp of every point

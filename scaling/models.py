@@ -27,7 +27,7 @@ class Published:
     context: int
     chat_template: bool
     licence: str
-    gpus: int  # of 80 GB or more, as the reference study's scripts have it where it has one
+    gpus: int  # of 80 GB or more, see above; scaling.memory says what a layout takes
 
 
 # name: width, layers, heads, key-value heads, feed-forward, vocabulary, tied; head width where it is not width / heads.
@@ -62,7 +62,7 @@ def _published() -> dict[str, Published]:
         shape = Shape(
             width, layers, heads, kv_heads, width // heads, feed_forward, vocabulary, tied, attention_biases=int(qwen)
         )
-        licence = "Apache-2.0" if qwen or smol else "Llama community"
+        licence = "Apache-2.0" if qwen or smol else f"{family.replace('llama-', 'Llama ')} community"
         if name in ("qwen2.5-3b", "qwen2.5-72b"):
             licence = "Qwen research" if name == "qwen2.5-3b" else "Qwen"
         for variant in ("", "-instruct"):

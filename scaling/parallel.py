@@ -3,8 +3,9 @@
 Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts, then all hold all.
 Update: each takes its share of a mini-batch's groups; every loss is already divided by the tokens of the whole
 mini-batch, so gradients are summed, not averaged. `ddp` keeps a whole policy per process; `fsdp` shards parameters,
-gradients and optimizer state (torch's fully_shard), while each sampler still holds a whole copy of the weights.
-Checkpoints and exports are of whole tensors, so any number of processes can go on from them. Process 0 alone writes.
+gradients and optimizer state and those of the reference (torch's fully_shard), while each sampler still holds a whole
+copy of the weights on its device, and each process one on the host. Checkpoints and exports are of whole tensors, so
+any number of processes can go on from them. Process 0 alone writes.
 """
 
 from __future__ import annotations
@@ -66,14 +67,20 @@ class Team:
 
     # ------------------------------------------------------------ the policy
 
-    def shard(self, policy) -> None:
-        """fsdp: shard the policy in place, layer by layer."""
-        if not self.sharded:
+    @property
+    def home(self) -> str:
+        """Where a model is loaded: what is to be sharded need not fit on one device, and moves there by layers."""
+        return "cpu" if self.sharded else self.device
+
+    def shard(self, policy, *, trained: bool = True) -> None:
+        """fsdp: shard a model in place, layer by layer; of one that is trained a whole copy stays on the host."""
+        if not self.sharded or policy is None:
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        self._whole = copy.deepcopy(policy).requires_grad_(False)
+        if trained:
+            self._whole = copy.deepcopy(policy).requires_grad_(False)
         mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
         kinds = set(getattr(policy, "_no_split_modules", None) or [])
         layers = [module for module in policy.modules() if type(module).__name__ in kinds]
@@ -87,13 +94,20 @@ class Team:
         """The policy with whole weights: itself, or under fsdp a copy that this call brings up to date."""
         if not self.sharded:
             return policy
-        self._whole.load_state_dict({name: _whole(value) for name, value in policy.state_dict().items()})
+        own = self._whole.state_dict()
+        for name, value in policy.state_dict().items():  # one at a time: all of them may not fit on the device
+            own[name].copy_(_whole(value))
         return self._whole
 
     def optimizer_state(self, optimizer) -> dict[str, Any]:
-        """The optimizer's state in whole tensors."""
+        """The optimizer's state in whole tensors; under fsdp only process 0, which writes it, keeps them."""
         state = optimizer.state_dict()
-        whole = {i: {key: _whole(value) for key, value in of.items()} for i, of in state["state"].items()}
+        if not self.sharded:
+            return state
+        whole: dict[int, dict[str, Any]] = {}
+        for i, of in state["state"].items():
+            gathered = ((key, _whole(value)) for key, value in of.items())
+            whole[i] = {key: value.cpu() if self.first else None for key, value in gathered}
         return {**state, "state": whole}
 
     def load(self, policy, optimizer, state: dict[str, Any], optimizer_state: dict[str, Any]) -> None:
@@ -135,8 +149,9 @@ class Team:
         for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def engine(self, engine: RolloutEngine) -> RolloutEngine:
-        return engine if self.world == 1 else _SharedEngine(engine, self)
+    def engine(self, engine: RolloutEngine, sequences: int | None = None) -> RolloutEngine:
+        """The engine as all processes use it together, each at most about `sequences` sequences at a time."""
+        return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
 
 
 def _whole(value: Any) -> Any:
@@ -144,18 +159,19 @@ def _whole(value: Any) -> Any:
 
 
 class _SharedEngine:
-    """Each process samples its share; the draws of a prompt do not depend on the company it is in."""
+    """Each process samples its share, in slices; the draws of a prompt do not depend on the company it is in."""
 
-    def __init__(self, engine: RolloutEngine, team: Team):
-        self.engine, self.team = engine, team
+    def __init__(self, engine: RolloutEngine, team: Team, sequences: int | None):
+        self.engine, self.team, self.sequences = engine, team, sequences
 
     def load_weights(self, policy, version: int) -> None:
         self.engine.load_weights(policy, version)
 
     def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
-        mine = self.team.share(np.arange(len(prompts)))
-        own = self.engine.generate([prompts[i] for i in mine], group_size, sampling) if len(mine) else None
-        parts = [part for part in self.team.all(own) if part is not None]
+        mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]
+        per = max(1, (self.sequences or len(prompts) * group_size) // group_size)
+        own = [self.engine.generate(mine[i : i + per], group_size, sampling) for i in range(0, len(mine), per)]
+        parts = [part for some in self.team.all(own) for part in some]
         longest = max(part.tokens_BT.shape[1] for part in parts)
 
         def joined(name: str) -> np.ndarray:
@@ -195,7 +211,8 @@ def passes(
 def _micro_batches(rows_PG: np.ndarray, rollouts: RolloutGroups, resources: ResourcesConfig) -> list[np.ndarray]:
     """Whole groups, at most `micro_batch` sequences at a time (but never less than one group), or by tokens.
 
-    By tokens: the longest and the next ones while sequences times the longest of them stay within the limit.
+    By tokens: the longest and the next ones while sequences times the longest of them (packed: their sum) stay within
+    the limit.
     """
     if not rows_PG.size:
         return []
@@ -205,13 +222,14 @@ def _micro_batches(rows_PG: np.ndarray, rollouts: RolloutGroups, resources: Reso
     rows_B = rows_PG.ravel()
     prompt_B = np.array([len(rollouts.prompts[row // rollouts.group_size].tokens) for row in rows_B])
     length_B = prompt_B + rollouts.lengths_B[rows_B]
-    if resources.forward == "plain":  # shared_prefix wants the sequences of a group side by side
+    if resources.forward != "shared_prefix":  # it wants the sequences of a group side by side
         order = np.argsort(-length_B, kind="stable")
         rows_B, prompt_B, length_B = rows_B[order], prompt_B[order], length_B[order]
-    batches, first, prompt, response = [], 0, 0, 0
+    batches, first, prompt, response, packed = [], 0, 0, 0, resources.forward == "packed"
     for i in range(len(rows_B)):
         prompt, response = max(prompt, prompt_B[i]), max(response, length_B[i] - prompt_B[i])
-        if i > first and (i + 1 - first) * (prompt + response) > resources.micro_batch_tokens:
+        tokens = length_B[first : i + 1].sum() if packed else (i + 1 - first) * (prompt + response)
+        if i > first and tokens > resources.micro_batch_tokens:
             batches.append(rows_B[first:i])
             first, prompt, response = i, prompt_B[i], length_B[i] - prompt_B[i]
     return [*batches, rows_B[first:]]

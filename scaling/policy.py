@@ -4,12 +4,12 @@ Built here from a rung of the ladder (Qwen2 architecture), or loaded from any tr
 share `allowed_log_softmax`, so that a log-prob means the same to both: over the allowed ids alone, at a temperature.
 
 Dimension suffixes: _P prompts, _B sequences, _T tokens, _N real response tokens packed row by row, _V vocabulary,
-_A allowed ids.
+_A allowed ids, _X width of the states before the output head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,18 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.logging import disable_progress_bar
 
 from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
+from scaling.memory import LOGITS_AT_A_TIME
 from scaling.rollout_types import Prompt, RolloutGroups, generator
 from scaling.schema import InputError, check_name
 
+# Kinds of model whose logits are the output head's product and nothing more, and whose masks know packed sequences.
+PLAIN_HEADS = ("qwen2", "qwen3", "llama", "mistral")
 MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
 
 # ---------------------------------------------------------------- build, save, load
@@ -216,7 +220,9 @@ def token_logprobs(
     """Log-probs that the model gives to the response tokens of some sequences (`rows` of the flat batch; None = all).
 
     They are over the allowed ids at `temperature`, so with the sampler's weights they equal the sampler's.
-    forward: "plain", any causal LM; "shared_prefix", dense Qwen2 only: the prompt is run once per group.
+    forward: "plain", any causal LM, padded; "packed", the sequences one after the other without padding, for the kinds
+    of model in PLAIN_HEADS (others run plain); "shared_prefix", dense Qwen2 only: the prompt is run once per group.
+    The output head is applied to so many tokens at a time that no more than LOGITS_AT_A_TIME logits are held.
     """
     check_name(forward, FORWARDS, "forward")
     rows_B = np.arange(len(groups.lengths_B)) if rows is None else np.asarray(rows)
@@ -231,22 +237,58 @@ def token_logprobs(
     columns_N = torch.from_numpy((np.cumsum(allowed_V) - 1)[tokens_N]).to(device)
 
     prompts_B = [groups.prompts[row // groups.group_size] for row in rows_B]
-    logits_NV = FORWARDS[forward](model, prompts_B, tokens_BT[:, : lengths_B.max()], lengths_B)
-    logprobs_NA = allowed_log_softmax(logits_NV, allowed_ids_A, temperature)
-    with torch.no_grad():
-        entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
+    states_NX, head = FORWARDS[forward](model, prompts_B, tokens_BT[:, : lengths_B.max()], lengths_B)
+
+    def score(states_NX: torch.Tensor, columns_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs_NA = allowed_log_softmax(head(states_NX), allowed_ids_A, temperature)
+        with torch.no_grad():
+            entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
+        return logprobs_NA.gather(1, columns_N[:, None])[:, 0], entropy_N
+
+    at_a_time = max(1, LOGITS_AT_A_TIME // len(allowed_V))
+    if len(columns_N) <= at_a_time:
+        logprobs_N, entropy_N = score(states_NX, columns_N)
+    else:  # the backward pass computes the logits of each piece again
+        pieces = zip(states_NX.split(at_a_time), columns_N.split(at_a_time), strict=True)
+        scored: Any = [checkpoint(score, *piece, use_reentrant=False) for piece in pieces]
+        logprobs_N, entropy_N = (torch.cat(parts) for parts in zip(*scored, strict=True))
     flat_N = torch.from_numpy(np.flatnonzero(real_BT)).to(device)
 
     def unpack(values_N: torch.Tensor) -> torch.Tensor:
         return values_N.new_zeros(real_BT.size).index_copy(0, flat_N, values_N).view(real_BT.shape)
 
-    return TokenLogprobs(unpack(logprobs_NA.gather(1, columns_N[:, None])[:, 0]), unpack(entropy_N))
+    return TokenLogprobs(unpack(logprobs_N), unpack(entropy_N))
 
 
-def _plain_logits(
-    model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray
-) -> torch.Tensor:
-    """Logits (N, V) of the real response tokens by an ordinary padded forward pass: the oracle.
+# States (N, X) of the real response tokens, and the function that makes their logits (N, V) of them.
+Scored = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
+
+
+def _states(model: PreTrainedModel, **inputs: Any) -> Scored:
+    """The states (B, T, X) that an ordinary forward pass gives to its output head, and the head.
+
+    Where the head may be more than a matrix the states are the logits themselves, all of them at once. The model's
+    own forward is called in any case: what is sharded is gathered by it.
+    """
+    if model.config.model_type not in PLAIN_HEADS:
+        return model(use_cache=False, **inputs).logits, lambda logits: logits
+    head: Any = model.get_output_embeddings()
+    caught = []
+
+    def catch(_, arguments: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
+        caught.append(arguments[0])
+        return (arguments[0][:, :0],)
+
+    hook = head.register_forward_pre_hook(catch)
+    try:
+        model(use_cache=False, **inputs)
+    finally:
+        hook.remove()
+    return caught[0], head
+
+
+def _plain(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray) -> Scored:
+    """By an ordinary padded forward pass: the oracle.
 
     Prompts are padded on the left and responses on the right, so that every response starts in the same column.
     """
@@ -257,21 +299,39 @@ def _plain_logits(
     mask_BT = (columns_T >= pad_B[:, None]) & (columns_T < (width + lengths_B)[:, None])
     positions_BT = np.maximum(columns_T - pad_B[:, None], 0)
     device = model.device
-    logits_BTV = model(
+    states_BTX, head = _states(
+        model,
         input_ids=torch.from_numpy(inputs_BT).to(device),
         attention_mask=torch.from_numpy(mask_BT.astype(np.int64)).to(device),
         position_ids=torch.from_numpy(positions_BT).to(device),
-        use_cache=False,
         logits_to_keep=tokens_BT.shape[1],
-    ).logits
+    )
     real_BT = np.arange(tokens_BT.shape[1]) < lengths_B[:, None]
-    return logits_BTV.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)]
+    return states_BTX.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)], head
 
 
-def _shared_prefix_logits(
+def _packed(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray) -> Scored:
+    """All sequences in one row; positions that start anew keep them apart (transformers' masks read them so)."""
+    if model.config.model_type not in PLAIN_HEADS:
+        return _plain(model, prompts_B, tokens_BT, lengths_B)
+    rows, wanted, start = [], [], 0
+    for prompt, response_T, length in zip(prompts_B, tokens_BT, lengths_B, strict=True):
+        rows.append(np.concatenate([prompt.tokens, response_T[: length - 1]]))  # nothing follows the last token
+        wanted.append(start + len(prompt.tokens) - 1 + np.arange(length))  # each token is predicted one before it
+        start += len(rows[-1])
+    positions_M = np.concatenate([np.arange(len(row)) for row in rows])
+    inputs_M, wanted_N, positions_M = (
+        torch.from_numpy(array).to(model.device)
+        for array in (np.concatenate(rows), np.concatenate(wanted), positions_M)
+    )
+    states_BTX, head = _states(model, input_ids=inputs_M[None], position_ids=positions_M[None])
+    return states_BTX[0].index_select(0, wanted_N), head
+
+
+def _shared_prefix(
     model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray
-) -> torch.Tensor:
-    """Logits (N, V) of the real response tokens, each distinct prompt run once: dense Qwen2 only.
+) -> Scored:
+    """Each distinct prompt run once: dense Qwen2 only.
 
     Everything but attention sees packed tokens, those of the prompts first and then those of the responses, so that no
     padding is computed. A response attends to its prompt's keys and to its own. _M packed tokens, _P distinct prompts.
@@ -339,7 +399,7 @@ def _shared_prefix_logits(
         x_MD = x_MD + attention.o_proj(attend(q_MHE, k_MKE, v_MKE))
         x_MD = x_MD + layer.mlp(layer.post_attention_layernorm(x_MD))
     x_ND = x_MD.index_select(0, on_device(before_BT[:, : real_BT.shape[1]][real_BT]))
-    return model.lm_head(inner.norm(x_ND))
+    return inner.norm(x_ND), model.lm_head
 
 
-FORWARDS = {"plain": _plain_logits, "shared_prefix": _shared_prefix_logits}
+FORWARDS = {"plain": _plain, "packed": _packed, "shared_prefix": _shared_prefix}

@@ -86,6 +86,10 @@ class Task(Protocol):
         """The first `count` held-out problems, levels in turn; a smaller set is a prefix of a larger one."""
         ...
 
+    def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
+        """The first `count` problems of a file, or (null) of the held-out ones; count null = all of them."""
+        ...
+
     def prompt(self, text: str, index: int) -> Prompt: ...
 
     def demonstrations(self, seed: int, iteration: int, recipe) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
@@ -133,6 +137,12 @@ class RolloutGroups:
     logprobs_BT: np.ndarray  # float32, log-prob under the sampling distribution, zero beyond the length
     truncated_B: np.ndarray  # bool: cut at max_new_tokens without an end token
     weight_version: int  # version of the weights that sampled
+
+    @property
+    def stop_reasons(self) -> dict[str, int]:
+        """How many responses ended by themselves and how many were cut at max_new_tokens."""
+        cut = int(self.truncated_B.sum())
+        return {"end": len(self.truncated_B) - cut, "length": cut}
 
     @property
     def responses(self) -> list[tuple[int, ...]]:

@@ -146,6 +146,17 @@ COLUMNS: dict[str, Column] = {
     ]
 }
 
+# Columns of `evaluation.sets` are named by their set: `sets.NAME.` and one of these; K is a number.
+SETS = "sets."
+SET_COLUMNS = {
+    "pass_at_K": "unbiased estimate of the chance that one of K samples is right, mean over the problems",
+    "pass_at_K_stderr": "its standard error over the problems; null for one problem",
+    "problems": "problems of the set",
+    "samples": "samples per problem",
+    "temperature": "sampling temperature",
+    "truncated_share": "share of responses cut at max_new_tokens",
+}
+
 # What the trainer writes to curve.jsonl; `timing` is a nested object beside it, the one part that differs on resume.
 RUN_COLUMNS = [c.name for c in COLUMNS.values() if c.section == "run"]
 COUNT_COLUMNS = [c.name for c in COLUMNS.values() if c.section == "compute"]

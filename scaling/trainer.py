@@ -21,7 +21,6 @@ import dataclasses
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,17 @@ from scaling.advantages import advantages
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
-from scaling.evaluate import evaluate, grade_all
+from scaling.evaluate import evaluate, grade_all, notes_on_sets
 from scaling.ledger import Ledger, rollout_flops
-from scaling.losses import policy_loss
 from scaling.optim import learning_rate, policy_optimizer
-from scaling.parallel import Team, passes
-from scaling.policy import checkpoint_activations, count_parameters, load_encoding, token_logprobs
+from scaling.parallel import Team
+from scaling.policy import checkpoint_activations, count_parameters, load_encoding
 from scaling.process import Interrupted
 from scaling.prompts import PromptStream
-from scaling.rollout_types import RolloutGroups, SamplingParams
+from scaling.rollout_types import SamplingParams
 from scaling.rollouts import load_engine
 from scaling.tasks import load_task
+from scaling.update import update_policy
 
 
 def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | None = None) -> None:
@@ -75,8 +74,8 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
             if team.first and config.model.made:  # transformers saves nothing in the other processes
                 ensure_base(config, artifacts)
             team.all(None)
-            policy = load_base(config, artifacts, device)
-            reference = load_base(config, artifacts, device) if config.loss.kl_weight > 0 else None
+            policy = load_base(config, artifacts, team.home)
+            reference = load_base(config, artifacts, team.home) if config.loss.kl_weight > 0 else None
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
                 _train(config, run, policy, reference, stopping, team, job.info if job else {})
         except (Interrupted, record.StaleAttempt, schema.InputError):
@@ -96,12 +95,14 @@ def _train(
     # The run's parts.
     encoding = load_encoding(config.model.folder, policy)
     task = load_task(config.task, encoding)
-    ids, dtype = {"allowed_V": task.allowed_V, "end_ids": task.end_ids}, config.model.dtype
-    engine = team.engine(load_engine(config.resources.engine, **ids, dtype=dtype))
+    sampler: Any = {"dtype": config.model.dtype, "device": team.device}
+    sampler |= {"allowed_V": task.allowed_V, "end_ids": task.end_ids}
+    engine = team.engine(load_engine(config.resources.engine, **sampler), config.resources.rollout_sequences)
     num_params, non_embedding = count_parameters(policy)
     if config.resources.gradient_checkpointing:
         checkpoint_activations(policy)
     team.shard(policy)
+    team.shard(reference, trained=False)
     optimizer = policy_optimizer(policy, config.optimizer)
     stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
     shape = Shape.from_transformers(policy.config.to_dict())
@@ -133,7 +134,8 @@ def _train(
     engine.load_weights(team.whole(policy), step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-    for note in task.notes:
+    about_sets = notes_on_sets(task, config.evaluation)
+    for note in (*task.notes, *about_sets):
         say(note)
     saved_step, saved_time = step, time.monotonic()
 
@@ -213,7 +215,7 @@ def _train(
             result = evaluate(
                 engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
             )
-            ledger.eval_flops += rollout_flops(shape, result.rollouts)
+            ledger.eval_flops += sum(rollout_flops(shape, rollouts) for rollouts in result.rollouts)
             row |= result.row
             attempt.append(schema.OUTCOMES, [result.outcomes])
             attempt.append(schema.ROLLOUTS, result.samples)
@@ -259,92 +261,3 @@ def _mean(values: np.ndarray) -> float | None:
     """Mean of the values that are there; None where there is none."""
     values = values[~np.isnan(values)]
     return float(values.mean()) if len(values) else None
-
-
-# ---------------------------------------------------------------- the update
-
-
-@dataclass(frozen=True)
-class Update:
-    row: record.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
-    active_P: np.ndarray  # bool: groups that were trained on
-    loss: float  # mean over the mini-batches
-
-
-def update_policy(
-    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None,
-    team: Team | None = None,
-) -> Update:  # fmt: skip
-    """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
-
-    A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its
-    zero advantages had gone through the backward pass.
-    """
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-    prompts, group_size = advantage_PG.shape
-    active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
-    team = team or Team("ddp", str(policy.device))
-    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "loss": 0.0}
-    norms, difference = [], 0.0
-    for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
-        rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
-        tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
-        optimizer.zero_grad(set_to_none=False)
-        trained_P = minibatch_P[active_P[minibatch_P]]
-        for rows_B, counted in passes(rows_of[trained_P], rollouts, config.resources, team):
-            score = _score(policy, rollouts, rows_B, allowed_V, config)
-            mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
-                score.logprobs_BT.device
-            )
-            sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
-            advantages_B = torch.from_numpy(advantage_PG.ravel()[rows_B]).to(sampler_BT)
-            reference_BT = None
-            if reference is not None:
-                with torch.no_grad():
-                    reference_BT = _score(reference, rollouts, rows_B, allowed_V, config).logprobs_BT
-            loss = policy_loss(
-                score.logprobs_BT, sampler_BT, advantages_B, mask_BT, config.loss,
-                tokens_total=tokens_total, sequences_total=len(minibatch_P) * group_size,
-                reference_logprobs_BT=reference_BT,
-            )  # fmt: skip
-            if not torch.isfinite(loss.loss):
-                raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
-            team.backward(loss.loss * counted)
-            if not counted:  # in step with the others: under fsdp a pass is a common act
-                continue
-            sums["loss"] += float(loss.loss.detach())
-            sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
-            sums["clipped"] += float(loss.clipped_sum)
-            sums["kl"] += float(loss.kl_sum)
-            sums["tokens"] += int(mask_BT.sum())
-            if updates == 0:  # later mini-batches are meant to differ from the sampler
-                apart = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
-                difference = max(difference, float(apart))
-        for parameter in policy.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        team.sum_gradients(policy.parameters())
-        norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
-        optimizer.step()
-        norms.append(float(norm.full_tensor() if team.sharded else norm))
-    if team.world > 1:
-        parts = team.all((sums, difference))
-        sums, difference = {name: sum(part[name] for part, _ in parts) for name in sums}, max(d for _, d in parts)
-    tokens = sums["tokens"]
-    row = {
-        "entropy": sums["entropy"] / tokens if tokens else None,
-        "gradient_norm": float(np.mean(norms)),
-        "clip_share": sums["clipped"] / tokens if tokens else None,
-        "kl": sums["kl"] / tokens if tokens else None,
-        "logprob_difference": difference if tokens else None,
-    }
-    return Update(row, active_P, sums["loss"] / config.loss.updates_per_batch)
-
-
-def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=config.model.dtype == "bfloat16"):
-        return token_logprobs(
-            model, rollouts, rows_B,
-            allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
-        )  # fmt: skip

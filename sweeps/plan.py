@@ -13,12 +13,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scaling import compute, record, schema
+from scaling import compute, memory, record, schema
 from scaling import config as configs
 from scaling.compute import Shape
 from scaling.config import RunConfig, RunStop, StopConfig
 from scaling.ladder import LADDER
-from scaling.models import model_shape
+from scaling.models import MODELS, model_shape
 from scaling.schema import InputError
 from sweeps.study import Cell, Study, flatten
 
@@ -60,6 +60,14 @@ class Plan:
     cells: list[PlannedCell]
     runs: list[PlannedRun]
     dropped: list[str] = field(default_factory=list)  # combinations that a `where` left out
+    missing: list[str] = field(default_factory=list)  # data files that are not here: the ids of their runs may change
+
+    def check_files(self) -> None:
+        """Raise InputError where a data file is missing: before anything is launched."""
+        if self.missing:
+            raise InputError(
+                f"{self.study.where}: there is no file {self.missing[0]}; put the data there, then launch."
+            )
 
     def bases(self) -> dict[str, RunConfig]:
         """Base models that the runs start from: id -> a config that makes it."""
@@ -74,8 +82,9 @@ def make_plan(study: Study) -> Plan:
     configs_of: dict[str, list[RunConfig]] = {}
     run_names: dict[str, str] = {}
     seen: set[tuple[str, str]] = set()
+    missing: set[str] = set()
     for cell, (run_name, name) in zip(cells, names, strict=True):
-        run_id = configs.run_id(cell.config)
+        run_id = configs.run_id(cell.config, missing)
         stop = StopConfig(**{limit: getattr(cell.config.stop, limit) for limit in LIMITS})
         key = (run_id, stop.model_dump_json())
         if key in seen:
@@ -88,7 +97,7 @@ def make_plan(study: Study) -> Plan:
         runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
     except InputError as error:
         raise InputError(f"{study.where}: {error}") from None
-    return Plan(study, [cell for group in by_run.values() for cell in group], runs, study.dropped())
+    return Plan(study, [cell for group in by_run.values() for cell in group], runs, study.dropped(), sorted(missing))
 
 
 def _run(run_id: str, name: str, cells: list[PlannedCell], cell_configs: list[RunConfig]) -> PlannedRun:
@@ -200,8 +209,7 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
     """What is known of each run before it starts, as its config.json will tell it, and its tau: by run_id."""
     found = {}
     for run in plan.runs:
-        config = run.config
-        shape = Shape.from_rung(LADDER[config.model.size]) if config.model.size else None
+        config, shape = run.config, _shape(run.config)
         unique, prompts = config.data.prompts_unique, configs.planned_prompts(config)
         known = config.stop.train_flops is None and config.stop.wall_seconds is None
         # A run stops after a whole step.
@@ -221,11 +229,24 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
 # ---------------------------------------------------------------- what it will cost
 
 
+def _shape(config: RunConfig) -> Shape | None:
+    """The shape of a run's policy; None for a folder whose kind of model is not known."""
+    if config.model.size is not None:
+        return model_shape(config.model.size)
+    try:  # transformers calls its description config.json too
+        return Shape.from_transformers(record.read_json(Path(config.model.path or "") / schema.CONFIG) or {})
+    except InputError:
+        return None
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """Cost of one run to its stop. Lengths and speed are `basis`: measured on finished runs, or assumed."""
+    """Cost of one run to its stop. Lengths and speed are `basis`: measured on finished runs, or assumed.
 
-    memory_gb: float | None
+    `hours` are those of one CPU core, `gpu_hours` those of a run on GPUs: one of them is None.
+    """
+
+    memory_gb: float | None  # weights, gradients and optimizer
     basis: str
     steps: float | None = None
     prompts: float | None = None
@@ -234,6 +255,11 @@ class Estimate:
     rollout_flops: float | None = None
     update_flops: float | None = None
     hours: float | None = None
+    gpu_hours: float | None = None
+    layout: str | None = None
+    gpu_gb: dict[str, float] | None = None  # per GPU by part, see scaling.memory
+    fits: bool | None = None
+    would_fit: str | None = None  # the nearest layout that fits, where this one does not
 
 
 class _Measured(NamedTuple):
@@ -244,16 +270,19 @@ class _Measured(NamedTuple):
     rollout: float  # recorded FLOPs / those of rollouts that are all of the mean length
     update: float  # the same for updates, where groups without an advantage cost nothing
     speed: float  # FLOPs of rollouts and updates a CPU second, evaluations counted in the seconds
+    step: float  # seconds of wall time, evaluations counted
 
 
 def _measure(config: RunConfig, rows: list[record.Row]) -> _Measured:
-    last, shape = rows[-1], Shape.from_rung(LADDER[config.model.size or ""])
+    last, shape = rows[-1], model_shape(config.model.size or "")
     prompt, response = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
     like = np.array([prompt]), np.full((1, config.rollout.group_size), response)
     rollout, update = (last["prompts_seen"] * f(shape, *like) for f in (compute.rollout_flops, compute.update_flops))
     seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
     flops = last["rollout_flops"] + last["update_flops"]
-    return _Measured(prompt, response, last["rollout_flops"] / rollout, last["update_flops"] / update, flops / seconds)
+    wall = sum(row["timing"][f"{part}_seconds"] for row in rows for part in ("rollout", "update", "eval")) / len(rows)
+    ratios = last["rollout_flops"] / rollout, last["update_flops"] / update
+    return _Measured(prompt, response, *ratios, flops / seconds, wall)
 
 
 class Estimator:
@@ -261,6 +290,9 @@ class Estimator:
 
     def __init__(self, plan: Plan, out: Path | None = None):
         self.runs: dict[str, _Measured] = {}
+        self._places: dict[Any, dict[str, Any]] = {}
+        on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
+        self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
         sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
             rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
@@ -270,56 +302,91 @@ class Estimator:
         self.sizes = {size: _Measured(*np.mean(values, axis=0).tolist()) for size, values in sizes.items()}
 
     def basis(self) -> str:
-        """One sentence that says what the estimates rest on."""
-        if not self.sizes:
+        """What the estimates rest on, a sentence for CPUs and one for GPUs where the study has runs there."""
+        made = {size: measured for size, measured in self.sizes.items() if size in LADDER}
+        texts = []
+        if made:
+            shown = ", ".join(f"{size} {measured.speed:.2g}" for size, measured in made.items())
+            texts.append(
+                f"Measured on runs of this study: lengths, and FLOPs a second on one core ({shown}); "
+                "other sizes assumed."
+            )
+        elif self.on_cpus:
             prompt, response = ASSUMED_TOKENS
-            return (
+            texts.append(
                 f"Assumed, nothing has run yet: {prompt:g} prompt and {response:g} response tokens a rollout, "
                 f"{ASSUMED_SECONDS_PER_TOKEN * 1e6:g} µs a token and {ASSUMED_SPEED:.2g} FLOPs a second on one core."
             )
-        shown = ", ".join(f"{size} {measured.speed:.2g}" for size, measured in self.sizes.items())
-        return (
-            f"Measured on runs of this study: lengths, and FLOPs a second on one core ({shown}); other sizes assumed."
-        )
+        if self.on_gpus:
+            found = ", ".join(size for size in self.sizes if size in MODELS)
+            start = f"Lengths and time measured for {found}; others assumed" if found else "Assumed for GPUs"
+            texts.append(f"{start}: {memory.assumptions()}")
+        return " ".join(texts)
 
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
-        size = config.model.size
-        if size is None or not config.model.made:  # lengths and speed on GPUs are nobody's to assume here
-            weights = size and BYTES_PER_PARAMETER * model_shape(size).num_params / 1e9
-            return Estimate(
-                weights or None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config)
-            )
-        shape, group = Shape.from_rung(LADDER[size]), config.rollout.group_size
-        measured = self.runs.get(run_id or "", self.sizes.get(size))
-        prompt, response = (measured.prompt, measured.response) if measured else ASSUMED_TOKENS
+        shape, size, group = _shape(config), config.model.size, config.rollout.group_size
+        if shape is None:
+            return Estimate(None, "unknown", steps=config.stop.steps, prompts=configs.planned_prompts(config))
+        measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
+        assumed = ASSUMED_TOKENS if config.task.name == "hex_chain" else memory.TOKENS
+        prompt, response = (measured.prompt, measured.response) if measured else assumed
         per_prompt = group * (prompt + response)
         limits = [float(limit) for limit in (configs.planned_prompts(config),) if limit]
         if config.stop.train_flops:
             limits.append(config.stop.train_flops / (6 * shape.num_params_non_embedding * per_prompt))
-        memory = BYTES_PER_PARAMETER * shape.num_params / 1e9
-        basis = "measured" if measured else "assumed"
+        basis, where = "measured" if measured else "assumed", self._placed(config, shape)
+        gigabytes = BYTES_PER_PARAMETER * shape.num_params / 1e9
         if not limits:
-            return Estimate(memory, basis)
+            return Estimate(gigabytes, basis, **where)
         prompts = min(limits)
         lengths_PG = np.full((1, group), response)
         rollout = prompts * compute.rollout_flops(shape, np.array([prompt]), lengths_PG)
         update = prompts * compute.update_flops(shape, np.array([prompt]), lengths_PG)
         rollout, update = (rollout * measured.rollout, update * measured.update) if measured else (rollout, update)
-        tokens = prompts * per_prompt
-        seconds = ASSUMED_SECONDS_PER_TOKEN * tokens + (rollout + update) / ASSUMED_SPEED
-        seconds = (rollout + update) / measured.speed if measured else seconds
+        tokens, steps, hours = prompts * per_prompt, prompts / config.data.prompts_per_step, {}
+        if where:
+            layout = self._layout(config)
+            step = measured.step if measured else memory.seconds_a_step(config, shape, layout, (prompt, response))
+            hours = {"gpu_hours": steps * step * layout.gpus / 3600}
+        elif config.model.made:
+            seconds = ASSUMED_SECONDS_PER_TOKEN * tokens + (rollout + update) / ASSUMED_SPEED
+            hours = {"hours": ((rollout + update) / measured.speed if measured else seconds) / 3600}
         return Estimate(
-            steps=prompts / config.data.prompts_per_step,
+            steps=steps,
             prompts=prompts,
             tokens=tokens,
             train_flops=compute.train_flops(shape.num_params_non_embedding, tokens),
             rollout_flops=rollout,
             update_flops=update,
-            hours=seconds / 3600,
-            memory_gb=memory,
+            memory_gb=gigabytes,
             basis=basis,
+            **hours,
+            **where,
         )
+
+    def _layout(self, config: RunConfig) -> memory.Layout:
+        return memory.layout_of(config, MODELS[config.model.size].gpus if config.model.size in MODELS else 0)
+
+    def _placed(self, config: RunConfig, shape: Shape) -> dict[str, Any]:
+        """Layout and memory of a run on GPUs: one that asks for them, or a published model, by its own default."""
+        if not config.resources.gpus and config.model.size not in MODELS:
+            return {}
+        layout = self._layout(config)
+        batch = config.data.prompts_per_step, config.resources.gradient_checkpointing
+        key = (shape, config.model.dtype, config.loss, config.rollout, config.task, *batch, layout)
+        if key not in self._places:  # one search for all repeats of a cell
+            found = memory.memory(config, shape, layout)
+            inside = memory.fits(found, layout)
+            would = None if inside else memory.what_would(config, shape, layout)
+            nothing = "no layout here: the sampler is whole on each GPU, and none is large enough"
+            self._places[key] = {
+                "layout": str(layout),
+                "gpu_gb": memory.gigabytes(found),
+                "fits": inside,
+                "would_fit": None if inside else str(would) if would else nothing,
+            }
+        return self._places[key]
 
     def base_hours(self, config: RunConfig) -> float:
         """CPU hours to make the base model of a run: its demonstrations, forward and backward, by the assumptions."""

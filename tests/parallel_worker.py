@@ -10,21 +10,29 @@ import sys
 import numpy as np
 from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
 
+from scaling import policy as policies
 from scaling.config import RunConfig
 from scaling.optim import policy_optimizer
 from scaling.parallel import Team
-from scaling.trainer import update_policy
+from scaling.update import update_policy
 
 
 def main(mode: str, updates_per_batch: int, kind: str) -> None:
     limit = {"whole": {}, "groups": {"micro_batch": 4}, "tokens": {"micro_batch_tokens": 150}}[kind]
+    if kind == "groups":  # the head in pieces, computed again in the backward pass
+        policies.LOGITS_AT_A_TIME = 20 * len(TASK.allowed_V)
     config = RunConfig.model_validate(
         {
             "model": "m",
             "data": {"prompts_per_step": 6},
             "loss": {"updates_per_batch": updates_per_batch},
             "rollout": {"group_size": 4},
-            "resources": {"engine": "hf", "forward": "plain", "parallel": mode, **limit},
+            "resources": {
+                "engine": "hf",
+                "forward": "packed" if kind == "groups" else "plain",
+                "parallel": mode,
+                **limit,
+            },
         }
     )
     policy = policy_of("m", end_bias=0.3)

@@ -146,7 +146,7 @@ BASES = {
     "no model folder": ("model: {path: nowhere}", ["mini.yaml: main", "model.path", "not a transformers folder"]),
     "model folder of another kind": ("model: {path: other}", ["mini.yaml: main", "model.path", "model_type"]),
     "model folder that is broken": ("model: {path: broken}", ["mini.yaml: main", "broken/config.json", "not valid JSON"]),
-    "unknown task": ("model: us, task: hexchain", ["there are hex_chain, math", "Did you mean hex_chain?"]),
+    "unknown task": ("model: us, task: hexchain", ["there are hex_chain, math, reasoning_gym", "Did you mean hex_chain?"]),
     "modulus 12": ("model: us, task: {modulus: 12}", ["task.modulus", "16 or 10", "12"]),
     "noise above 1": ("model: us, task: {noise: 1.5}", ["task.noise", "less than or equal to 1", "1.5"]),
     "unknown algorithm": ("model: us, algorithm: gpro", ["'gpro'", "grpo, papo, fullnorm", "Did you mean grpo?"]),

@@ -12,10 +12,10 @@ ROOT = Path(__file__).parent.parent
 ROWS = {
     "scaling": [
         ["schema", "record", "rollout_types"],
-        ["ladder", "compute", "models", "config"],
+        ["ladder", "compute", "models", "config", "memory"],
         ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger", "parallel"],
         ["policy", "graders/", "tasks/", "rollouts/", "mirror", "verify"],
-        ["evaluate", "base_models", "trainer"],
+        ["update", "evaluate", "base_models", "trainer"],
         ["cli", "__main__"],
     ],
     "sweeps": [["study"], ["plan", "reconcile"], ["executors/"], ["status", "launch", "cluster"]],

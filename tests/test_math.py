@@ -283,7 +283,9 @@ def test_what_cannot_work_is_refused_before_anything_runs(files, model, changes,
 
 
 @pytest.mark.parametrize(
-    "resources", [{"gradient_checkpointing": True}, {"micro_batch_tokens": 300}], ids=["recomputed", "by tokens"]
+    "resources",
+    [{"gradient_checkpointing": True}, {"micro_batch_tokens": 300, "forward": "packed"}],
+    ids=["recomputed", "packed"],
 )
 def test_saving_memory_changes_no_value_beyond_rounding(files, model, tmp_path, resources):
     plain = {"engine": "hf", "forward": "plain"}

@@ -53,6 +53,16 @@ def test_the_nominal_sizes_are_those_of_the_reference_study():
     assert MODELS["qwen2.5-0.5b"].shape.num_params_non_embedding == 357_898_112  # compute.md
 
 
+def test_contexts_and_licences_are_those_of_configs_and_cards():
+    contexts = {name: MODELS[name].context for name in PUBLISHED}
+    assert {name for name, context in contexts.items() if context == 32_768} == {"qwen2.5-0.5b", "qwen2.5-3b"}
+    assert {contexts[name] for name in PUBLISHED if name.startswith("smollm2")} == {8_192}
+    assert all(MODELS[f"{name}-instruct"].context == 32_768 for name in PUBLISHED if name.startswith("qwen"))
+    licences = {name: MODELS[name].licence for name in PUBLISHED}
+    assert licences["qwen2.5-3b"] == "Qwen research" and licences["qwen2.5-72b"] == "Qwen"
+    assert licences["llama-3.2-1b"] == "Llama 3.2 community" and licences["llama-3.1-70b"] == "Llama 3.1 community"
+
+
 def test_names(tmp_path, monkeypatch):
     assert MODELS["qwen2.5-7b-instruct"].hub == "Qwen/Qwen2.5-7B-Instruct"
     assert MODELS["llama-3.2-1b"].hub == "meta-llama/Llama-3.2-1B" and not MODELS["llama-3.2-1b"].chat_template

@@ -57,8 +57,9 @@ model: {size: us, base: {iterations: 60, leaping_iterations: 10, batch_size: 32}
 data: {prompts_per_step: 5}
 rollout: {group_size: 4}
 evaluation: {problems: 25, every: 2}
-resources: {engine: hf, forward: plain, parallel: MODE, checkpoint_steps: 2}
+resources: {engine: hf, forward: plain, parallel: MODE, checkpoint_steps: 2, rollout_sequences: 8}
 algorithm: papo
+loss: {kl_weight: 0.01}
 """
 
 
@@ -101,13 +102,14 @@ def test_passes_hold_each_sequence_once_and_keep_to_their_limit():
     groups = engine_with("hf", policy_of("us", end_bias=0.5)).generate(prompts(), 4, SAMPLING)
     rows_PG = np.arange(24).reshape(6, 4)[[0, 2, 3, 5]]
     lengths = np.repeat([len(p.tokens) for p in groups.prompts], 4) + groups.lengths_B
-    for forward in ("plain", "shared_prefix"):
+    for forward in ("plain", "packed", "shared_prefix"):
         resources = ResourcesConfig(micro_batch_tokens=80, forward=forward)
         found = passes(rows_PG, groups, resources, Team("ddp", "cpu"))
         assert all(counted for _, counted in found) and len(found) > 2
         rows = [row for rows_B, _ in found for row in rows_B]
         assert sorted(rows) == sorted(rows_PG.ravel())
-        assert forward == "plain" or rows == rows_PG.ravel().tolist()
-        assert all(len(rows_B) * lengths[rows_B].max() <= 80 or len(rows_B) == 1 for rows_B, _ in found)
+        assert forward != "shared_prefix" or rows == rows_PG.ravel().tolist()
+        of = {True: lambda rows_B: lengths[rows_B].sum(), False: lambda rows_B: len(rows_B) * lengths[rows_B].max()}
+        assert all(of[forward == "packed"](rows_B) <= 80 or len(rows_B) == 1 for rows_B, _ in found)
     whole = passes(rows_PG, groups, ResourcesConfig(), Team("ddp", "cpu"))
     assert [rows_B.tolist() for rows_B, _ in whole] == [rows_PG.ravel().tolist()]

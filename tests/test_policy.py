@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
+from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts, text_folder
 from transformers import AutoModelForCausalLM
 
+from scaling import policy as policies
 from scaling.ladder import LADDER
 from scaling.policy import build_policy, count_parameters, draw_columns, load_policy, save_policy, token_logprobs
 from scaling.schema import InputError
@@ -39,6 +40,44 @@ def test_the_shared_prefix_forward_equals_the_plain_one(rung, rows):
     assert (plain[1] - shared[1]).abs().max() < 1e-5
     for name, gradient in plain[2].items():
         assert (gradient - shared[2][name]).norm() < 1e-5 * gradient.norm(), name
+
+
+def agree(one, other, tolerance=1e-5):
+    assert (one[0] - other[0]).abs().max() < tolerance and (one[1] - other[1]).abs().max() < tolerance
+    for name, gradient in one[2].items():
+        assert (gradient - other[2][name]).norm() < tolerance * gradient.norm(), name
+
+
+@pytest.mark.parametrize("rung", ["us", "l"])
+@pytest.mark.parametrize("rows", [None, [3, 0, 9]], ids=["all", "any"])
+def test_the_packed_forward_equals_the_plain_one(rung, rows):
+    model = policy_of(rung)
+    groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
+    agree(*(scores(model, groups, forward, rows) for forward in ("plain", "packed")))
+
+
+@pytest.mark.parametrize("architecture", ["llama", "gpt2"])
+@pytest.mark.parametrize("forward", ["plain", "packed"])
+def test_other_architectures_pack_or_run_plain(architecture, forward, tmp_path):
+    model = load_policy(text_folder(tmp_path, architecture))
+    groups = engine_with("hf", policy_of("us")).generate(prompts(), 2, SAMPLING)  # ids below 264 are ids of both
+    agree(*(scores(model, groups, each) for each in ("plain", forward)))
+    whole = [model(input_ids=torch.tensor([[*groups.prompts[0].tokens, *groups.responses[0]]])).logits[0]]
+    found = token_logprobs(model, groups, [0], allowed_V=np.ones(264, bool), temperature=1.0, forward=forward)
+    start, length = len(groups.prompts[0].tokens) - 1, len(groups.responses[0])
+    expected_T = torch.log_softmax(whole[0][start : start + length], -1)[range(length), list(groups.responses[0])]
+    assert (found.logprobs_BT[0, :length] - expected_T).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("forward", policies.FORWARDS)
+def test_the_head_in_pieces_gives_the_same_and_never_holds_all_logits(forward, monkeypatch):
+    model = policy_of("s")
+    groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
+    whole, most = scores(model, groups, forward), []
+    monkeypatch.setattr(policies, "LOGITS_AT_A_TIME", 7 * len(TASK.allowed_V))
+    model.lm_head.register_forward_hook(lambda _, inputs, logits: most.append(logits.numel()))
+    agree(whole, scores(model, groups, forward), 1e-6)
+    assert max(most) == policies.LOGITS_AT_A_TIME < groups.lengths_B.sum() * len(TASK.allowed_V)
 
 
 @pytest.mark.parametrize("forward", ["plain", "shared_prefix"])

@@ -20,8 +20,8 @@ def task(request):
 
 
 def test_every_task_file_is_tested():
-    # math has problems of files and a model's tokens, so its contract is tests/test_math.py.
-    assert {config.name for config in CONFIGS} | {"math"} == set(task_names())
+    # These have a model's tokens, so their contracts are tests/test_math.py and tests/test_reasoning_gym.py.
+    assert {config.name for config in CONFIGS} | {"math", "reasoning_gym"} == set(task_names())
 
 
 def test_unknown_task_names_the_known_ones():

@@ -12,8 +12,19 @@ from scaling.rollout_types import RolloutEngine
 from scaling.schema import check_name
 
 
-def load_engine(name: str, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32") -> RolloutEngine:
-    """The engine of that name, without weights yet. allowed_V: ids that may be sampled; end_ids end a response; dtype:
-    that of the sampler's copy of the weights."""
+def load_engine(
+    name: str,
+    *,
+    allowed_V: np.ndarray,
+    end_ids: Sequence[int],
+    dtype: str = "float32",
+    device: str | None = None,
+) -> RolloutEngine:
+    """The engine of that name, without weights yet.
+
+    allowed_V: ids that may be sampled; end_ids end a response; dtype, device: of the sampler's copy of the weights
+    (null: the device of the policy that it copies).
+    """
     check_name(name, sorted(module.name for module in pkgutil.iter_modules(__path__)), "rollout engine")
-    return importlib.import_module(f"{__name__}.{name}").Engine(allowed_V=allowed_V, end_ids=end_ids, dtype=dtype)
+    module = importlib.import_module(f"{__name__}.{name}")
+    return module.Engine(allowed_V=allowed_V, end_ids=end_ids, dtype=dtype, device=device)

@@ -21,7 +21,10 @@ from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 class Engine:
     """Keeps a copy of the policy, so that weights change only by `load_weights`."""
 
-    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32"):
+    def __init__(
+        self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32", device: str | None = None
+    ):
+        self.device = device
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
         self.end_ids = torch.tensor(sorted(end_ids))
         self.dtype = getattr(torch, dtype)
@@ -30,7 +33,8 @@ class Engine:
 
     def load_weights(self, policy, version: int) -> None:
         if self.model is None:
-            self.model = copy.deepcopy(policy).requires_grad_(False).eval().to(self.dtype)
+            copied = copy.deepcopy(policy).requires_grad_(False).eval()
+            self.model = copied.to(device=self.device or policy.device, dtype=self.dtype)
             # Renamed in transformers 5.24.
             names = inspect.signature(self.model.forward).parameters
             self.cache_argument = "cache" if "cache" in names else "past_key_values"

@@ -11,6 +11,7 @@ each), _E floats of one head, _A allowed ids.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -66,7 +67,10 @@ class Running:
 class Engine:
     """Keeps fused copies of the weights, so that they change only by `load_weights`."""
 
-    def __init__(self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32"):
+    def __init__(
+        self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32", device: str | None = None
+    ):
+        self.device = device
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
         self.end_ids = torch.tensor(sorted(end_ids))
         if dtype != "float32":
@@ -76,6 +80,8 @@ class Engine:
     @torch.no_grad()
     def load_weights(self, policy, version: int) -> None:
         check_dense_qwen2(policy)
+        if self.device is not None and torch.device(self.device) != policy.device:
+            policy = copy.deepcopy(policy).to(self.device)
         config, model = policy.config, policy.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = model.layers[0].self_attn.head_dim

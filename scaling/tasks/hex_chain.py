@@ -100,6 +100,11 @@ class Task:
             )
         return [self.prompt(text, index) for index, text in enumerate(self._test[:count])]
 
+    def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
+        if path is not None:
+            raise InputError(f"task {self.name} makes its problems and reads no file: {path!r}; leave the path out.")
+        return self.test_prompts(len(reserved_problems(self.modulus)) if count is None else count)
+
     def prompt(self, text: str, index: int) -> Prompt:
         if not self._problem.fullmatch(text):
             raise InputError(f"{text!r} is not a problem modulo {self.modulus}; write one like '9+4-1*5:'.")

@@ -139,25 +139,28 @@ class Task:
         self._graded = self._without = self._failed = 0
         self._notes: list[str] = []
 
-        train = read_problems(Path(config.train), config.pass_rate)
+        self._tokens: dict[str, tuple[int, ...]] = {}
+        self._answers: dict[str, str] = {}
+        self._sets: dict[str, list[Problem]] = {}
+        train = read_problems(Path(config.train), config.pass_rate) if config.train else []
         if config.order == "difficulty":
             train = by_difficulty(train)
         elif config.order == "shuffled":
             train = [train[i] for i in np.random.default_rng(config.order_seed).permutation(len(train))]
-        if config.test is None:
+        if config.test is not None:
+            test = read_problems(Path(config.test), config.pass_rate)
+        elif train:
             half = config.test_problems // 2
             places = set(stratified(train, half, config.test_problems - half))
             test = [problem for place, problem in enumerate(train) if place in places]
             train = [problem for place, problem in enumerate(train) if place not in places]
         else:
-            test = read_problems(Path(config.test), config.pass_rate)
-        self._tokens: dict[str, tuple[int, ...]] = {}
-        self._answers: dict[str, str] = {}
+            test = []
         test = self._usable(test, "held-out problems", frozenset())
         self._test, self._reserved = test, frozenset(problem.text for problem in test)
         train = self._usable(train, "training problems", self._reserved)
         self._train = train[: config.pool]
-        if not self._train or not test:
+        if config.train and not (self._train and test):
             raise InputError(f"task math: {config.train}: no problem is left to train on, or none to hold out.")
         self._notes.insert(0, f"{len(self._train)} training problems, {len(test)} held-out problems")
         self.notes = tuple(self._notes)
@@ -201,6 +204,29 @@ class Task:
         if not 1 <= count <= len(self._test):
             raise InputError(f"evaluation.problems: {count} held-out problems asked for; there are {len(self._test)}.")
         return [self.prompt(problem.text, index) for index, problem in enumerate(self._test[:count])]
+
+    def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
+        if path is not None and path not in self._sets:
+            problems, kept = read_problems(Path(path), self.config.pass_rate), []
+            for problem in problems:
+                tokens = self.encoding.encode(problem.text, chat=self.config.template == "tokenizer")
+                if len(tokens) <= self.config.max_prompt_tokens:
+                    self._tokens[problem.text] = tokens
+                    self._answers.setdefault(problem.text, problem.answer)
+                    kept.append(problem)
+            if len(kept) < len(problems):
+                left_out = f"{len(problems) - len(kept)} of {len(problems)} problems are left out: too long"
+                self.notes = (*self.notes, f"{path}: {left_out}")
+            self._sets[path] = kept
+        found = self._test if path is None else self._sets[path]
+        if not found and path is None:
+            raise InputError("task math: there are no held-out problems here; name a file of them (--set FILE).")
+        if not found or (count is not None and count > len(found)):
+            raise InputError(
+                f"task math: {count or 'some'} problems of {path or 'the held-out ones'} asked for; there are "
+                f"{len(found)} that are short enough."
+            )
+        return [self.prompt(problem.text, index) for index, problem in enumerate(found[:count])]
 
     def prompt(self, text: str, index: int) -> Prompt:
         if text not in self._tokens:
