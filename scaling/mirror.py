@@ -42,7 +42,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries of a store that
 NOT_CURVES = ("step", "timing", "eval_problems", "eval_samples", "eval_temperature")
 REPORT = "report/index.html"
 DESCRIPTION = "mlflow.note.content"
-LOCK = ".mirror.lock"
+LOCK, ORIGIN = ".mirror.lock", ".mirror.origin"
 
 
 # ---------------------------------------------------------------- names and values
@@ -253,6 +253,18 @@ class _Refused(Exception):
     """MLflow will never take this run as it is."""
 
 
+def _origin(study: Path) -> str:
+    """Where a study lay when it was first mirrored: a folder that moved keeps its MLflow runs, a copy gets its own."""
+    note = record.read_json(study / ORIGIN) or {}
+    place = note.get("path", str(study))
+    if place != str(study) and (record.read_json(Path(place) / ORIGIN) or {}).get("path") == place:
+        note = {}  # that folder is still there: this one is a copy
+    new = {"origin": note.get("origin", str(study)), "path": str(study)}
+    if new != note:
+        record.write_json(study / ORIGIN, new)
+    return new["origin"]
+
+
 def default_uri(study: Path) -> str:
     return f"sqlite:///{study.resolve() / 'mlflow.db'}"
 
@@ -306,7 +318,7 @@ class Mirror:
         if only is None and not self._lock.enter_context(record.exclusive(self.study / LOCK, wait=False)):
             raise InputError(f"{study}: another process already mirrors this study to MLflow; leaving it to that one.")
         # Two studies, or the copies of one, may share a server: a run is known by its folder and its run_id.
-        self._source = "." if self.uri == default_uri(study) else str(self.study)
+        self._source = "." if self.uri == default_uri(study) else _origin(self.study)
         self._turn = threading.Lock()  # one pass at a time, whichever thread asks
         self._until = math.inf  # time.monotonic() at which a pass breaks off
         self._drop_all = False
