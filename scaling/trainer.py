@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
-            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+            team.fail(run, error)
             raise
 
 
