@@ -305,3 +305,38 @@ def test_logs_and_unknown_names(finished):
     assert "Did you mean --workers?" in scaling("sweep", "launch", study, "--wrkers", 2, expect=2)
     assert "Did you mean launch?" in scaling("sweep", "lanch", study, expect=2)
     assert "'slrm' is not a known executor" in scaling("sweep", "launch", study, "--executor", "slrm", expect=2)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "words"),
+    [
+        ("shard", "lacks model-00002.safetensors of the 2 weight files that its index names; fetch the model again"),
+        ("tokenizer", "has no tokenizer (tokenizer.json), and task math reads text"),
+        ("data", "there is no file"),
+        ("weights", "its weights are not on this machine (looked in"),
+    ],
+)
+def test_what_a_launch_needs_is_looked_for_before_anything_is_written(tmp_path, monkeypatch, lacks, words):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PATH", str(tmp_path / "no-cluster"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    shards = {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    for name in shards.values():
+        if (lacks, name) != ("shard", "model-00002.safetensors"):
+            (folder / name).write_bytes(b"weights")
+    if lacks != "tokenizer":
+        (folder / "tokenizer.json").write_text("{}")
+    if lacks != "data":
+        (tmp_path / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    model = "{size: qwen2.5-0.5b}" if lacks == "weights" else f"{{path: {folder}}}"
+    task = f"{{name: math, train: {tmp_path}/train.jsonl}}"
+    path = tmp_path / "real.yaml"
+    resources = "{engine: hf, forward: plain}"
+    path.write_text(f"study: real\nbase:\n  model: {model}\n  task: {task}\n  resources: {resources}\n")
+    for executor in ("local", "slurm"):
+        output = launch(path, tmp_path / "out", "--executor", executor, expect=2)
+        assert words in output and output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
