@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaling import record, schema
+from scaling.config import dump, parse_config
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -340,3 +341,21 @@ def test_what_a_launch_needs_is_looked_for_before_anything_is_written(tmp_path, 
         output = launch(path, tmp_path / "out", "--executor", executor, expect=2)
         assert words in output and output.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_job_of_a_published_model_waits_for_no_base(tmp_path):
+    """As SLURM would start it; its weights are missing here, and that is what it says."""
+    (tmp_path / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    task = {"name": "math", "train": str(tmp_path / "train.jsonl")}
+    values = {"model": "qwen2.5-0.5b", "task": task, "resources": {"engine": "hf", "forward": "plain"}}
+    run = tmp_path / schema.RUNS / "aaaaaaaaaaaa"
+    tasks = tmp_path / schema.SLURM / "token" / "tasks.json"
+    for folder in (run, tasks.parent):
+        folder.mkdir(parents=True)
+    record.write_json(run / schema.PLANNED, dump(parse_config(values, "test")))
+    about = {"kind": "runs", "token": "token", "code": "none", "processes": 1, "tasks": [[run.name]]}
+    record.write_json(tasks, about)
+    command = [sys.executable, "-m", "sweeps.executors.slurm_task", tasks]
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    assert subprocess.run(command, env=environment, timeout=DEADLINE).returncode == 1
+    assert "its weights are not on this machine" in record.read_json(run / schema.FAILED)["message"]

@@ -119,7 +119,7 @@ def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = 
     try:
         config = record.read_json(run / schema.PLANNED)
         parsed = RunConfig.model_validate(config)
-        if not base_too and parsed.model.size and not (artifacts / base_id(parsed)).exists():
+        if not base_too and parsed.model.made and not (artifacts / base_id(parsed)).exists():
             say(f"the base model {base_id(parsed)} is not there: its own job did not make it")
             return NO_BASE
         starts = record.starts_without_progress(run) if os.environ.get("RANK", "0") == "0" else 0
@@ -170,11 +170,17 @@ def mirrored(run: Path) -> Iterator[None]:
         return
     stop = threading.Event()
     threading.Thread(target=mirror.watch, args=(stop,), daemon=True).start()
-    yield
-    stop.set()
-    report = mirror.close()
-    if report.error:
-        say(f"MLflow is behind: {report.error}; whoever watches the study sends the rest")
+    interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:  # a failure is sent, too
+        stop.set()
+        report = None if interrupted else mirror.close()
+        if report and report.error:
+            say(f"MLflow is behind: {report.error}; `scaling sweep mlflow` sends the rest")
 
 
 def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
