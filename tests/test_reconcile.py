@@ -272,8 +272,8 @@ def test_several_nodes_have_one_task_each_that_starts_its_processes(tmp_path):
 
 
 def test_no_node_is_left_so_the_suspects_are_tried_again(stub, tmp_path, monkeypatch):
-    plan, study = limits(tmp_path)
-    (stub / "sbatch").write_text(SBATCH.replace("if [ -e", "if grep -q exclude \"$1\" 2>/dev/null || [ -e", 1))
+    _, study = limits(tmp_path)
+    (stub / "sbatch").write_text(SBATCH.replace("if [ -e", 'if grep -q exclude "$1" 2>/dev/null || [ -e', 1))
     look = study.look()
     look.runs = {run: replace(verdict, exclude=("n1",)) for run, verdict in look.runs.items()}
     monkeypatch.setattr(study, "look", lambda: look)

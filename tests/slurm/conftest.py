@@ -71,7 +71,7 @@ class Lab:
 
 @contextlib.contextmanager
 def cluster(offset=0, **settings):
-    """A cluster of three nodes, partitions `main` and `low` (`main` pre-empts `low`) and `few` (four jobs a user)."""
+    """A cluster of three nodes, partitions `main` and `low` (`main` pre-empts `low`) and `few` (two jobs a user)."""
     reason = None
     if os.geteuid() != 0:
         reason = "a one-host SLURM needs root"

@@ -298,7 +298,7 @@ if [ "$ACCT" = 1 ]; then
     wait_for 60 port_open "$DBD_PORT" || die "slurmdbd does not listen, see $DIR/log/slurmdbd.log"
     if [ -z "$(sacctmgr -nP show cluster slurmlab format=cluster 2>/dev/null)" ]; then
         { sacctmgr -iQ add cluster slurmlab && sacctmgr -iQ add account lab && sacctmgr -iQ add user root account=lab &&
-            sacctmgr -iQ add qos few set MaxSubmitJobsPerUser=4; } >/dev/null || die "sacctmgr add failed"
+            sacctmgr -iQ add qos few set MaxSubmitJobsPerUser=2; } >/dev/null || die "sacctmgr add failed"
     fi
 fi
 
