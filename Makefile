@@ -23,8 +23,8 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
 
-# Sweeps on real one-host SLURMs, two side by side; root and Debian needed. The long count: SLURM_TRIALS=200, and
-# SLURM_OUTAGE=60 for a tracking server that is away for a minute.
+# Sweeps on real one-host SLURMs, two side by side; root and Debian needed. SLURM_TRIALS=200 for the long count,
+# SLURM_LONG=1 for the slower faults: moved folders, two nodes, accounting that is down, a server away for a minute.
 test-slurm: setup $(VENV)-mlflow/.ready
 	MLFLOW_SERVER_PYTHON=$(VENV)-mlflow/bin/python $(BIN)/python -m pytest -s -n 2 --dist loadfile tests/slurm
 
