@@ -297,7 +297,8 @@ class ResourcesConfig(Part):
     gradient_checkpointing: bool = False
     """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """With several processes (torchrun): a whole policy in each, or its parameters and optimizer state sharded."""
+    """With several processes (torchrun, or `processes` on SLURM): a whole policy in each, or its parameters and
+    optimizer state sharded."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True

@@ -109,7 +109,8 @@ class Cluster:
             gone = [e for e in entries or [] if e.state in slurm.TERMINAL]
             accounts = {e.job: [Account(e.job, e.state, 0, 0, 0.0, e.node)] for e in gone} or None
         elif accounts is not None and queue is not None:  # what ended a moment ago is in squeue before it is in sacct
-            queue |= {e.job: e for e in entries or [] if e.job in ended and e.job not in accounts}
+            newest = {history[key][-1].job for key in open_keys if history[key]}
+            queue |= {e.job: e for e in entries or [] if e.job in newest & ended and e.job not in accounts}
         now = time.time()
         asked = {"queue": queue, "accounts": accounts, "accounts_down": down}
         found = {base: self._base_verdict(base, history.get(base, []), now, **asked) for base in bases}
