@@ -23,9 +23,16 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
 
-# Sweeps on a real one-host SLURM, about five minutes; root and Debian needed. SLURM_TRIALS=200 for the long count.
-test-slurm: setup
-	$(BIN)/python -m pytest -s tests/slurm
+# Sweeps on real one-host SLURMs, two side by side; root and Debian needed. SLURM_TRIALS=200 for the long count,
+# SLURM_LONG=1 for the slower faults: moved folders, two nodes, accounting that is down, a server away for a minute.
+test-slurm: setup $(VENV)-mlflow/.ready
+	MLFLOW_SERVER_PYTHON=$(VENV)-mlflow/bin/python $(BIN)/python -m pytest -s -n 2 --dist loadfile tests/slurm
+
+# A tracking server for those tests: five times the size of what training needs, so an environment of its own.
+$(VENV)-mlflow/.ready: constraints.txt
+	$(PYTHON) -m venv $(VENV)-mlflow
+	$(VENV)-mlflow/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt mlflow
+	touch $@
 
 # Do the 95 % intervals hold? Simulated studies of nineteen kinds, fixed seeds; about three minutes on two cores.
 test-coverage: setup
@@ -68,4 +75,4 @@ $(VENV)-bench/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-verl build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-verl $(VENV)-mlflow build dist *.egg-info

@@ -967,6 +967,16 @@ def _check_analysis(planned) -> None:
         raise InputError(f"{study.where}: analysis: {error}") from None
 
 
+def _check_inputs(planned, folder: Path) -> None:
+    """What the missing runs read is looked for before anything is written or submitted."""
+    from scaling.config import check_inputs, is_done
+    from scaling.schema import RUNS
+
+    for item in planned.runs:
+        if not is_done(folder / RUNS / item.run_id, item.config.stop):
+            check_inputs(item.config)
+
+
 def _launch(planned, folder: Path, workers: int | None) -> int:
     """Launch local processes and stay with them; returns the exit status."""
 
@@ -975,6 +985,7 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
     from sweeps import launch as launcher
 
     console = Console(stderr=True)
+    _check_inputs(planned, folder)
     _writable(folder)
     launcher.prepare(planned, folder)
     with _mirrored(planned, folder, console):
@@ -1000,6 +1011,7 @@ def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None,
             f"dry run: {result.runs} runs and {result.bases} base models in {len(result.texts)} arrays, none submitted."
         )
         return 0
+    _check_inputs(planned, folder)
     _writable(folder)
     prepare(planned, folder)
     if left_over := obsolete(planned, folder):

@@ -344,7 +344,8 @@ class ResourcesConfig(Part):
     gradient_checkpointing: bool = False
     """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
     parallel: Literal["ddp", "fsdp"] = "ddp"
-    """With several processes (torchrun): a whole policy in each, or its parameters and optimizer state sharded."""
+    """With several processes (torchrun, or `processes` on SLURM): a whole policy in each, or its parameters and
+    optimizer state sharded."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
@@ -360,6 +361,8 @@ class ResourcesConfig(Part):
     """GPUs on each node."""
     gpu_type: Literal["a100", "h100", "h200", "b200", "b300"] = "h100"
     """What `scaling sweep plan` reckons memory and time with; a100 and h100 are those of 80 GB."""
+    processes: Int | None = Field(default=None, ge=1)
+    """Processes of a run on each node of its job; null = one for each GPU, or one."""
     cpus: Int | None = Field(default=None, ge=1)
     """Cores of a job; null = `threads` for each of its runs."""
     memory_gb: Float | None = Field(default=None, gt=0)
@@ -378,6 +381,10 @@ class ResourcesConfig(Part):
     runs_per_job: Int = Field(default=1, ge=1)
     """Small runs that share one job, side by side."""
 
+    @property
+    def processes_per_node(self) -> int:
+        return self.processes or (max(1, self.gpus) if self.runs_per_job == 1 else 1)
+
     @model_validator(mode="after")
     def _plain_where_wanted(self):
         for name, wanted in (
@@ -390,6 +397,11 @@ class ResourcesConfig(Part):
                 )
         if self.micro_batch is not None and self.micro_batch_tokens is not None:
             raise ValueError("give one of micro_batch and micro_batch_tokens, not both")
+        if self.runs_per_job > 1 and self.nodes * self.processes_per_node > 1:
+            raise ValueError(
+                f"runs_per_job {self.runs_per_job} is for runs of one process on one node, and these have "
+                f"{self.processes_per_node} on each of {self.nodes}; set runs_per_job: 1"
+            )
         return self
 
 
@@ -667,6 +679,28 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
             f"{config.task.distinct_prompts}: give data.prompts_unique of at most that, or fewer steps."
         )
     return config
+
+
+def check_inputs(config: RunConfig) -> None:
+    """Raise InputError where this machine lacks what the run reads: weights, all of them, and a tokenizer.
+
+    For a launch: planning needs neither. Data files are part of the run_id, so a plan has read them already.
+    """
+    folder = config.model.folder
+    if folder is None:
+        return
+    weights = (read_json(Path(folder) / "model.safetensors.index.json") or {}).get("weight_map", {})
+    missing = sorted(name for name in set(weights.values()) if not (Path(folder) / name).exists())
+    if missing:
+        raise InputError(
+            f"model: {folder} lacks {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} of the "
+            f"{len(set(weights.values()))} weight files that its index names; fetch the model again."
+        )
+    if config.task.name == "math" and not any(Path(folder).glob("tokenizer*")):
+        raise InputError(
+            f"model: {folder} has no tokenizer (tokenizer.json), and task math reads text; give a folder that was "
+            "saved with its tokenizer."
+        )
 
 
 def check_run_folder(config: RunConfig, run: Path) -> None:

@@ -42,6 +42,7 @@ FIRST_WAIT, LONGEST_WAIT = 0.2, 5.0  # seconds between two tries of a store that
 NOT_CURVES = ("step", "timing", "eval_problems", "eval_samples", "eval_temperature")
 REPORT = "report/index.html"
 DESCRIPTION = "mlflow.note.content"
+LOCK, ORIGIN = ".mirror.lock", ".mirror.origin"
 
 
 # ---------------------------------------------------------------- names and values
@@ -254,6 +255,18 @@ class _Refused(Exception):
     """MLflow will never take this run as it is."""
 
 
+def _origin(study: Path) -> str:
+    """Where a study lay when it was first mirrored: a folder that moved keeps its MLflow runs, a copy gets its own."""
+    note = record.read_json(study / ORIGIN) or {}
+    place = note.get("path", str(study))
+    if place != str(study) and (record.read_json(Path(place) / ORIGIN) or {}).get("path") == place:
+        note = {}  # that folder is still there: this one is a copy
+    new = {"origin": note.get("origin", str(study)), "path": str(study)}
+    if new != note:
+        record.write_json(study / ORIGIN, new)
+    return new["origin"]
+
+
 def default_uri(study: Path) -> str:
     return f"sqlite:///{study.resolve() / 'mlflow.db'}"
 
@@ -263,10 +276,15 @@ def charts_fragment(experiment_id: str) -> str:
     return f"#/experiments/{experiment_id}/runs?compareRunsMode=CHART&workflowType=machine_learning"
 
 
-def open_mirror(study: Path, uri: str | None = None) -> tuple[Mirror | None, str]:
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI is a server's: then each job mirrors its own run."""
+    return uri.startswith(("http://", "https://"))
+
+
+def open_mirror(study: Path, uri: str | None = None, only: str | None = None) -> tuple[Mirror | None, str]:
     """A mirror, or None and one line that says why there is none. Never raises for a missing package or a held lock."""
     try:
-        return Mirror(study, uri), ""
+        return Mirror(study, uri, only), ""
     except InputError as error:
         return None, str(error)
 
@@ -274,16 +292,19 @@ def open_mirror(study: Path, uri: str | None = None) -> tuple[Mirror | None, str
 class Mirror:
     """Mirrors the runs of one study folder; holds the study's mirror lock until `close`.
 
+    On a server each run has one writer at a time, too: the job that trains it, or in its absence who watches the study.
+
     Args:
         study: a study folder with its cells.json.
         uri: an MLflow tracking URI; by default MLFLOW_TRACKING_URI, else `mlflow.db` in the study folder.
+        only: id of the one run that is mirrored, by its own job; the study's lock is then left alone.
 
     Raises:
         InputError: no cells.json, MLflow not installed, or another process mirrors this study.
     """
 
-    def __init__(self, study: Path, uri: str | None = None) -> None:
-        self.study = study.resolve()
+    def __init__(self, study: Path, uri: str | None = None, only: str | None = None) -> None:
+        self.study, self.only = study.resolve(), only
         self.uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or default_uri(study)
         self.experiment_id: str | None = None
         self.report = SyncReport()
@@ -295,10 +316,11 @@ class Mirror:
         _check_installed(self.uri)
         # One writer: two at once would both create a run where neither finds one.
         self._lock = contextlib.ExitStack()
-        if not self._lock.enter_context(record.exclusive(self.study / ".mirror.lock", wait=False)):
+        self._held: set[str] = set()  # runs whose own lock is ours until `close`
+        if only is None and not self._lock.enter_context(record.exclusive(self.study / LOCK, wait=False)):
             raise InputError(f"{study}: another process already mirrors this study to MLflow; leaving it to that one.")
         # Two studies, or the copies of one, may share a server: a run is known by its folder and its run_id.
-        self._source = "." if self.uri == default_uri(study) else str(self.study)
+        self._source = "." if self.uri == default_uri(study) else _origin(self.study)
         self._turn = threading.Lock()  # one pass at a time, whichever thread asks
         self._until = math.inf  # time.monotonic() at which a pass breaks off
         self._drop_all = False
@@ -325,8 +347,12 @@ class Mirror:
             cells: dict[str, list[dict[str, Any]]] = {}
             for cell in record.read_json(self.study / schema.CELLS)["cells"]:
                 cells.setdefault(cell["run_id"], []).append(cell)
-            for folder in sorted(path for path in (self.study / schema.RUNS).glob("*") if path.is_dir()):
-                self._sync_run(folder, cells.get(folder.name, []), report)
+            for folder in sorted(path for path in (self.study / schema.RUNS).glob(self.only or "*") if path.is_dir()):
+                with self._own(folder) as mine:
+                    if mine:
+                        self._sync_run(folder, cells.get(folder.name, []), report)
+                    elif _state(folder) != "RUNNING":
+                        report.error = f"the job of run {folder.name} is still sending its curve"
         except Exception as error:  # the store is a view: whatever it does must not stop a training
             self._forget()
             report.error = _one_line(error)
@@ -376,18 +402,21 @@ class Mirror:
         if self._client is None:
             client = _client(self.uri)
             self.experiment_id = self._find_experiment(client)
-            for run in _all_runs(client, self.experiment_id):
+            wanted = f"tags.run_id = '{self.only}'" if self.only else ""
+            for run in _all_runs(client, self.experiment_id, wanted):
                 tags = run.data.tags
                 if tags.get("study_folder") != self._source:
                     continue
                 if self._drop_all or tags["run_id"] in self._shown:  # a second one: the oldest stays
                     client.delete_run(run.info.run_id)
                     continue
-                self._shown[tags["run_id"]] = _Shown(
-                    run.info.run_id, run.info.run_name, run.info.status, run.data.params, tags
-                )
+                self._keep(run)
             self._drop_all = False
             self._client = client
+
+    def _keep(self, run: Any) -> None:
+        info, data = run.info, run.data
+        self._shown[data.tags["run_id"]] = _Shown(info.run_id, info.run_name, info.status, data.params, data.tags)
 
     def _forget(self) -> None:
         """After an error nobody knows what was stored: read it all again."""
@@ -414,6 +443,26 @@ class Mirror:
         if found.tags.get(DESCRIPTION) != _report_link(self.study):
             client.set_experiment_tag(found.experiment_id, DESCRIPTION, _report_link(self.study))
         return found.experiment_id
+
+    @contextlib.contextmanager
+    def _own(self, folder: Path) -> Iterator[bool]:
+        """Whether this process may write a run: its job keeps the run's lock, a watcher has it for one pass."""
+        if not is_server(self.uri) or folder.name in self._held:
+            yield True
+            return
+        lock = record.exclusive(folder / LOCK, wait=False)
+        if self.only:
+            with contextlib.ExitStack() as stack:
+                if stack.enter_context(lock):
+                    self._lock.push(stack.pop_all())
+                    self._held.add(folder.name)
+            yield folder.name in self._held
+            return
+        with lock as free:
+            if not free:  # somebody writes what this process does not see
+                self._shown.pop(folder.name, None)
+                self._seen.pop(folder.name, None)
+            yield free
 
     def _sync_run(self, folder: Path, cells: list[dict[str, Any]], report: SyncReport) -> None:
         from mlflow.exceptions import MlflowException
@@ -461,6 +510,10 @@ class Mirror:
 
     def _find_run(self, run_id: str, seen: _Folder) -> _Shown:
         """The run's counterpart; a new one gets its tags in the call that creates it, so that it is always found."""
+        if run_id not in self._shown and is_server(self.uri):  # its job may have made it since
+            for run in _all_runs(self._client, self.experiment_id or "", f"tags.run_id = '{run_id}'"):
+                if run.data.tags.get("study_folder") == self._source and run_id not in self._shown:
+                    self._keep(run)
         if run_id not in self._shown:
             tags = {"run_id": run_id, "study_folder": self._source}
             run = self._client.create_run(self.experiment_id, seen.started_ms, tags, seen.name)
@@ -546,7 +599,7 @@ def serve(uri: str, experiment_id: str | None, port: int) -> int:
     a server's, which shows its own.
     """
     fragment = charts_fragment(experiment_id or "0")
-    if uri.startswith(("http://", "https://")):
+    if is_server(uri):
         raise InputError(f"MLFLOW_TRACKING_URI is a server already; open {uri.rstrip('/')}/{fragment}")
     if importlib.util.find_spec("flask") is None:
         raise InputError("the chart page is not installed; install the extra: pip install -e '.[ui]' (or: make mlflow)")
@@ -605,11 +658,11 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
-def _all_runs(client: Any, experiment_id: str) -> list[Any]:
-    """All runs of an experiment that are not deleted, the oldest first."""
+def _all_runs(client: Any, experiment_id: str, where: str = "") -> list[Any]:
+    """The runs of an experiment that are not deleted, the oldest first; `where` is MLflow's filter."""
     runs, token = [], None
     while True:
-        page = client.search_runs([experiment_id], max_results=1000, page_token=token)
+        page = client.search_runs([experiment_id], where, max_results=1000, page_token=token)
         runs += page
         token = page.token
         if not token:

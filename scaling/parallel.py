@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import copy
 import os
+import re
+import traceback
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 
+from scaling import record
 from scaling.config import ResourcesConfig
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 from scaling.schema import InputError
+
+
+class PeerLost(RuntimeError):
+    """Another process of the run has ended: its own error, if there was one, is the one to tell."""
 
 
 class Team:
@@ -42,6 +50,13 @@ class Team:
     def close(self) -> None:
         if self._mine and dist.is_initialized():
             dist.destroy_process_group()
+
+    def fail(self, run: Path, error: Exception) -> None:
+        """Write FAILED.json; raises PeerLost instead where the error only says that another process has gone."""
+        words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
+        if self.world > 1 and (isinstance(error, dist.DistError) or re.search(words, str(error), re.I)):
+            raise PeerLost(f"another process of this run has ended: {error}") from error
+        record.fail(run, error, traceback.format_exc().splitlines()[-12:])
 
     # ------------------------------------------------------------ agreement
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -81,7 +80,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
-            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+            team.fail(run, error)
             raise
 
 

@@ -8,11 +8,12 @@ attempts fence each other, and a lock lets one process submit at a time.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,6 @@ from sweeps.reconcile import (
     UNKNOWN,
     Account,
     Facts,
-    QueueEntry,
     Submission,
     Verdict,
     reconcile,
@@ -44,6 +44,7 @@ JOURNAL = "jobs.jsonl"
 LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
 QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
 CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
+REMEMBERED = 10  # submissions of a run that SLURM is asked about
 SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
 
 
@@ -81,6 +82,7 @@ class Cluster:
     def __init__(self, plan: Plan, out: Path, say: Callable[[str], None], throttle: int | None = None):
         self.plan, self.out, self.say, self.throttle = plan, out.resolve(), say, throttle
         self.journal = self.out / schema.SLURM / JOURNAL
+        self._lock: int | None = None  # descriptor, while this process is the one that submits
 
     # ------------------------------------------------------------ looking
 
@@ -98,20 +100,22 @@ class Cluster:
         for key in open_keys:
             history[key] = [replace(s, array=s.array or ids.get(names[s.token])) for s in history.get(key, [])]
         live = {e.job: e for e in entries or [] if e.state not in slurm.TERMINAL}
-        ended = {s.job for key in open_keys for s in history[key][-1:] if s.job and s.job not in live}
+        # The last ones decide, those before them say on which nodes a run ended at once.
+        ended = {s.job for key in open_keys for s in history[key][-REMEMBERED:] if s.job and s.job not in live}
         accounts = slurm.accounts(sorted({job.partition("_")[0] for job in ended}))
         queue, going = None if entries is None else live, set(live)
-        if accounts is None and slurm.has_accounting():
-            queue = None  # it will answer again; nothing is decided until then
-        elif accounts is None:  # squeue knows the last state of a job for some minutes
+        down = accounts is None and slurm.has_accounting()
+        if accounts is None and not down:  # squeue knows the last state of a job for some minutes
             gone = [e for e in entries or [] if e.state in slurm.TERMINAL]
-            accounts = {e.job: [Account(e.job, e.state, 0, 0, 0.0, "")] for e in gone} or None
-        elif queue is not None:  # what ended a moment ago is in squeue before it is in sacct
-            queue |= {e.job: e for e in entries or [] if e.job in ended and e.job not in accounts}
+            accounts = {e.job: [Account(e.job, e.state, 0, 0, 0.0, e.node)] for e in gone} or None
+        elif accounts is not None and queue is not None:  # what ended a moment ago is in squeue before it is in sacct
+            newest = {history[key][-1].job for key in open_keys if history[key]}
+            queue |= {e.job: e for e in entries or [] if e.job in newest & ended and e.job not in accounts}
         now = time.time()
-        found = {base: self._base_verdict(base, history.get(base, []), queue, accounts, now) for base in bases}
+        asked = {"queue": queue, "accounts": accounts, "accounts_down": down}
+        found = {base: self._base_verdict(base, history.get(base, []), now, **asked) for base in bases}
         runs = {
-            run.run_id: self._run_verdict(run, history.get(run.run_id, []), queue, accounts, found, now)
+            run.run_id: self._run_verdict(run, history.get(run.run_id, []), found, now, **asked)
             if run.run_id in undone
             else Verdict(DONE)
             for run in self.plan.runs
@@ -143,10 +147,9 @@ class Cluster:
         self,
         run: PlannedRun,
         history: list[Submission],
-        queue: dict[str, QueueEntry] | None,
-        accounts: dict[str, list[Account]] | None,
         bases: dict[str, Verdict],
         now: float,
+        **asked: Any,
     ) -> Verdict:
         folder = self._folder(run)
         row = record.last_row(folder)
@@ -158,22 +161,14 @@ class Cluster:
             last_row=row["timing"]["time_ms"] / 1000 if row else None,
             submissions=[self._confirmed(s, folder) for s in history],
             starts=run.config.resources.starts,
-            queue=queue,
-            accounts=accounts,
             log=self._job_log(history),
             base=bases.get(run.base_id or ""),
             finished_shorter=done.stat().st_mtime if done.exists() else None,
+            **asked,
         )
         return reconcile(facts, now)
 
-    def _base_verdict(
-        self,
-        base: str,
-        history: list[Submission],
-        queue: dict[str, QueueEntry] | None,
-        accounts: dict[str, list[Account]] | None,
-        now: float,
-    ) -> Verdict:
+    def _base_verdict(self, base: str, history: list[Submission], now: float, **asked: Any) -> Verdict:
         artifacts = self.out / schema.ARTIFACTS
         facts = Facts(
             done=(artifacts / base).exists(),
@@ -181,9 +176,8 @@ class Cluster:
             committed=None,
             last_row=None,
             submissions=history,
-            queue=queue,
-            accounts=accounts,
             log=self._job_log(history),
+            **asked,
         )
         return reconcile(facts, now)
 
@@ -225,10 +219,7 @@ class Cluster:
             return self._submit(runs, look, dry_run)
 
     def _preflight(self, runs: list[PlannedRun]) -> None:
-        """Raise InputError for what would let jobs fail after hours in the queue: room on the disk, the partition.
-
-        The weights of a `model.path` were read when the study was planned.
-        """
+        """Raise InputError for what would let jobs fail after hours in the queue: room on the disk, the partition."""
         estimator = Estimator(self.plan, self.out)
         # Weights and two moments in each checkpoint: those that are kept, one being written, and the exported model.
         needed = sum((estimator.estimate(run.config).memory_gb or 0) * CHECKPOINT_SHARE for run in runs)
@@ -260,10 +251,12 @@ class Cluster:
         code, folder = slurm.snapshot(self.out), place / schema.RUNS / run.run_id
         folder.mkdir(parents=True)
         record.write_json(folder / schema.PLANNED, configs.dump(config))
-        tasks = {"kind": "canary", "token": token, "code": code.name, "tasks": [[run.run_id]]}
+        processes = config.resources.processes_per_node
+        kind = {"kind": "canary", "token": token, "code": code.name, "processes": processes}
+        tasks = {**kind, "tasks": [[run.run_id]]}
         record.write_json(place / slurm.TASKS, tasks)
         name = f"{self.plan.study.name}-{token}"
-        resources = config.resources.model_copy(update={"runs_per_job": 1})
+        resources = config.resources.model_copy(update={"runs_per_job": 1, "processes": processes})
         try:
             job = slurm.submit(slurm.Array(name, place, 1, resources, code))
         except slurm.Refused as refusal:
@@ -299,22 +292,30 @@ class Cluster:
             for run in self.plan.runs:
                 if self._tell(run, look.runs[run.run_id], said):
                     changed = time.monotonic()
-            again = []
-            if not any(v.state == UNKNOWN for v in look.runs.values()):
-                again = [r for r in self.plan.runs if look.runs[r.run_id].submit]
-                again = [r for r in again if look.runs[r.run_id].state != LOST or r.run_id in lost]
-                lost = {key for key, verdict in look.runs.items() if verdict.state == LOST}
+            again = self._again(look, lost)
+            if any(v.fail for v in [*look.runs.values(), *look.bases.values()]) or (
+                again and (crowded is None or len(look.jobs) < crowded)
+            ):
                 with self._alone():
+                    look = self.look()  # another watcher may have been faster
+                    again = self._again(look, lost)
                     self._give_up(look)
-                    if again and (crowded is None or len(look.jobs) < crowded):
-                        what = self._submit(again, look)
-                        crowded = len(look.jobs) + what.runs if what.remaining else None
-                        if what.runs:
-                            self.say(f"{what.runs} runs submitted again")
+                    what = self._submit(again, look)
+                    crowded = len(look.jobs) + what.runs if what.remaining else None
+                    if what.runs:
+                        self.say(f"{what.runs} runs submitted again")
+            lost = {key for key, verdict in look.runs.items() if verdict.state == LOST}
             waits = again or lost or any(v.state in (*LIVE, UNKNOWN) for v in look.runs.values())
             if not waits:
                 return self.look()
             time.sleep(min(max((time.monotonic() - changed) / 10, QUICKEST), SLOWEST))
+
+    def _again(self, look: Look, lost: set[str]) -> list[PlannedRun]:
+        """What a watcher submits again; a run that is lost only if it was so at the look before, too."""
+        if any(v.state == UNKNOWN for v in look.runs.values()):
+            return []
+        again = [run for run in self.plan.runs if look.runs[run.run_id].submit]
+        return [run for run in again if look.runs[run.run_id].state != LOST or run.run_id in lost]
 
     def _tell(self, run: PlannedRun, verdict: Verdict, said: dict[str, str]) -> bool:
         text = f"{verdict.state}{f' ({verdict.why})' if verdict.why else ''}"
@@ -392,7 +393,7 @@ class Cluster:
         for group in groups.values():
             per = group[0].config.resources.runs_per_job
             tasks = [group[i : i + per] for i in range(0, len(group), per)]
-            exclude = sorted({v.exclude for run in group if (v := look.runs[run.run_id]).exclude})
+            exclude = sorted({node for run in group for node in look.runs[run.run_id].exclude})
             taken = self._submit_tasks("runs", tasks, code, base_jobs, exclude, result, dry_run)
             result.runs += sum(len(task) for task, _ in taken)
             result.remaining += len(group) - sum(len(task) for task, _ in taken)
@@ -410,11 +411,13 @@ class Cluster:
                 missing.setdefault(base, run)
         groups: dict[str, list[PlannedRun]] = {}
         for run in missing.values():
-            plain = run.config.resources.model_copy(update={"gpus": 0, "runs_per_job": 1})
+            alone = {"gpus": 0, "runs_per_job": 1, "nodes": 1, "processes": None}
+            plain = run.config.resources.model_copy(update=alone)
             light = replace(run, config=run.config.model_copy(update={"resources": plain}))
             groups.setdefault(slurm.shape(plain), []).append(light)
         for group in groups.values():
-            taken = self._submit_tasks("bases", [[run] for run in group], code, {}, [], result, dry_run)
+            exclude = sorted({node for run in group for node in look.bases[run.base_id or ""].exclude})
+            taken = self._submit_tasks("bases", [[run] for run in group], code, {}, exclude, result, dry_run)
             result.bases += len(taken)
             jobs |= {task[0].base_id: job for task, job in taken if task[0].base_id}
         return jobs
@@ -457,15 +460,20 @@ class Cluster:
             flat = [run for task in chunk for run in task]
             committed = {run.run_id: record.committed_step(self._folder(run)) for run in flat} if kind == "runs" else {}
             bases = {run.run_id: run.base_id for run in flat} if kind == "bases" else {}
-            folder.mkdir(parents=True)
-            record.write_json(folder / slurm.TASKS, {"kind": kind, "token": token, "code": code.name, "tasks": keys})
+            folder.mkdir(parents=True, exist_ok=True)  # there where a launcher died before its intent stood written
+            processes = array.resources.processes_per_node
+            tasks_file = {"kind": kind, "token": token, "code": code.name, "processes": processes, "tasks": keys}
+            record.write_json(folder / slurm.TASKS, tasks_file)
             self._note(
                 submit=token, name=name, kind=kind, tasks=keys, committed=committed, bases=bases, time=time.time()
             )
             try:
-                job = slurm.submit(array)
+                job = slurm.submit(array, self._lock)
             except slurm.Refused as refusal:
                 self._note(token=token, refused=str(refusal))
+                if exclude and not LIMITS.search(str(refusal)):
+                    exclude = []  # no node is left: better a suspect one than none
+                    continue
                 if not LIMITS.search(str(refusal)):
                     raise InputError(f"sbatch refuses: {refusal}") from None
                 if size == 1:
@@ -481,9 +489,22 @@ class Cluster:
         estimator = Estimator(self.plan, self.out)
         return sorted(runs, key=lambda run: -(estimator.estimate(run.config, run.run_id).hours or 0))
 
-    def _alone(self, dry_run: bool = False):
-        """One process submits at a time; a dry run writes nothing, not even the lock."""
-        return contextlib.nullcontext() if dry_run else record.exclusive(self.out / schema.SLURM / "lock")
+    @contextlib.contextmanager
+    def _alone(self, dry_run: bool = False) -> Iterator[None]:
+        """One process submits at a time; a dry run writes nothing, not even the lock.
+
+        sbatch inherits the lock: where a launcher is killed beside it, the next one waits until SLURM has answered,
+        and then finds the job by its name.
+        """
+        if dry_run:
+            yield
+            return
+        path = self.out / schema.SLURM / "lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            self._lock = file.fileno()
+            yield
 
     def _note(self, **event: Any) -> None:
         """Append to the journal, and see it on the disk before going on."""

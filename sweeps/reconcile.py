@@ -18,6 +18,7 @@ WAITING, RUNNING, ENDING, STOPPED, LOST, ENDED, BLOCKED, UNKNOWN = (
 )  # fmt: skip
 DONE, FAILED, OUT_OF_MEMORY, NO_PROGRESS, MISSING = "done", "failed", "out of memory", "no progress", "missing"
 LIVE = (WAITING, RUNNING, ENDING)
+NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class QueueEntry:
     state: str  # PENDING, RUNNING, COMPLETING, ...
     reason: str
     restarts: int
+    node: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,7 @@ class Facts:
     starts: int = 3
     queue: dict[str, QueueEntry] | None = None  # by job; None where squeue cannot answer
     accounts: dict[str, list[Account]] | None = None  # by job; None without accounting
+    accounts_down: bool = False  # there is accounting, and it does not answer now
     log: list[str] = field(default_factory=list)  # last lines of what the job said
     base: Verdict | None = None  # of the base model that the run starts from
     finished_shorter: float | None = None  # when a shorter stop was reached, seconds since 1970
@@ -84,8 +87,8 @@ class Verdict:
     """A watcher submits it again."""
     fail: bool = False
     """A watcher writes FAILED.json: nothing but a retry takes it up again."""
-    exclude: str | None = None
-    """A node on which the run ended at once."""
+    exclude: tuple[str, ...] = ()
+    """Nodes on which the run ended at once."""
     restarts: int = 0
 
 
@@ -112,6 +115,8 @@ def reconcile(facts: Facts, now: float) -> Verdict:
         return Verdict(STOPPED, "cancelled; launch resumes it")
     if facts.base is not None and facts.base.state in (FAILED, OUT_OF_MEMORY, NO_PROGRESS):
         return Verdict(BLOCKED, f"its base model failed: {facts.base.why}")
+    if facts.accounts_down:
+        return Verdict(UNKNOWN, "not in the queue, and sacct does not answer; nothing is decided")
     if facts.accounts is None:
         return _gone(facts, Verdict(LOST, "not in the queue, and there is no accounting"))
     accounts = facts.accounts.get(last.job)
@@ -158,18 +163,22 @@ def _ended(account: Account, facts: Facts, now: float) -> Verdict:
     code = account.code - 128 if account.code > 128 else account.code
     killed = account.signal or (code if account.code > 128 or account.code == 12 else 0)
     why = f"{state.lower()}, signal {killed}" if killed else f"{state.lower()}, status {account.code}"
-    at_once = facts.submissions[-1].committed == facts.committed
-    return _gone(facts, Verdict(ENDED, why, exclude=account.node if at_once else None))
+    return _gone(facts, Verdict(ENDED, why))
 
 
 def _gone(facts: Facts, verdict: Verdict) -> Verdict:
-    """Submit again, unless the last R submissions all ended at the step where the run still is."""
-    vain = 0
+    """Submit again, unless the last R submissions all ended at the step where the run still is.
+
+    The nodes on which they ended are avoided: a broken one is always free, and would take the run every time.
+    """
+    vain: list[Submission] = []
     for submission in reversed(facts.submissions):
         if submission.committed != facts.committed:
             break
-        vain += 1
-    if vain < facts.starts:
-        return Verdict(verdict.state, verdict.why, submit=True, exclude=verdict.exclude)
+        vain.append(submission)
+    if len(vain) < facts.starts:
+        ends = [starts[-1] for s in vain if (starts := (facts.accounts or {}).get(s.job or ""))]
+        nodes = {end.node for end in ends if end.state == "FAILED" and end.code != NO_BASE and end.node}
+        return Verdict(verdict.state, verdict.why, submit=True, exclude=tuple(sorted(nodes)))
     where = "before the first checkpoint" if facts.committed is None else f"after step {facts.committed}"
-    return Verdict(NO_PROGRESS, f"no progress: {vain} jobs ended {where}, the last one: {verdict.why}", fail=True)
+    return Verdict(NO_PROGRESS, f"no progress: {len(vain)} jobs ended {where}, the last one: {verdict.why}", fail=True)

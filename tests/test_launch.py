@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from scaling import record, schema
+from scaling.config import dump, parse_config
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -305,3 +306,56 @@ def test_logs_and_unknown_names(finished):
     assert "Did you mean --workers?" in scaling("sweep", "launch", study, "--wrkers", 2, expect=2)
     assert "Did you mean launch?" in scaling("sweep", "lanch", study, expect=2)
     assert "'slrm' is not a known executor" in scaling("sweep", "launch", study, "--executor", "slrm", expect=2)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "words"),
+    [
+        ("shard", "lacks model-00002.safetensors of the 2 weight files that its index names; fetch the model again"),
+        ("tokenizer", "has no tokenizer (tokenizer.json), and task math reads text"),
+        ("data", "there is no file"),
+        ("weights", "its weights are not on this machine (looked in"),
+    ],
+)
+def test_what_a_launch_needs_is_looked_for_before_anything_is_written(tmp_path, monkeypatch, lacks, words):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PATH", str(tmp_path / "no-cluster"))
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    shards = {"a": "model-00001.safetensors", "b": "model-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": shards}))
+    for name in shards.values():
+        if (lacks, name) != ("shard", "model-00002.safetensors"):
+            (folder / name).write_bytes(b"weights")
+    if lacks != "tokenizer":
+        (folder / "tokenizer.json").write_text("{}")
+    if lacks != "data":
+        (tmp_path / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    model = "{size: qwen2.5-0.5b}" if lacks == "weights" else f"{{path: {folder}}}"
+    task = f"{{name: math, train: {tmp_path}/train.jsonl}}"
+    path = tmp_path / "real.yaml"
+    resources = "{engine: hf, forward: plain}"
+    path.write_text(f"study: real\nbase:\n  model: {model}\n  task: {task}\n  resources: {resources}\n")
+    for executor in ("local", "slurm"):
+        output = launch(path, tmp_path / "out", "--executor", executor, expect=2)
+        assert words in output and output.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_job_of_a_published_model_waits_for_no_base(tmp_path):
+    """As SLURM would start it; its weights are missing here, and that is what it says."""
+    (tmp_path / "train.jsonl").write_text('{"problem": "1 + 1?", "answer": "2"}\n')
+    task = {"name": "math", "train": str(tmp_path / "train.jsonl")}
+    values = {"model": "qwen2.5-0.5b", "task": task, "resources": {"engine": "hf", "forward": "plain"}}
+    run = tmp_path / schema.RUNS / "aaaaaaaaaaaa"
+    tasks = tmp_path / schema.SLURM / "token" / "tasks.json"
+    for folder in (run, tasks.parent):
+        folder.mkdir(parents=True)
+    record.write_json(run / schema.PLANNED, dump(parse_config(values, "test")))
+    about = {"kind": "runs", "token": "token", "code": "none", "processes": 1, "tasks": [[run.name]]}
+    record.write_json(tasks, about)
+    command = [sys.executable, "-m", "sweeps.executors.slurm_task", tasks]
+    environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
+    assert subprocess.run(command, env=environment, timeout=DEADLINE).returncode == 1
+    assert "its weights are not on this machine" in record.read_json(run / schema.FAILED)["message"]

@@ -531,6 +531,23 @@ def test_a_deleted_experiment_comes_back(study):
     assert stored(study) == committed(study)
 
 
+def test_a_moved_study_keeps_its_runs_in_a_shared_store_and_a_copy_gets_its_own(study, tmp_path):
+    finished_run(study)
+    database = (study / "mlflow.db").rename(tmp_path / "shared.db")
+
+    def mirrored(folder):
+        Mirror(folder, f"sqlite:///{database}").close()
+        with sqlite3.connect(database) as store:
+            return store.execute("SELECT count(*) FROM runs").fetchone()[0]
+
+    assert mirrored(study) == 1
+    moved = study.rename(tmp_path / "moved")
+    assert mirrored(moved) == 1
+    shutil.copytree(moved, tmp_path / "copy")
+    assert mirrored(tmp_path / "copy") == 2
+    assert mirrored(moved.rename(study)) == mirrored(tmp_path / "copy") == 2
+
+
 # ---------------------------------------------------------------- one writer, no server, no package
 
 

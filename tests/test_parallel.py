@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 
 from scaling import checkpoint, record, schema
 from scaling.config import ResourcesConfig
-from scaling.parallel import Team, passes
+from scaling.parallel import PeerLost, Team, passes
 
 HERE = Path(__file__).parent
 ENVIRONMENT = {
@@ -93,6 +93,16 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert all(torch.allclose(exported[name], single[name], atol=1e-5) for name in single)
     found = checkpoint.load_newest(changing)
     assert found is not None and all(type(value) is torch.Tensor for value in found.state["policy"].values())
+
+
+def test_a_process_that_lost_a_peer_has_not_failed(tmp_path):
+    team = Team("ddp", "cpu")
+    team.world = 2
+    with pytest.raises(PeerLost, match="another process of this run has ended"):
+        team.fail(tmp_path, RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer"))
+    assert not (tmp_path / schema.FAILED).exists()
+    team.fail(tmp_path, ValueError("a mistake of its own"))
+    assert record.read_json(tmp_path / schema.FAILED)["class"] == "ValueError"
 
 
 # ---------------------------------------------------------------- passes

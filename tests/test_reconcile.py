@@ -21,11 +21,11 @@ from sweeps.study import load_study
 NOW = 1_800_000_000.0
 
 SQUEUE = """\
-1234|2|PENDING|JobArrayTaskLimit|0|study-ab12cd34
-1234|0|RUNNING|None|2|study-ab12cd34
-1234|[3-5,9%2]|PENDING|Priority|0|study-ab12cd34
-1240|1|COMPLETING|None|0|study-ff12cd34
-1241|7|CANCELLED|None|0|study-ee12cd34
+1234|2|PENDING|JobArrayTaskLimit|0||study-ab12cd34
+1234|0|RUNNING|None|2|n2|study-ab12cd34
+1234|[3-5,9%2]|PENDING|Priority|0||study-ab12cd34
+1240|1|COMPLETING|None|0|n1|study-ff12cd34
+1241|7|CANCELLED|None|0|n3|study-ee12cd34
 """
 # -D shows every start; the requeued task has no line yet for the start that waits.
 SACCT = """\
@@ -45,7 +45,7 @@ def test_squeue_lines_by_task():
     assert [entry.job for entry in entries] == [
         "1234_2", "1234_0", "1234_3", "1234_4", "1234_5", "1234_9", "1240_1", "1241_7",
     ]  # fmt: skip
-    assert entries[1] == QueueEntry("1234_0", "study-ab12cd34", "RUNNING", "None", 2)
+    assert entries[1] == QueueEntry("1234_0", "study-ab12cd34", "RUNNING", "None", 2, "n2")
 
 
 def test_sacct_lines_by_task_with_every_start():
@@ -128,8 +128,8 @@ def test_starts_that_commit_nothing_are_counted_and_the_node_is_avoided():
         history = [Submission(f"t{i}", 0, "7", step, NOW - 900) for i, step in enumerate(committed)]
         return reconcile(facts(submissions=history, **account("FAILED", 3)), NOW)
 
-    assert after(None).submit and after(None).exclude is None  # it came from nothing to step 40
-    assert after(None, 40).exclude == "n1"  # the second job began at 40 and ended there
+    assert after(None).submit and after(None).exclude == ()  # it came from nothing to step 40
+    assert after(None, 40).exclude == ("n1",)  # the second job began at 40 and ended there
     assert after(None, 40, 40).submit
     given_up = after(None, 40, 40, 40)
     assert (given_up.state, given_up.submit, given_up.fail) == ("no progress", False, True)
@@ -255,6 +255,32 @@ def test_runs_that_share_a_job_and_a_throttle(tmp_path):
     result = Cluster(plan, tmp_path / "out", print, throttle=2).launch(dry_run=True)
     assert "#SBATCH --array=0-2%2" in result.texts[0]  # 10 runs, 4 a job
     assert "#SBATCH --cpus-per-task=4" in result.texts[0]
+
+
+def test_several_nodes_have_one_task_each_that_starts_its_processes(tmp_path):
+    path = tmp_path / "limits.yaml"
+    path.write_text(STUDY.replace("gpus: 2", "gpus: 4, nodes: 2"))
+    (text, *_) = Cluster(make_plan(load_study(path)), tmp_path / "out", print).launch(dry_run=True).texts[::-1]
+    for line in (
+        "#SBATCH --nodes=2", "#SBATCH --ntasks-per-node=1", "#SBATCH --gpus-per-node=4", "#SBATCH --cpus-per-task=4",
+    ):  # fmt: skip
+        assert line in text.splitlines()
+    assert "--kill-on-bad-exit=1" in text
+    path.write_text(STUDY.replace("gpus: 2", "processes: 2, runs_per_job: 2"))
+    with pytest.raises(InputError, match="runs_per_job 2 is for runs of one process on one node, and these have 2"):
+        make_plan(load_study(path))
+
+
+def test_no_node_is_left_so_the_suspects_are_tried_again(stub, tmp_path, monkeypatch):
+    _, study = limits(tmp_path)
+    (stub / "sbatch").write_text(SBATCH.replace("if [ -e", 'if grep -q exclude "$1" 2>/dev/null || [ -e', 1))
+    look = study.look()
+    look.runs = {run: replace(verdict, exclude=("n1",)) for run, verdict in look.runs.items()}
+    monkeypatch.setattr(study, "look", lambda: look)
+    assert study.launch().runs == 7
+    first, second, *_ = [e["submit"] for e in record.read_rows(study.journal) if "submit" in e]
+    texts = [(tmp_path / "out" / schema.SLURM / token / slurm.SCRIPT).read_text() for token in (first, second)]
+    assert ["--exclude=n1" in text for text in texts] == [True, False]
 
 
 def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):

@@ -27,7 +27,7 @@ from sweeps.reconcile import Account, QueueEntry
 
 PACKAGES = ("scaling", "sweeps", "analysis")
 TASKS, SCRIPT = "tasks.json", "submission.sh"
-QUEUE_FORMAT = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:|,RestartCnt:|,Name:"
+QUEUE_FORMAT = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:|,RestartCnt:|,NodeList:|,Name:"
 ACCOUNT_FORMAT = "jobid,state,exitcode,end,nodelist"
 TERMINAL = (
     "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
@@ -35,7 +35,7 @@ TERMINAL = (
 )  # fmt: skip
 # Part of a job's shape: runs that agree in these are tasks of one array.
 SHAPE = (
-    "nodes", "gpus", "cpus", "memory_gb", "time_minutes", "warning_seconds", "partition", "account", "qos",
+    "nodes", "gpus", "processes", "cpus", "memory_gb", "time_minutes", "warning_seconds", "partition", "account", "qos",
     "constraint", "setup", "sbatch", "runs_per_job", "threads",
 )  # fmt: skip
 
@@ -71,8 +71,6 @@ def batch_text(array: Array) -> str:
     except ImportError:
         raise InputError("submitit is not installed; install the extra: pip install -e '.[sweep]'") from None
     wanted = array.resources
-    if wanted.nodes > 1:
-        raise InputError(f"resources.nodes: {wanted.nodes}, but a run uses one node only; set it to 1.")
     optional = {
         "gpus_per_node": wanted.gpus or None,
         "mem": wanted.memory_gb and f"{round(wanted.memory_gb * 1024)}MB",
@@ -87,6 +85,8 @@ def batch_text(array: Array) -> str:
         "OMP_NUM_THREADS": str(wanted.threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
+    if uri := os.environ.get("MLFLOW_TRACKING_URI"):  # a server's is for the jobs, too
+        environment["MLFLOW_TRACKING_URI"] = uri
     if not wanted.gpus:
         environment["HF_HUB_OFFLINE"] = "1"
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
@@ -98,8 +98,9 @@ def batch_text(array: Array) -> str:
         job_name=array.name,
         time=wanted.time_minutes,
         nodes=wanted.nodes,
-        ntasks_per_node=1,
-        cpus_per_task=wanted.cpus or wanted.threads * wanted.runs_per_job,
+        ntasks_per_node=1,  # it starts the processes of its node
+        srun_args=["--kill-on-bad-exit=1"] if wanted.nodes > 1 else None,
+        cpus_per_task=wanted.cpus or wanted.threads * wanted.runs_per_job * wanted.processes_per_node,
         signal_delay_s=wanted.warning_seconds,
         stderr_to_stdout=True,
         setup=[*wanted.setup, *exports],
@@ -109,13 +110,16 @@ def batch_text(array: Array) -> str:
     )
 
 
-def submit(array: Array) -> str:
-    """Hand an array to sbatch; returns its id. Raises Refused with sbatch's own words."""
+def submit(array: Array, lock: int | None = None) -> str:
+    """Hand an array to sbatch, which inherits the descriptor `lock`; returns the array's id.
+
+    Raises Refused with sbatch's own words.
+    """
     from submitit.slurm.slurm import SlurmExecutor
 
     script = array.folder / SCRIPT
     record.write_atomic(script, batch_text(array))
-    answer = _call(["sbatch", str(script)])
+    answer = _call(["sbatch", str(script)], keep=() if lock is None else (lock,))
     if answer.returncode:
         raise Refused(" ".join(answer.stderr.split()))
     return SlurmExecutor._get_job_id_from_submission_command(answer.stdout)
@@ -153,11 +157,10 @@ def snapshot(study: Path, *, write: bool = True) -> Path:
 # ---------------------------------------------------------------- what SLURM says
 
 
-def _call(command: list[str]) -> subprocess.CompletedProcess[str]:
+def _call(command: list[str], keep: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
     try:
-        return subprocess.run(
-            command, capture_output=True, text=True, env={**os.environ, "SLURM_TIME_FORMAT": "standard"}
-        )
+        environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
+        return subprocess.run(command, capture_output=True, text=True, env=environment, pass_fds=keep)
     except FileNotFoundError:
         raise InputError(f"{command[0]} is not on the PATH: log in to the cluster, or use --executor local.") from None
 
@@ -175,9 +178,9 @@ def parse_queue(text: str) -> list[QueueEntry]:
     entries = []
     for line in text.splitlines():
         if line.strip():
-            array, tasks, state, reason, restarts, name = (word.strip() for word in line.split("|", 5))
+            array, tasks, state, reason, restarts, node, name = (word.strip() for word in line.split("|", 6))
             again = int(restarts or 0)
-            entries += [QueueEntry(f"{array}_{task}", name, state, reason, again) for task in _expand(tasks)]
+            entries += [QueueEntry(f"{array}_{task}", name, state, reason, again, node) for task in _expand(tasks)]
     return entries
 
 

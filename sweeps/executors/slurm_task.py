@@ -18,22 +18,28 @@ HEARD: list[int] = []
 for _number in (signal.SIGTERM, signal.SIGUSR2):  # before anything else is imported: their default is death
     signal.signal(_number, lambda number, frame: HEARD.append(number))
 
+import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import socket  # noqa: E402
 import subprocess  # noqa: E402
 import sys  # noqa: E402
+import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
+from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from scaling import record, schema  # noqa: E402
 from sweeps.executors import INTERRUPTED, make_base, run_cell, tail  # noqa: E402
+from sweeps.reconcile import NO_BASE  # noqa: E402
 
-# Exit statuses beside 0 done, 1 failed (FAILED.json says why) and INTERRUPTED (a checkpoint is written).
+# Exit statuses beside 0 done, 1 failed (FAILED.json says why), INTERRUPTED (a checkpoint is written) and NO_BASE.
 FENCED = 76  # a newer attempt has taken the run over
-BLOCKED = 78  # the base model is not there
+PEER_LOST = 75  # another process of the run ended, perhaps on another node; its own status says why
 PATIENCE = 20.0  # seconds after TERM in which a cancelled job stops being RUNNING
+MEETING_WAIT = 120.0  # seconds for the first node to say where it listens
 END_WAIT = 300.0  # seconds to wait for the end that SLURM announced
 TICK = 0.2
 
@@ -50,13 +56,43 @@ def main(path: Path) -> int:
     work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
     info = {"job": job_id(), "token": tasks["token"], "code": tasks["code"], "node": os.environ.get("SLURMD_NODENAME")}
     info["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
-    if len(names) == 1:
+    nodes, processes = int(os.environ.get("SLURM_NNODES", 1)), tasks["processes"]
+    if nodes * processes > 1:
+        team = team_environments(path.parent, nodes, processes)
+        statuses = side_by_side([(join, part, work, study, names[0], info) for part in team], together=True)
+    elif len(names) == 1:
         statuses = [work(study, names[0], info)]
     else:
         statuses = side_by_side([(work, study, name, info) for name in names])
     if INTERRUPTED in statuses:
         leave()
     return max(statuses)
+
+
+def team_environments(folder: Path, nodes: int, processes: int) -> list[dict[str, str]]:
+    """What torch.distributed wants to know, for each process of this node.
+
+    The first node's task writes down where it listens; the others look there, in the folder that they all see.
+    """
+    node = int(os.environ.get("SLURM_NODEID", 0))
+    meeting = folder / f"{job_id()}-{os.environ.get('SLURM_RESTART_COUNT', 0)}.address"
+    if node == 0:
+        with socket.socket() as probe:
+            probe.bind(("", 0))
+            record.write_json(meeting, [socket.gethostname(), probe.getsockname()[1]])
+    until = time.monotonic() + MEETING_WAIT
+    while (found := record.read_json(meeting)) is None:
+        if time.monotonic() > until:
+            raise TimeoutError(f"{meeting}: the first node has not written where it listens")
+        time.sleep(TICK)
+    world = {"MASTER_ADDR": found[0], "MASTER_PORT": str(found[1]), "WORLD_SIZE": str(nodes * processes)}
+    return [{**world, "RANK": str(node * processes + i), "LOCAL_RANK": str(i)} for i in range(processes)]
+
+
+def join(part: dict[str, str], work: Callable[..., int], *arguments: Any) -> int:
+    """Do `work` as one process of a team."""
+    os.environ.update(part)
+    return work(*arguments)
 
 
 def job_id() -> str:
@@ -83,29 +119,68 @@ def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = 
     try:
         config = record.read_json(run / schema.PLANNED)
         parsed = RunConfig.model_validate(config)
-        if not base_too and parsed.model.size and not (artifacts / base_id(parsed)).exists():
+        if not base_too and parsed.model.made and not (artifacts / base_id(parsed)).exists():
             say(f"the base model {base_id(parsed)} is not there: its own job did not make it")
-            return BLOCKED
-        starts = record.starts_without_progress(run)
+            return NO_BASE
+        starts = record.starts_without_progress(run) if os.environ.get("RANK", "0") == "0" else 0
         if starts >= parsed.resources.starts:
             done = record.committed_step(run)
             where = "before the first checkpoint" if done is None else f"after step {done}"
             raise NoProgress(f"no progress: {starts} starts ended {where}; the last ones of its log say more")
+        from scaling.parallel import PeerLost
         from scaling.process import Interrupted, Job
 
         try:
-            run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), info))
+            with mirrored(run) if parsed.tracking.mlflow else contextlib.nullcontext():
+                run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), info))
         except Interrupted:
             return INTERRUPTED
         except record.StaleAttempt as error:
             say(str(error))
             return FENCED
+        except PeerLost as error:
+            say(str(error))
+            return PEER_LOST
     except Exception as error:
         traceback.print_exc()
         if not isinstance(record.read_json(run / schema.FAILED), dict):
             record.fail(run, error, traceback.format_exc().splitlines()[-12:])
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def mirrored(run: Path) -> Iterator[None]:
+    """Where MLflow is a server, the first process of a run brings its own curve up to date, in a thread.
+
+    A database on a shared disk has one writer, who watches the study. An interrupted run does not wait for MLflow: its
+    next start sends what is missing.
+    """
+    import scaling.trainer  # noqa: F401  # before a second thread imports MLflow
+    from scaling.mirror import is_server, open_mirror
+
+    study, uri = run.parents[1], os.environ.get("MLFLOW_TRACKING_URI", "")
+    if os.environ.get("RANK", "0") != "0" or not is_server(uri) or not (study / schema.CELLS).exists():
+        yield
+        return
+    mirror, reason = open_mirror(study, uri, only=run.name)
+    if mirror is None:
+        say(reason)
+        yield
+        return
+    stop = threading.Event()
+    threading.Thread(target=mirror.watch, args=(stop,), daemon=True).start()
+    interrupted = False
+    try:
+        yield
+    except KeyboardInterrupt:
+        interrupted = True
+        raise
+    finally:  # a failure is sent, too
+        stop.set()
+        report = None if interrupted else mirror.close()
+        if report and report.error:
+            say(f"MLflow is behind: {report.error}; `scaling sweep mlflow` sends the rest")
 
 
 def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
@@ -129,8 +204,11 @@ def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
     return 0
 
 
-def side_by_side(calls: list[tuple[Any, ...]]) -> list[int]:
-    """One forked child for each call, all signals passed on; returns their exit statuses, 128 + n for signal n."""
+def side_by_side(calls: list[tuple[Any, ...]], *, together: bool = False) -> list[int]:
+    """One forked child for each call, all signals passed on; returns their exit statuses, 128 + n for signal n.
+
+    Those that work `together` end together: where one has failed the others would wait for it.
+    """
     children = []
     for work, *arguments in calls:
         child = os.fork()  # nothing has started a thread yet
@@ -138,6 +216,7 @@ def side_by_side(calls: list[tuple[Any, ...]]) -> list[int]:
             end(work(*arguments))
         children.append(child)
     statuses: dict[int, int] = {}
+    failed: int | None = None  # the first that did, of several that work together
     passed = 0
     while len(statuses) < len(children):
         for child in children:
@@ -148,14 +227,21 @@ def side_by_side(calls: list[tuple[Any, ...]]) -> list[int]:
                 if found:
                     code = os.waitstatus_to_exitcode(status)
                     statuses[child] = code if code >= 0 else 128 - code
+                    if together and failed is None and code not in (0, INTERRUPTED):
+                        failed = statuses[child]
+                        for other in set(children) - set(statuses):
+                            os.kill(other, signal.SIGKILL)
         passed = len(HEARD)
         time.sleep(TICK)
-    return [statuses[child] for child in children]
+    return [statuses[child] for child in children] if failed is None else [failed]
 
 
 def leave(heard: list[int] | None = None) -> None:
     """After the checkpoint: wait for the end, and ask for a requeue where nobody else will."""
     heard = HEARD if heard is None else heard
+    if os.environ.get("SLURM_PROCID", "0") != "0":  # of several nodes the first one asks
+        time.sleep(END_WAIT)
+        return
     if signal.SIGUSR2 not in heard:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and signal.SIGUSR2 not in heard:
@@ -186,7 +272,8 @@ def speak_into(log: Path, info: dict[str, Any]) -> None:
         os.dup2(descriptor, stream)
     os.close(descriptor)
     start = f", start {info['restart'] + 1}" if info["restart"] else ""
-    say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {info['job']} on {info['node']}{start}")
+    if os.environ.get("RANK", "0") == "0":
+        say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {info['job']} on {info['node']}{start}")
 
 
 def say(text: str) -> None:

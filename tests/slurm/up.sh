@@ -117,6 +117,8 @@ new=$(mktemp -d "$DIR/etc.XXXXXX"); trap 'rm -rf "$new"' EXIT
 
 ctld_params=''
 if [ "$SIGNAL" = 1 ]; then ctld_params='SlurmctldParameters=preempt_send_user_signal'; fi
+# Limits of a user are enforced by accounting only.
+few=''; if [ "$ACCT" = 1 ]; then few='PartitionName=few PriorityTier=10 PreemptMode=OFF QOS=few'; fi
 gres_types='' node_gres=''
 if [ "$GPUS" -gt 0 ]; then gres_types='GresTypes=gpu' node_gres="Gres=gpu:$GPUS"; fi
 if [ "$ACCT" = 1 ]; then
@@ -125,6 +127,7 @@ AccountingStorageHost=$ADDR
 AccountingStoragePort=$DBD_PORT
 # With auth/munge this 'password' is the socket that slurmdbd's clients use.
 AccountingStoragePass=$DIR/run/munge.socket
+AccountingStorageEnforce=limits,qos
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=task=5"
     if [ "$GPUS" -gt 0 ]; then acct+=$'\nAccountingStorageTRES=gres/gpu'; fi
@@ -192,6 +195,7 @@ done)
 PartitionName=DEFAULT Nodes=ALL MaxTime=INFINITE DefaultTime=60 State=UP
 PartitionName=main Default=YES PriorityTier=10 PreemptMode=OFF
 PartitionName=low PriorityTier=1 PreemptMode=REQUEUE GraceTime=10
+$few
 CONF
 
 if [ "$GPUS" -gt 0 ]; then
@@ -293,7 +297,8 @@ if [ "$ACCT" = 1 ]; then
     fi
     wait_for 60 port_open "$DBD_PORT" || die "slurmdbd does not listen, see $DIR/log/slurmdbd.log"
     if [ -z "$(sacctmgr -nP show cluster slurmlab format=cluster 2>/dev/null)" ]; then
-        sacctmgr -iQ add cluster slurmlab >/dev/null || die "sacctmgr add cluster failed"
+        { sacctmgr -iQ add cluster slurmlab && sacctmgr -iQ add account lab && sacctmgr -iQ add user root account=lab &&
+            sacctmgr -iQ add qos few set MaxSubmitJobsPerUser=2; } >/dev/null || die "sacctmgr add failed"
     fi
 fi
 
