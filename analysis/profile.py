@@ -116,9 +116,11 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
             np.array([total(c, points.size, n) / every for c in columns.T]).T,
             np.array([total(c * away, points.size, n) / square for c in columns.T]).T,
         ])  # fmt: skip
-        spread = _two_variances(np.r_[level, slope], np.r_[1 / every, 1 / square], design)
-        return Scatter(response, variance, points.size, away, *(np.full(n, v) for v in spread), np.full(n, free),
-                       f"scatter of {n} sizes about the law, {free:g} degrees of freedom")  # fmt: skip
+        of_level, of_slope = _two_variances(np.r_[level, slope], np.r_[1 / every, 1 / square], design)
+        return Scatter(
+            response, variance, points.size, away, np.full(n, of_level), np.full(n, of_slope), np.full(n, free),
+            f"scatter of {n} sizes about the law, {free:g} degrees of freedom",
+        )  # fmt: skip
     level, slope, every, square, away = shifts(1 / variance, run, n_runs)
     whole = (square > 0) & (count > 2)
     repeats = np.bincount(of_size[whole], minlength=len(points.sizes))
@@ -133,8 +135,10 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
         of_runs = (POOLED * own.sum() / free + own) / (POOLED + np.maximum(repeats - 1, 0))
         spread.append(np.maximum(of_runs - noise, 0)[of_size])
     own_df = np.minimum(POOLED + np.maximum(repeats - 1, 0), free)[of_size]
-    return Scatter(response, variance, run, away, *spread, own_df,
-                   f"spread between runs of one size, {free} degrees of freedom")  # fmt: skip
+    return Scatter(
+        response, variance, run, away, spread[0], spread[1], own_df,
+        f"spread between runs of one size, {free} degrees of freedom",
+    )  # fmt: skip
 
 
 def _two_variances(shift: np.ndarray, noise: np.ndarray, design: np.ndarray) -> tuple[float, float]:
