@@ -139,12 +139,6 @@ class RolloutGroups:
     weight_version: int  # version of the weights that sampled
 
     @property
-    def stop_reasons(self) -> dict[str, int]:
-        """How many responses ended by themselves and how many were cut at max_new_tokens."""
-        cut = int(self.truncated_B.sum())
-        return {"end": len(self.truncated_B) - cut, "length": cut}
-
-    @property
     def responses(self) -> list[tuple[int, ...]]:
         """Response tokens of each sequence, end token included."""
         return [tuple(row[:n].tolist()) for row, n in zip(self.tokens_BT, self.lengths_B, strict=True)]
