@@ -487,7 +487,7 @@ class Cluster:
 
     def _longest_first(self, runs: Iterable[PlannedRun]) -> list[PlannedRun]:
         estimator = Estimator(self.plan, self.out)
-        return sorted(runs, key=lambda run: -(estimator.estimate(run.config, run.run_id).hours or 0))
+        return sorted(runs, key=lambda run: -estimator.estimate(run.config, run.run_id).length)
 
     @contextlib.contextmanager
     def _alone(self, dry_run: bool = False) -> Iterator[None]:

@@ -135,7 +135,7 @@ class _Launch:
         arguments = (configs.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
         estimate = estimator.estimate(run.config, run.run_id)
         return Task(
-            run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.hours or 0, run
+            run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.length, run
         )
 
     def work(self) -> int:

@@ -261,6 +261,11 @@ class Estimate:
     fits: bool | None = None
     would_fit: str | None = None  # the nearest layout that fits, where this one does not
 
+    @property
+    def length(self) -> float:
+        """Hours to order runs by, the longest first; 0 where nothing is known."""
+        return self.hours or self.gpu_hours or 0.0
+
 
 class _Measured(NamedTuple):
     """What the rows of a run say of its cost; of several runs, the mean."""
