@@ -134,9 +134,7 @@ class _Launch:
         folder = self.out / schema.RUNS / run.run_id
         arguments = (configs.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
         estimate = estimator.estimate(run.config, run.run_id)
-        return Task(
-            run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.length, run
-        )
+        return Task(run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.length, run)
 
     def work(self) -> int:
         """Until nothing waits and nothing runs; 130 where a signal came."""
