@@ -20,10 +20,11 @@ from scipy.stats import t as student
 
 from analysis.laws import Law
 from analysis.run_lines import inflation
-from analysis.solve import Points, Problem, Solution
+from analysis.solve import HUGE, Points, Problem, Solution
 
 End = float | None
 LEAST = 3  # degrees of freedom below which two variances of sizes are not known
+LEAST_VARIANCE = 1e-16  # of ln L: points without any noise are still not known beyond rounding
 POOLED = 4  # degrees of freedom that a size's own scatter is given of the common one
 
 
@@ -103,7 +104,7 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
     squares, df = total(weight * residual**2, run, n_runs), np.maximum(count - 2, 0)
     dispersion = (squares + 10 * squares.sum() / df.sum()) / (df + 10)
     scale = dispersion * inflation(np.sqrt(weight) * residual, run, count)
-    variance = scale[run] / weight
+    variance = np.maximum(scale[run] / weight, LEAST_VARIANCE)
     response = eta + np.clip(relative, -1, 2)
     if problem.law.predicts_unseen:
         n, parameters = len(points.sizes), len(problem.slots)
@@ -180,7 +181,9 @@ class ProfileTest:
 
     def _slopes(self, vector: np.ndarray) -> np.ndarray:
         """(m, entries) derivative of the whitened curve."""
-        return self._whiten(np.nan_to_num(self.problem.log_columns(vector)))
+        with np.errstate(all="ignore"):  # far from the optimum a curve may leave the range of numbers
+            found = np.clip(np.nan_to_num(self.problem.log_columns(vector)), -HUGE, HUGE)
+        return self._whiten(found)
 
     def _minimum(self, start: np.ndarray, held: int | None) -> tuple[np.ndarray, float]:
         """(vector, weighted squares) at the optimum near a start; the entry `held` stays."""
@@ -201,7 +204,7 @@ class ProfileTest:
         bounds = (problem.low[free], problem.high[free])
         found = least_squares(
             missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part))[:, free], bounds, "dogbox",
-            x_scale="jac", max_nfev=60, ftol=1e-8, xtol=1e-8, gtol=1e-8,
+            x_scale="jac", max_nfev=30, ftol=1e-6, xtol=1e-6, gtol=1e-6,
         )  # fmt: skip
         return whole(found.x), 2 * float(found.cost)
 
@@ -242,7 +245,9 @@ class ProfileTest:
                 far = float(np.clip(best + side * reach, self.problem.low[entry], self.problem.high[entry]))
                 grown, ended = self.growth(entry, far, self.vector, start)
                 if grown > most:
-                    return own(self._crossing(entry, (near, start), (far, ended), most))
+                    found = self._crossing(entry, (near, start), (far, ended), most)
+                    if found is not None:
+                        return own(found)
                 if far == limit:
                     # A share has a natural end at 0 or 1; a scale or an exponent was only searched so far.
                     return own(far) if parameter.linear else None
@@ -251,11 +256,9 @@ class ProfileTest:
 
         return end(-1), end(1)
 
-    def _crossing(
-        self, entry: int, near: tuple[float, np.ndarray], far: tuple[float, np.ndarray], most: float
-    ) -> float:
+    def _crossing(self, entry: int, near: tuple[float, np.ndarray], far: tuple[float, np.ndarray], most: float) -> End:
         """Where the growth passes `most` between two values; the others go from one optimum to the other. The root of
-        the growth is nearly straight."""
+        the growth is nearly straight. None where a search from there ends lower, so that `far` is not beyond."""
 
         def excess(value: float) -> float:
             share = (value - near[0]) / (far[0] - near[0])
@@ -264,7 +267,9 @@ class ProfileTest:
 
         if excess(near[0]) >= 0:
             return near[0]
-        return brentq(excess, near[0], far[0], xtol=max(2e-3 * abs(far[0] - near[0]), 1e-12))
+        if excess(far[0]) <= 0:
+            return None
+        return brentq(excess, near[0], far[0], xtol=max(5e-3 * abs(far[0] - near[0]), 1e-12))
 
 
 def profile_tests(points: Points, law: Law, solution: Solution) -> tuple[list[ProfileTest], str]:

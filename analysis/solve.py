@@ -43,6 +43,7 @@ OBJECTIVES = {
 MAX_ROUNDS = 200
 TOLERANCE = 1e-11
 HUBER = 1e-3
+HUGE = 1e60  # derivatives beyond it tell a search no more, and their squares leave the range of numbers
 
 
 # ---------------------------------------------------------------- points
@@ -689,7 +690,7 @@ def _polish(
         slope = problem.residual(problem.eta(at))[1]
         if problem.law.link == "identity":
             slope = slope / np.maximum(problem.curve(at), TINY)
-        return np.nan_to_num(problem.columns(at, free) * slope[:, None])
+        return np.clip(np.nan_to_num(problem.columns(at, free) * slope[:, None]), -HUGE, HUGE)
 
     loss = {"loss": "huber", "f_scale": HUBER} if problem.objective == "huber" else {}
     found = least_squares(

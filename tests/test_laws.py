@@ -30,7 +30,7 @@ TRUTH = {
     },
     "sigmoid": {"r0": 0.05, "a": np.array([0.5, 0.6, 0.7, 0.8]), "c_mid": 2e3, "b": 0.9},
     "group_size": {"r0": 0.05, "a": np.array([0.5, 0.6, 0.7, 0.8]), "c_mid": 2e3, "b": 0.9},
-    "broken_power": {"l_inf": 0.08, "amplitude": 1.2, "b_early": 0.1, "b_late": np.array([0.3, 0.4, 0.5, 0.6]),
+    "broken_power": {"l_inf": 0.08, "amplitude": 0.5, "b_early": 0.1, "b_late": np.array([0.3, 0.4, 0.5, 0.6]),
                      "x_break": 3e3, "f": 0.3},
     "power_plateau": {"l_inf": 0.1, "amplitude": 2.0, "b": np.array([0.2, 0.25, 0.3, 0.35])},
     "exponential": {"r_inf": np.array([0.3, 0.4, 0.5, 0.7]), "r0": 0.1, "x0": 3e4},
@@ -256,8 +256,10 @@ def test_a_broken_power_law_has_its_two_exponents_far_from_the_break():
     assert law.efficiency(1.0, 1e5, values) == pytest.approx(0.35, abs=1e-6)
     # The formula as printed by its source, where it does not overflow.
     x = 3e4
-    printed = 2.0 * x**-0.1 * (1 + (x / 1e5) ** (1 / 0.3)) ** (-0.5 * 0.3)
-    assert law.curve(1.0, x, values) == pytest.approx(printed, rel=1e-12)
+    printed = x**-0.1 * (1 + (x / 1e5) ** (1 / 0.3)) ** (-0.5 * 0.3)
+    at_break = 1e5**-0.1 * 2 ** (-0.5 * 0.3)
+    assert law.curve(1.0, x, values) == pytest.approx(2.0 * printed / at_break, rel=1e-12)
+    assert law.curve(1.0, 1e5, values) == pytest.approx(2.0)
 
 
 def test_the_slope_of_the_decomposition_at_d0_is_its_closed_form():
