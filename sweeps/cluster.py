@@ -393,7 +393,8 @@ class Cluster:
         for group in groups.values():
             per = group[0].config.resources.runs_per_job
             tasks = [group[i : i + per] for i in range(0, len(group), per)]
-            exclude = sorted({node for run in group for node in look.runs[run.run_id].exclude})
+            met = [look.runs[run.run_id] for run in group] + list(look.bases.values())
+            exclude = sorted({node for verdict in met for node in verdict.exclude})
             taken = self._submit_tasks("runs", tasks, code, base_jobs, exclude, result, dry_run)
             result.runs += sum(len(task) for task, _ in taken)
             result.remaining += len(group) - sum(len(task) for task, _ in taken)
