@@ -3,6 +3,7 @@
 SLURM_LONG=1 adds the slower ones, and a tracking server that is away for a minute.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -16,7 +17,7 @@ from studies import DEADLINE, check, mirrored, poll, runs_of, scaling, science, 
 
 from scaling import record, schema
 
-FEW = 39  # steps; evaluated in any case, as ceil(1.5 ** j)
+FEW, MORE = 39, 195  # steps; evaluated in any case, as ceil(1.5 ** j). A run of FEW is over in seconds
 LONG = os.environ.get("SLURM_LONG") == "1"
 long_only = pytest.mark.skipif(not LONG, reason="one of the slower faults: SLURM_LONG=1")
 
@@ -27,10 +28,17 @@ def known_study(work):
 
 @pytest.fixture(scope="session")
 def known(work):
-    """Three cells by the local executor: {(steps, name of the run): what its record holds}."""
+    """Three cells by the local executor, two of them long: {(steps, name of the run): what its record holds}."""
     path, out = known_study(work)
+    path.write_text(path.read_text() + f"  - {{name: long, set: {{stop.steps: {MORE}}}, axes: {{seed: [0, 1]}}}}\n")
     scaling("sweep", "launch", path, "--out", out)
-    return {(FEW, name): science(run) for name, run in runs_of(path, out).items()}
+    found = {}
+    for name, run in runs_of(path, out).items():
+        whole = science(run)
+        if record.read_json(run / schema.DONE)["step"] == MORE:
+            found[MORE, name] = whole
+        found[FEW, name] = [[line for line in lines if json.loads(line)["step"] <= FEW] for lines in whole]
+    return found
 
 
 def prepared(work, name, *, base=True, **cells):
@@ -243,6 +251,46 @@ def test_a_folder_that_has_moved_is_the_same_study(lab, work, known):
     assert scaling("sweep", "cancel", path, "--out", moved) == "1 jobs cancelled.\n"
 
 
+# ---------------------------------------------------------------- before and after
+
+
+def test_a_canary_goes_first_and_a_partition_is_asked(lab, work, known):
+    path, out = study(work / "canary", "canary", steps=4, seeds=range(2)), work / "canary" / "out"
+    (work / "broken-canary").touch()
+    text = path.read_text()
+    path.write_text(text.replace("time_minutes: 10", f'setup: ["test ! -e {work}/broken-canary || exit 3"]'))
+    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", expect=1)
+    assert "failed, nothing is submitted" in output
+    assert not (out / schema.SLURM / "jobs.jsonl").exists()
+    (work / "broken-canary").unlink()
+    path.write_text(text.replace("time_minutes: 10", "runs_per_job: 2"))
+    shutil.copytree(work / "known" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS, dirs_exist_ok=True)
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", "--wait")
+    runs = runs_of(path, out).values()
+    jobs = {record.read_attempt(run, 1)["job"] for run in runs}
+    assert len(jobs) == 1  # the two runs shared it
+    assert all(record.attempt_numbers(run) == [1] for run in runs)
+    assert "whole" in scaling("sweep", "verify", path, "--out", out)
+
+    path.write_text(text.replace("time_minutes: 10", "partition: nowhere"))
+    output = scaling("sweep", "launch", path, "--out", out / "other", "--executor", "slurm", expect=2)
+    assert "partition nowhere would not run these cells" in output and "invalid partition" in output.lower()
+
+
+def test_cancel_ends_this_studys_jobs_only(lab, work, known):
+    path, out = prepared(work, "cancel", steps=MORE, seeds=[0])
+    other = lab.call("sbatch --parsable --output=/dev/null --wrap 'sleep 300'").strip()
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
+    runs = runs_of(path, out)
+    poll(lambda: all(record.committed_step(run) for run in runs.values()), "first checkpoints")
+    assert "1 jobs cancelled" in scaling("sweep", "cancel", path, "--out", out)
+    poll(lambda: {run["state"] for run in status(path, out).values()} == {"stopped"}, "cancelled", pause=1)
+    assert "RUNNING" in lab.call(f"squeue -h -j {other} -o %T")
+    lab.call(f"scancel {other}")
+    assert "submitted 1 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
+    check(path, out, MORE, known)
+
+
 # ---------------------------------------------------------------- MLflow
 
 
@@ -287,7 +335,7 @@ def server(work, monkeypatch):
 def test_jobs_bring_a_server_up_to_date_that_dies_and_comes_back(lab, work, known, server):
     """Nobody watches: each job sends its own curve, whatever the server does meanwhile."""
     database, kill, begin = server
-    path, out = prepared(work, "mlflow", seeds=range(2))
+    path, out = prepared(work, "mlflow", steps=MORE, seeds=range(2))
     launch(path, out)
     runs = list(runs_of(path, out).values())
 
@@ -301,7 +349,7 @@ def test_jobs_bring_a_server_up_to_date_that_dies_and_comes_back(lab, work, know
     assert not all((run / schema.DONE).exists() for run in runs)
     kill()
     before = {run: record.committed_step(run) for run in runs}
-    assert sum(map(len, sent().values())) < 2 * (FEW + 1)
+    assert sum(map(len, sent().values())) < 2 * (MORE + 1)
     poll(
         lambda: all(record.committed_step(run) != before[run] or (run / schema.DONE).exists() for run in runs), "go on"
     )
@@ -310,10 +358,10 @@ def test_jobs_bring_a_server_up_to_date_that_dies_and_comes_back(lab, work, know
     poll(lambda: set(states(path, out).values()) == {"done"}, "done", pause=0.5)
     poll(lambda: not any(job_is_there(out, event) for event in submitted(out)), "the jobs have ended", pause=0.5)
     if not LONG:
-        check(path, out, FEW, known, database)
+        check(path, out, MORE, known, database)
     caught_up = scaling("sweep", "mlflow", path, "--out", out)
     assert LONG or "mlflow: 0 rows" in caught_up
-    check(path, out, FEW, known, database)
+    check(path, out, MORE, known, database)
     with sqlite3.connect(database) as store:
         assert store.execute("select count(*) from runs where lifecycle_stage = 'active'").fetchone() == (2,)
 
@@ -355,7 +403,7 @@ def test_a_run_of_several_processes_has_the_losses_of_one_and_resumes(lab, work,
         assert process.returncode == 0, process.communicate()[0]
         rows = record.read_rows(found[name] / schema.CURVE)
         assert [row["step"] for row in rows] == list(range(FEW + 1)), name
-        for row, expected in zip(rows, alone, strict=True):
+        for row, expected in zip(rows, alone[: FEW + 1], strict=True):
             for key in ("test_loss", "reward_mean", "entropy", "gradient_norm", "kl"):
                 right = expected.get(key)
                 assert row.get(key) == (right if right is None else pytest.approx(right, abs=1e-5)), (name, key, row)

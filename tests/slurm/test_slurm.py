@@ -14,7 +14,7 @@ import time
 from collections import Counter
 
 import pytest
-from studies import DEADLINE, NORMAL, STEPS, check, poll, runs_of, scaling, science, start, status, step_of, study
+from studies import DEADLINE, NORMAL, STEPS, check, runs_of, scaling, science, start, status, step_of, study
 
 from scaling import record, schema
 
@@ -93,43 +93,6 @@ def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work, reference)
     (python / schema.CONFIG).unlink()
     assert "us-seed0, us-seed1" in scaling("sweep", "retry", path, "--out", out)
     scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
-
-
-def test_a_canary_goes_first_and_a_partition_is_asked(lab, work, reference):
-    path, out = study(work / "canary", "canary", steps=4, seeds=range(2)), work / "canary" / "out"
-    (work / "broken-canary").touch()
-    text = path.read_text()
-    path.write_text(text.replace("time_minutes: 10", f'setup: ["test ! -e {work}/broken-canary || exit 3"]'))
-    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", expect=1)
-    assert "failed, nothing is submitted" in output
-    assert not (out / schema.SLURM / "jobs.jsonl").exists()
-    (work / "broken-canary").unlink()
-    path.write_text(text.replace("time_minutes: 10", "runs_per_job: 2"))
-    shutil.copytree(work / "local" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS, dirs_exist_ok=True)
-    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--canary", "--wait")
-    runs = runs_of(path, out).values()
-    jobs = {record.read_attempt(run, 1)["job"] for run in runs}
-    assert len(jobs) == 1  # the two runs shared it
-    assert all(record.attempt_numbers(run) == [1] for run in runs)
-    assert "whole" in scaling("sweep", "verify", path, "--out", out)
-
-    path.write_text(text.replace("time_minutes: 10", "partition: nowhere"))
-    output = scaling("sweep", "launch", path, "--out", out / "other", "--executor", "slurm", expect=2)
-    assert "partition nowhere would not run these cells" in output and "invalid partition" in output.lower()
-
-
-def test_cancel_ends_this_studys_jobs_only(lab, work, reference):
-    path, out = study(work / "cancel", "cancel", seeds=[0]), work / "cancel" / "out"
-    other = lab.call("sbatch --parsable --output=/dev/null --wrap 'sleep 300'").strip()
-    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
-    runs = runs_of(path, out)
-    poll(lambda: all(record.committed_step(run) for run in runs.values()), "first checkpoints")
-    assert "1 jobs cancelled" in scaling("sweep", "cancel", path, "--out", out)
-    poll(lambda: {run["state"] for run in status(path, out).values()} == {"stopped"}, "cancelled", pause=1)
-    assert "RUNNING" in lab.call(f"squeue -h -j {other} -o %T")
-    lab.call(f"scancel {other}")
-    assert "submitted 1 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
-    check(path, out, STEPS, reference)
 
 
 # ---------------------------------------------------------------- trials
