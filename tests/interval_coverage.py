@@ -26,7 +26,7 @@ from analysis.run_lines import run_lines
 from analysis.solve import Points, solve
 
 SEVEN = (0.5e9, 1.5e9, 3e9, 7e9, 14e9, 32e9, 72e9)
-FIVE = (0.5e9, 1.5e9, 3e9, 14e9, 32e9)
+FIVE = (0.5e9, 1.5e9, 3e9, 14e9, 32e9)  # as slope_sd: chosen so that widths come near those measured at first
 FOUR = (0.5e9, 3e9, 14e9, 72e9)
 TINY = (5296.0, 20832.0, 55824.0, 151552.0)
 K_MAX, N0 = 0.13, 12e9
