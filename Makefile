@@ -34,7 +34,7 @@ $(VENV)-mlflow/.ready: constraints.txt
 	$(VENV)-mlflow/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt mlflow
 	touch $@
 
-# Do the 95 % intervals hold? Simulated studies of nineteen kinds, fixed seeds; about three minutes on two cores.
+# Do the 95 % intervals hold? Simulated studies of many kinds and laws, fixed seeds; under two minutes on two cores.
 test-coverage: setup
 	$(BIN)/python tests/interval_coverage.py
 

@@ -57,6 +57,7 @@ def fit(
     bounds: str | None = None,
     law_exact: bool = False,
     coverage: bool = False,
+    parameters: bool = True,
 ) -> Any:
     """Fit a law to curves, with 95 % intervals at the level of runs.
 
@@ -73,6 +74,7 @@ def fit(
         bounds: None, or "published" for the bounds of the law's source.
         law_exact: narrower intervals that are right only if the sizes follow the law exactly.
         coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
+        parameters: also intervals of the parameters of laws that are not lines (up to some seconds).
 
     Returns:
         A Fit; with `by` a Fits, {value: Fit}.
@@ -81,7 +83,7 @@ def fit(
 
     def one(part: Curves, where: str | None) -> Fit:
         found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
-        return add_intervals(found, law_exact, coverage, parameters=True)
+        return add_intervals(found, law_exact, coverage, parameters)
 
     if by is None:
         return one(curves, where)

@@ -338,7 +338,7 @@ def optimum_band(
     """([low, high] of N*(X) at each X, None where there is no band; what the band rests on)."""
     tests, basis = profile_tests(points, law, solution)
     if not tests:
-        return [None] * len(x), basis
+        return [None] * len(x), f"none: {basis}"
     drawn = tests[0].draws(DRAWS, np.random.default_rng([seed, 4]))
     found = np.array([optimal_sizes(law, tests[0].problem.values(v), x, points.sizes) for v in drawn])
     # Order statistics: no mean of a size and of an optimum out of sight.

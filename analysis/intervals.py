@@ -24,7 +24,7 @@ from scipy.stats import t as student
 
 from analysis.fit import Fit, Points
 from analysis.laws import saturation as shape
-from analysis.profile import profile_tests
+from analysis.profile import ProfileTest, profile_tests
 from analysis.run_lines import RunLines, run_lines
 from analysis.solve import solve_near
 from scaling.schema import InputError
@@ -401,19 +401,17 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
         _add_errors(record, *fit.solution.covariance)
     many = len(fit.points.runs) - record["goodness"]["n_parameters"] >= MANY_RUNS
     bootstrapped = many and fit.law.predicts_unseen and fit.law.shape is None
-    basis = None
+    basis = None  # of the parameters that are not tested on slopes
     if bootstrapped:
         _add_bootstrap(fit)
     elif parameters and not fit.law.closed_form:
-        basis = _add_profiles(fit)
-    without = [
-        name for name, entry in record["values"].items()
-        if entry["ci95"] is None and (name not in ("k_max", "n0") or fit.law.shape is None)
-    ]  # fmt: skip
-    if basis is not None and basis.startswith("none"):
-        without += [p.name for p in fit.law.parameters if p.per_size]
-    if without:
-        warnings.append(f"no interval for {', '.join(without)}: {(basis or 'none: not asked for').split(': ', 1)[1]}")
+        tests, basis = profile_tests(fit.points, fit.law, fit.solution)
+        if tests:
+            _add_profiles(fit, tests)
+        else:
+            names = [p.name for p in fit.law.parameters if p.name not in _by_slopes(fit)]
+            warnings.append(f"no interval for {', '.join(names)}: {basis}")
+            basis = f"none: {basis}"
     if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
         record["intervals"] = {
             "method": "percentile bootstrap over runs, 95 %" if bootstrapped else "none: no run has two points",
@@ -483,15 +481,17 @@ def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
         entry["identified"] = not entry["at_bound"]
 
 
-def _add_profiles(fit: Fit) -> str:
-    """Profile intervals of the parameters that are not tested on slopes, shared and of each size; what they rest on."""
-    assert fit.points is not None and fit.solution is not None
-    tests, basis = profile_tests(fit.points, fit.law, fit.solution)
-    by_slopes = (fit.law.amplitude, fit.law.scale) if fit.law.shape is not None else ()
+def _by_slopes(fit: Fit) -> tuple[str, ...]:
+    """The parameters that LawTest tests on the slopes of runs."""
+    return (fit.law.amplitude, fit.law.scale) if fit.law.shape is not None else ()
+
+
+def _add_profiles(fit: Fit, tests: Sequence[ProfileTest]) -> None:
+    """Profile intervals of the parameters that are not tested on slopes, shared and of each size."""
     missed = set()
     for size, test in enumerate(tests):
         for entry, (parameter, i) in enumerate(test.problem.slots):
-            if parameter.name in by_slopes:
+            if parameter.name in _by_slopes(fit):
                 continue
             ends = test.interval(entry)
             if parameter.per_size:
@@ -509,7 +509,6 @@ def _add_profiles(fit: Fit) -> str:
             f"{', '.join(sorted(missed))} of the fit is outside the interval that weighs runs by their scatter: "
             "the law misses, or the optimum is not unique"
         )
-    return basis
 
 
 def _holds(ends: Sequence[float | None], value: float) -> bool:

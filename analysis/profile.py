@@ -19,7 +19,7 @@ from scipy.optimize import brentq, least_squares
 from scipy.stats import t as student
 
 from analysis.laws import Law
-from analysis.run_lines import inflation
+from analysis.run_lines import extra_variance, noise_scale
 from analysis.solve import HUGE, Points, Problem, Solution
 
 End = float | None
@@ -72,7 +72,6 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
     """The scatter of the points about a fitted law; a sentence where nothing was repeated that could tell."""
     points, eta = problem.points, problem.eta(vector)
     n_runs, run, trials = len(points.runs), points.run, points.trials
-    of_size, repeats = points.run_sizes(), np.bincount(points.run_sizes(), minlength=len(points.sizes))
     mu = np.exp(eta) if trials is None else np.clip(np.exp(eta), 0.1 / trials, 1 - 0.5 / trials)
     relative = (points.loss - mu) / mu
     counts = np.zeros(len(mu)) if trials is None else (1 - mu) / (mu * trials)
@@ -90,20 +89,16 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
         return total(weight * relative, by, size) / every, slope, every, np.where(some, square, 0.0), away
 
     count = total(np.ones(len(mu)), run, n_runs)
-    extra, residual, weight = 4e-4, relative, np.ones(len(mu))
-    some = count[run] > 2
-    if not some.any():
+    extra, residual = 4e-4, relative
+    if not (count > 2).any():
         return "no run has three points"
     for _ in range(3):
         weight = 1 / (counts + extra)
         level, slope, _, _, away = shifts(weight, run, n_runs)
         residual = relative - level[run] - slope[run] * away
-        share = (residual**2 * (count / np.maximum(count - 2, 1))[run] - counts)[some]
-        extra = float(np.clip(np.average(share, weights=weight[some] ** 2), 1e-12 if trials is None else 2.5e-5, 0.09))
+        extra = extra_variance(residual, counts, weight, run, count, 1e-12 if trials is None else 2.5e-5)
     weight = 1 / (counts + extra)
-    squares, df = total(weight * residual**2, run, n_runs), np.maximum(count - 2, 0)
-    dispersion = (squares + 10 * squares.sum() / df.sum()) / (df + 10)
-    scale = dispersion * inflation(np.sqrt(weight) * residual, run, count)
+    _, scale = noise_scale(residual, weight, run, count)
     variance = np.maximum(scale[run] / weight, LEAST_VARIANCE)
     response = eta + np.clip(relative, -1, 2)
     if problem.law.predicts_unseen:
@@ -123,7 +118,7 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
             f"scatter of {n} sizes about the law, {free:g} degrees of freedom",
         )  # fmt: skip
     level, slope, every, square, away = shifts(1 / variance, run, n_runs)
-    whole = (square > 0) & (count > 2)
+    of_size, whole = points.run_sizes(), (square > 0) & (count > 2)
     repeats = np.bincount(of_size[whole], minlength=len(points.sizes))
     free = int(np.maximum(repeats - 1, 0).sum())
     if free == 0:
@@ -167,11 +162,12 @@ class ProfileTest:
     squares; df.
     """
 
-    def __init__(self, points: Points, law: Law, solution: Solution, found: Scatter, size: int | None = None):
-        at = np.arange(len(points)) if size is None else np.flatnonzero(points.size == size)
-        mask = np.zeros(len(points), bool)
-        mask[at] = True
-        self.problem = problem = Problem(points if size is None else points.take(mask), law, "log", False)
+    def __init__(self, whole: Problem, solution: Solution, found: Scatter, size: int | None = None):
+        problem, at = whole, np.arange(len(whole.points))
+        if size is not None:
+            mine = whole.points.size == size
+            problem, at = Problem(whole.points.take(mine), whole.law, "log", False), np.flatnonzero(mine)
+        self.problem = problem
         self._whiten = found.whitener(at)
         self.df = float(found.df[np.unique(found.group[at])].min())
         self._aim = self._whiten(found.response[at])
@@ -273,10 +269,11 @@ class ProfileTest:
 
 
 def profile_tests(points: Points, law: Law, solution: Solution) -> tuple[list[ProfileTest], str]:
-    """One test for the law, or one for each size where sizes share no parameter; and what they rest on."""
+    """One test for the law, or one for each size where sizes share no parameter, and what they rest on; no test, and
+    the reason, where there is none."""
     problem = Problem(points, law, "log", False)
     found = scatter(problem, problem.vector(solution))
     if isinstance(found, str):
-        return [], f"none: {found}"
+        return [], found
     sizes = [None] if law.shared else range(len(points.sizes))
-    return [ProfileTest(points, law, solution, found, size) for size in sizes], found.basis
+    return [ProfileTest(problem, solution, found, size) for size in sizes], found.basis

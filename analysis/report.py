@@ -171,13 +171,15 @@ class Study:
             self.fit_axes()
         if self.main is None:
             return
-        self.without_largest = self.try_fit(split="inter")
+        self.without_largest = self.try_fit(split="inter", parameters=False)
         try:
             found = coverage(self.main, SELF_TEST_STUDIES)
             self.coverage = f"Coverage self-test, {found['studies']} simulated studies: {found['text']}."
         except InputError as error:
             self.coverage = f"No coverage self-test: {error}"
-        self.alternatives = [(words, self.try_fit(**changed)) for words, changed in self.other_choices()]
+        self.alternatives = [
+            (words, self.try_fit(**changed, parameters=False)) for words, changed in self.other_choices()
+        ]
 
     def compare(self) -> None:
         """Fill `sections`: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
@@ -192,7 +194,7 @@ class Study:
             found["group_size"] = report_sections.group_budgets(lines, best)
         if (main := self.main) is None:
             return
-        if main.law.group or main.law.axes:
+        if main.law.axes:
             found["forecasts"] = Section(
                 [f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {}
             )

@@ -87,15 +87,10 @@ def run_lines(points: Points) -> RunLines:
             slope, level, centre, square = line(np.log(mu) + np.clip((loss - mu) / mu, -1, 2), weight)
         mu = np.clip(np.exp(level[run] - slope[run] * (x - centre[run])), low, high)
         weight, residual = 1 / (noise(mu) + extra), (loss - mu) / mu
-        some = count[run] > 2  # two points lie on their line and say nothing about noise
-        if not refit and some.any():
-            share = (residual**2 * (count / np.maximum(count - 2, 1))[run] - noise(mu))[some]
-            extra = float(np.clip(np.average(share, weights=weight[some] ** 2), 2.5e-5, 0.09))
+        if not refit and (count > 2).any():
+            extra = extra_variance(residual, noise(mu), weight, run, count)
     all_ = total(weight)
-    scatter, df = total(weight * residual**2), count - 2
-    pooled = scatter.sum() / df.sum() if df.sum() > 0 else 1.0
-    dispersion = (scatter + 10 * pooled) / (df + 10)  # shrunk to the mean with 10 degrees of freedom
-    scale = dispersion * inflation(np.sqrt(weight) * residual, run, count)
+    dispersion, scale = noise_scale(residual, weight, run, count)
     # Points without any noise have variance 0 up to rounding; no slope is known to better than a millionth.
     scale = np.maximum(scale, (1e-6 * np.abs(slope).max()) ** 2 * square)
     return RunLines(
@@ -107,7 +102,29 @@ def run_lines(points: Points) -> RunLines:
     )  # fmt: skip
 
 
-def inflation(scaled: np.ndarray, run: np.ndarray, count: np.ndarray) -> np.ndarray:
+def extra_variance(
+    residual: np.ndarray, counts: np.ndarray, weight: np.ndarray, run: np.ndarray, count: np.ndarray,
+    least: float = 2.5e-5,
+) -> float:  # fmt: skip
+    """Variance of ln L beyond the counts of errors, one for all runs: what is left of the squares of residuals from
+    each run's line. Needs a run with three points."""
+    some = count[run] > 2  # two points lie on their line and say nothing about noise
+    share = (residual**2 * (count / np.maximum(count - 2, 1))[run] - counts)[some]
+    return float(np.clip(np.average(share, weights=weight[some] ** 2), least, 0.09))
+
+
+def noise_scale(
+    residual: np.ndarray, weight: np.ndarray, run: np.ndarray, count: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """(scatter in units of the modelled noise, the same times the factor for autocorrelation), (n_runs,) each; the
+    former is shrunk to its mean with 10 degrees of freedom."""
+    scatter, df = np.bincount(run, weight * residual**2, minlength=len(count)), np.maximum(count - 2, 0)
+    pooled = scatter.sum() / df.sum() if df.sum() > 0 else 1.0
+    dispersion = (scatter + 10 * pooled) / (df + 10)
+    return dispersion, dispersion * _inflation(np.sqrt(weight) * residual, run, count)
+
+
+def _inflation(scaled: np.ndarray, run: np.ndarray, count: np.ndarray) -> np.ndarray:
     """Factor on each run's variance for autocorrelated residuals: Bartlett weights, correlations pooled over runs."""
     longest = int(min(20, count.max() // 5))
     power = float(scaled @ scaled)

@@ -758,8 +758,6 @@ def launch(
 
     check_name(executor, ["local", "slurm"], "executor")
     planned, folder = _planned(study, out)
-    if not dry_run:
-        planned.check_files()
     _check_analysis(planned)
     if executor == "local":
         status = _launch(planned, folder, workers)
@@ -972,6 +970,7 @@ def _check_inputs(planned, folder: Path) -> None:
     from scaling.config import check_inputs, is_done
     from scaling.schema import RUNS
 
+    planned.check_files()
     for item in planned.runs:
         if not is_done(folder / RUNS / item.run_id, item.config.stop):
             check_inputs(item.config)

@@ -684,7 +684,7 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
 def check_inputs(config: RunConfig) -> None:
     """Raise InputError where this machine lacks what the run reads: weights, all of them, and a tokenizer.
 
-    For a launch: planning needs neither. Data files are part of the run_id, so a plan has read them already.
+    For a launch: planning needs neither. Which data files are missing the plan knows, as their content enters run_id.
     """
     folder = config.model.folder
     if folder is None:
@@ -696,10 +696,10 @@ def check_inputs(config: RunConfig) -> None:
             f"model: {folder} lacks {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} of the "
             f"{len(set(weights.values()))} weight files that its index names; fetch the model again."
         )
-    if config.task.name == "math" and not any(Path(folder).glob("tokenizer*")):
+    if config.task.name != "hex_chain" and not any(Path(folder).glob("tokenizer*")):
         raise InputError(
-            f"model: {folder} has no tokenizer (tokenizer.json), and task math reads text; give a folder that was "
-            "saved with its tokenizer."
+            f"model: {folder} has no tokenizer (tokenizer.json), and task {config.task.name} reads text; give a folder "
+            "that was saved with its tokenizer."
         )
 
 

@@ -462,7 +462,7 @@ class Mirror:
             if not free:  # somebody writes what this process does not see
                 self._shown.pop(folder.name, None)
                 self._seen.pop(folder.name, None)
-            yield free
+            yield free is not None
 
     def _sync_run(self, folder: Path, cells: list[dict[str, Any]], report: SyncReport) -> None:
         from mlflow.exceptions import MlflowException

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from scaling import schema
 
@@ -62,8 +62,8 @@ def read_json(path: Path) -> Any:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
-    """Hold an advisory lock on `path`; yields False at once where `wait` is off and somebody else holds it.
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[IO | None]:
+    """Hold an advisory lock on `path`; yields its file, None at once where `wait` is off and somebody else holds it.
 
     The kernel releases the lock when its holder dies, however it dies: a dead holder blocks nobody.
     """
@@ -72,9 +72,9 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[bool]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            yield False
+            yield None
             return
-        yield True  # closing the file releases the lock
+        yield file  # closing the file releases the lock
 
 
 # ---------------------------------------------------------------- rows

@@ -133,7 +133,7 @@ def _train(
     engine.load_weights(team.whole(policy), step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-    about_sets = notes_on_sets(task, config.evaluation)
+    about_sets = notes_on_sets(task, config.evaluation)  # before task.notes: what it leaves out stands there
     for note in (*task.notes, *about_sets):
         say(note)
     saved_step, saved_time = step, time.monotonic()

@@ -8,7 +8,6 @@ attempts fence each other, and a lock lets one process submit at a time.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import shutil
@@ -500,12 +499,13 @@ class Cluster:
         if dry_run:
             yield
             return
-        path = self.out / schema.SLURM / "lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with record.exclusive(self.out / schema.SLURM / "lock") as file:
+            assert file is not None
             self._lock = file.fileno()
-            yield
+            try:
+                yield
+            finally:
+                self._lock = None
 
     def _note(self, **event: Any) -> None:
         """Append to the journal, and see it on the disk before going on."""

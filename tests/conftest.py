@@ -2,7 +2,24 @@
 
 import os
 
+import pytest
+
 # Before torch is imported anywhere: one thread per process, as in every run, and no hub.
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """Folder of a tiny transformers model with a tokenizer."""
+    from tiny_policies import text_folder
+
+    return text_folder(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def encoding(model):
+    from scaling.policy import load_encoding, load_policy
+
+    return load_encoding(str(model), load_policy(model))

@@ -32,23 +32,29 @@ TINY = (5296.0, 20832.0, 55824.0, 151552.0)
 K_MAX, N0 = 0.13, 12e9
 
 
-@dataclass(frozen=True)
-class Family:
-    """A study design. runs: seeds per size. slope_sd: of seeds, absolute; relative_sd: in units of k. extra: sd of ln L
-    beyond the counts, with correlation rho from step to step; thin: noise in units of binomial variance. misfit: sd of
-    sizes about k(N). plateau: first steps without any progress, kept or cut. n0: in units of N0."""
+@dataclass(frozen=True, kw_only=True)
+class Design:
+    """What is run, and its noise. runs: seeds per size. slope_sd, level_sd: of seeds, absolute. extra: sd of ln L
+    beyond the counts, with correlation rho from step to step; thin: noise in units of binomial variance."""
 
-    name: str
     sizes: tuple[float, ...] = SEVEN
     runs: int = 3
     steps: int = 105
     questions: int = 500
     slope_sd: float = 0.003
-    relative_sd: float = 0.0
     level_sd: float = 0.004
     extra: float = 0.012
     rho: float = 0.8
     thin: float = 1.0
+
+
+@dataclass(frozen=True)
+class Family(Design):
+    """Studies of the learning-efficiency law. relative_sd: of slopes of seeds, in units of k. misfit: sd of sizes about
+    k(N). plateau: first steps without any progress, kept or cut. n0: in parameters."""
+
+    name: str
+    relative_sd: float = 0.0
     misfit: float = 0.0
     plateau: int = 0
     cut: bool = False
@@ -99,7 +105,7 @@ def draw(family: Family, seed: int) -> Points:
     return as_points(sizes, size, x[kept], loss[:, kept], steps[kept], family.questions)
 
 
-def counted(eta: np.ndarray, family: Family | LawFamily, rng: np.random.Generator) -> np.ndarray:
+def counted(eta: np.ndarray, family: Design, rng: np.random.Generator) -> np.ndarray:
     """(runs, steps) test losses: extra noise with correlation from step to step, then counts of errors."""
     shock = rng.standard_normal(eta.shape)
     for t in range(1, shock.shape[1]):
@@ -122,21 +128,13 @@ def as_points(
 
 
 @dataclass(frozen=True)
-class LawFamily:
-    """Studies that follow another law: runs of one size differ in level and slope by the sds of `Family`. values: by
-    parameter, one for all sizes or one for each. misfit: sd of a size's level and slope about a law that they share."""
+class LawFamily(Design):
+    """Studies that follow another law. values: by parameter, one for all sizes or one for each. misfit: sd of a size's
+    level and slope about a law that they share."""
 
     law: str
     values: dict[str, float | tuple[float, ...]]
-    sizes: tuple[float, ...] = FOUR
-    runs: int = 3
     steps: int = 60
-    questions: int = 500
-    slope_sd: float = 0.003
-    level_sd: float = 0.004
-    extra: float = 0.012
-    rho: float = 0.8
-    thin: float = 1.0
     misfit: tuple[float, float] = (0.0, 0.0)
     least: float = 93.0
 
@@ -149,12 +147,12 @@ class LawFamily:
 RISING = {"k_max": K_MAX, "n0": 8e9, "e_inf": -0.9, "e1": 1.6, "n_e": 12e9}
 BUDGETS = np.exp(np.array([8.5, 9.0, 9.5, 10.0]))
 LAW_FAMILIES = [
-    LawFamily("sigmoid", {"r0": 0.06, "a": (0.25, 0.4, 0.55, 0.7), "c_mid": 6e3, "b": 1.3}),
-    LawFamily("power_plateau", {"l_inf": (0.6, 0.5, 0.35, 0.2), "amplitude": 3.0, "b": 0.4}),
-    LawFamily("exponential", {"r_inf": (0.25, 0.4, 0.55, 0.7), "r0": 0.1, "x0": 8e3}),
-    LawFamily("efficiency_log_level", {"k_max": K_MAX, "n0": N0, "e0": 1.95, "e1": 0.1}, SEVEN, misfit=(0.03, 0.004)),
-    LawFamily("efficiency_saturating_level", RISING, SEVEN),
-    LawFamily("efficiency_saturating_level", RISING, SEVEN, misfit=(0.03, 0.004)),
+    LawFamily("sigmoid", {"r0": 0.06, "a": (0.25, 0.4, 0.55, 0.7), "c_mid": 6e3, "b": 1.3}, sizes=FOUR),
+    LawFamily("power_plateau", {"l_inf": (0.6, 0.5, 0.35, 0.2), "amplitude": 3.0, "b": 0.4}, sizes=FOUR),
+    LawFamily("exponential", {"r_inf": (0.25, 0.4, 0.55, 0.7), "r0": 0.1, "x0": 8e3}, sizes=FOUR),
+    LawFamily("efficiency_log_level", {"k_max": K_MAX, "n0": N0, "e0": 1.95, "e1": 0.1}, misfit=(0.03, 0.004)),
+    LawFamily("efficiency_saturating_level", RISING),
+    LawFamily("efficiency_saturating_level", RISING, misfit=(0.03, 0.004)),
 ]
 
 

@@ -40,16 +40,6 @@ def write(path, rows):
     return path
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return text_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def encoding(model):
-    return load_encoding(str(model), load_policy(model))
-
-
 @pytest.fixture
 def files(tmp_path):
     write(tmp_path / "train.parquet", [verl_row(i, rate=round(1 - i / 40, 3)) for i in range(40)])

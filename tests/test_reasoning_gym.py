@@ -5,11 +5,9 @@ import inspect
 
 import numpy as np
 import pytest
-from tiny_policies import text_folder
 
 from scaling import record, schema, trainer
 from scaling.config import GymConfig, RunConfig, parse_config, run_id
-from scaling.policy import load_encoding, load_policy
 from scaling.prompts import PromptStream
 from scaling.rollout_types import generator
 from scaling.schema import InputError
@@ -18,16 +16,6 @@ from scaling.tasks import reasoning_gym as gym
 
 INSTALLED = importlib.util.find_spec("reasoning_gym") is not None
 installed = pytest.mark.skipif(not INSTALLED, reason="reasoning-gym is not installed: pip install '.[gym]'")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return text_folder(tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def encoding(model):
-    return load_encoding(str(model), load_policy(model))
 
 
 def task_of(encoding, dataset="chain_sum", **changes):

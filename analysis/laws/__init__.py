@@ -133,8 +133,18 @@ def saturation(n, scale):
     return 1 / (1 + scale / n)
 
 
+SIGMOID = (
+    Parameter("r0", "1", "pass rate before training", (0.0, 1.0), per_size=True, linear=True),
+    Parameter("a", "1", "pass rate without end of compute", (0.0, 1.0), per_size=True, linear=True),
+    Parameter(
+        "c_mid", "unit of X", "X at half of the way", (1e-2, 1e4), of_x=True, per_size=True, starts=(0.3, 0.7, 1.2)
+    ),
+    Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5)),
+)
+
+
 def sigmoid_rate(x, values):
-    """Pass rate r0 + (a - r0) / (1 + (c_mid / X)^b): a sigmoid in ln X."""
+    """r0 + (a - r0) / (1 + (c_mid / X)^b), the curve of SIGMOID: a sigmoid in ln X."""
     gone = 1 / (1 + (values["c_mid"] / x) ** values["b"])  # share of the way from r0 to a
     return values["r0"] * (1 - gone) + values["a"] * gone
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from analysis.laws import Law, Parameter, sigmoid_rate
+from analysis.laws import SIGMOID, Law, sigmoid_rate
 
 
 def cost_to(pass_rate, values):
@@ -25,14 +25,7 @@ LAW = Law(
     name="sigmoid",
     formula="1 - L = r0 + (a - r0) / (1 + (c_mid/X)^b) for each size",
     citation="ScaleRL, arXiv 2510.13786",
-    parameters=(
-        Parameter("r0", "1", "pass rate before training", (0.0, 1.0), per_size=True, linear=True),
-        Parameter("a", "1", "pass rate without end of compute", (0.0, 1.0), per_size=True, linear=True),
-        Parameter(
-            "c_mid", "unit of X", "X at half of the way", (1e-2, 1e4), of_x=True, per_size=True, starts=(0.3, 0.7, 1.2)
-        ),
-        Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5)),
-    ),
+    parameters=SIGMOID,
     curve=lambda n, x, values: 1 - sigmoid_rate(x, values),
     predicts="more X at fitted sizes",
     link="identity",
