@@ -64,7 +64,7 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
     device = process.pick_device(config)
     team = Team(config.resources.parallel, device)
     with contextlib.closing(team), record.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
-        if not all(team.all(mine)) and job is None:
+        if not all(team.all(mine is not None)) and job is None:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
         if team.told(configs.is_done(run, config.stop)):
             return
