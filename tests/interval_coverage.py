@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import sys
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -134,7 +134,7 @@ class LawFamily(Design):
 
     law: str
     values: dict[str, float | tuple[float, ...]]
-    steps: int = 60
+    steps: int = field(default=60, kw_only=True)
     misfit: tuple[float, float] = (0.0, 0.0)
     least: float = 93.0
 
