@@ -56,8 +56,11 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     return final
 
 
-def load_newest(run: Path) -> Checkpoint | None:
-    """The newest whole checkpoint that the record stands on; a damaged one falls back to the one before."""
+def load_newest(run: Path, *, mapped: bool = False) -> Checkpoint | None:
+    """The newest whole checkpoint that the record stands on; a damaged one falls back to the one before.
+
+    mapped: its tensors stay in the file until they are read, so that processes of a host share what they read.
+    """
     for number, step, path in _of_lineage(run, record.newest_attempt(run)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
@@ -65,7 +68,8 @@ def load_newest(run: Path) -> Checkpoint | None:
         except (OSError, json.JSONDecodeError, UnicodeDecodeError):
             continue
         if manifest == {"step": step, "sha256": digest}:
-            return Checkpoint(number, step, digest, torch.load(path / STATE, map_location="cpu", weights_only=True))
+            state = torch.load(path / STATE, map_location="cpu", weights_only=True, mmap=mapped)
+            return Checkpoint(number, step, digest, state)
     return None
 
 

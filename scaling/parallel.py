@@ -4,25 +4,27 @@ Data parallel in both modes. Rollouts and evaluation: each process samples its s
 Update: each takes its share of a mini-batch's groups; every loss is already divided by the tokens of the whole
 mini-batch, so gradients are summed, not averaged. `ddp` keeps a whole policy per process; `fsdp` shards parameters,
 gradients and optimizer state and those of the reference (torch's fully_shard), while each sampler still holds a whole
-copy of the weights on its device, and each process one on the host. Checkpoints and exports are of whole tensors, so
-any number of processes can go on from them. Process 0 alone writes.
+copy of the weights on its device. On the host process 0 alone holds a whole model. Checkpoints and exports are of whole
+tensors, so any number of processes can go on from them. Process 0 alone writes.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 import re
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from transformers import PreTrainedModel
 
 from scaling import record
 from scaling.config import ResourcesConfig
+from scaling.policy import blank_policy, copy_weights, whole
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 from scaling.schema import InputError
 
@@ -82,36 +84,47 @@ class Team:
 
     # ------------------------------------------------------------ the policy
 
-    @property
-    def home(self) -> str:
-        """Where a model is loaded: what is to be sharded need not fit on one device, and moves there by layers."""
-        return "cpu" if self.sharded else self.device
+    def model(self, load: Callable[[str], PreTrainedModel]) -> PreTrainedModel:
+        """The model of load(device). Under fsdp process 0 alone loads it, on the host: what is to be sharded need not
+        fit on one device, nor once per process on the host; in the others it is blank until `shard` fills it."""
+        if not self.sharded:
+            return load(self.device)
+        model = load("cpu") if self.first else None
+        made_of = self.told(model and (model.config, model.generation_config))
+        return model or blank_policy(*made_of)
 
-    def shard(self, policy, *, trained: bool = True) -> None:
-        """fsdp: shard a model in place, layer by layer; of one that is trained a whole copy stays on the host."""
+    def shard(self, policy) -> None:
+        """fsdp: shard a model in place, layer by layer, with the values that it has in process 0."""
         if not self.sharded or policy is None:
             return
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.fsdp import fully_shard
 
-        if trained:
-            self._whole = copy.deepcopy(policy).requires_grad_(False)
         mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
         kinds = set(getattr(policy, "_no_split_modules", None) or [])
         layers = [module for module in policy.modules() if type(module).__name__ in kinds]
         if not layers:
             raise InputError(f"{type(policy).__name__} does not name its layers, so fsdp cannot shard it; use ddp.")
+        values = policy.state_dict() if self.first else {}
         for layer in layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(policy, mesh=mesh)
+        with torch.no_grad():
+            for name, own in policy.state_dict().items():
+                blank = torch.empty(own.shape, dtype=own.dtype, device=self.device)
+                value = values[name].to(self.device) if self.first else blank
+                own.copy_(self._spread(value, own))
+        for buffer in policy.buffers():
+            dist.broadcast(buffer, src=0)
 
-    def whole(self, policy):
-        """The policy with whole weights: itself, or under fsdp a copy that this call brings up to date."""
+    def whole(self, policy) -> PreTrainedModel | None:
+        """The policy with whole weights, for process 0 to save: itself; under fsdp a copy on the host of process 0 that
+        this call brings up to date, and None in the others."""
         if not self.sharded:
             return policy
-        own = self._whole.state_dict()
-        for name, value in policy.state_dict().items():  # one at a time: all of them may not fit on the device
-            own[name].copy_(_whole(value))
+        if self.first and self._whole is None:
+            self._whole = blank_policy(policy.config, policy.generation_config)
+        copy_weights(policy, self._whole)
         return self._whole
 
     def optimizer_state(self, optimizer) -> dict[str, Any]:
@@ -119,11 +132,11 @@ class Team:
         state = optimizer.state_dict()
         if not self.sharded:
             return state
-        whole: dict[int, dict[str, Any]] = {}
+        found: dict[int, dict[str, Any]] = {}
         for i, of in state["state"].items():
-            gathered = ((key, _whole(value)) for key, value in of.items())
-            whole[i] = {key: value.cpu() if self.first else None for key, value in gathered}
-        return {**state, "state": whole}
+            gathered = ((key, whole(value)) for key, value in of.items())
+            found[i] = {key: value.cpu() if self.first else None for key, value in gathered}
+        return {**state, "state": found}
 
     def load(self, policy, optimizer, state: dict[str, Any], optimizer_state: dict[str, Any]) -> None:
         """Load whole tensors into a policy and optimizer, whatever number of processes they were written by."""
@@ -131,17 +144,14 @@ class Team:
             policy.load_state_dict(state)
             optimizer.load_state_dict(optimizer_state)
             return
-        from torch.distributed.tensor import distribute_tensor
-
         own = policy.state_dict()
         with torch.no_grad():
             for name, value in state.items():
-                mine = own[name]
-                mine.copy_(distribute_tensor(value.to(self.device), mine.device_mesh, mine.placements))
+                own[name].copy_(self._spread(value.to(self.device), own[name]))
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         spread = {
             i: {
-                key: distribute_tensor(value.to(self.device), parameters[i].device_mesh, parameters[i].placements)
+                key: self._spread(value.to(self.device), parameters[i])
                 if isinstance(value, torch.Tensor) and value.shape == parameters[i].shape
                 else value
                 for key, value in of.items()
@@ -149,6 +159,12 @@ class Team:
             for i, of in optimizer_state["state"].items()
         }
         optimizer.load_state_dict({**optimizer_state, "state": spread})
+
+    def _spread(self, value: torch.Tensor, like: Any) -> torch.Tensor:
+        """The values that process 0 has, sharded as `like` is."""
+        from torch.distributed.tensor import distribute_tensor
+
+        return distribute_tensor(value, like.device_mesh, like.placements)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Backward; fully_shard averages over processes, and a sum is wanted."""
@@ -167,10 +183,6 @@ class Team:
     def engine(self, engine: RolloutEngine, sequences: int | None = None) -> RolloutEngine:
         """The engine as all processes use it together, each at most about `sequences` sequences at a time."""
         return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
-
-
-def _whole(value: Any) -> Any:
-    return value.full_tensor() if hasattr(value, "full_tensor") else value
 
 
 class _SharedEngine:

@@ -9,6 +9,7 @@ _A allowed ids, _X width of the states before the output head.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +88,53 @@ def load_policy(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pr
     embedding.padding_idx = None  # its gradient would be dropped, see build_policy
     torch.nn.Module.to(model, torch.device(device))
     return model.eval()
+
+
+def blank_policy(config: Any, generation_config: Any, device: Any = "cpu", dtype: str = "float32") -> PreTrainedModel:
+    """A policy of that architecture for values that come later: on a host its weights take no memory until they do.
+
+    Buffers that no file holds, such as the rotary frequencies, are as blank as the weights.
+    """
+    with torch.device("meta"):
+        model: Any = AutoModelForCausalLM.from_config(copy.deepcopy(config), dtype=getattr(torch, dtype))
+    model.to_empty(device=device)
+    model.tie_weights()
+    model.generation_config = copy.deepcopy(generation_config)
+    model.get_input_embeddings().padding_idx = None
+    return model.eval()
+
+
+def whole(value: Any) -> Any:
+    """A tensor, whole: of a sharded one the copy that all processes make together."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value
+
+
+def is_sharded(policy: PreTrainedModel) -> bool:
+    return hasattr(next(policy.parameters()), "full_tensor")
+
+
+def copy_weights(policy: PreTrainedModel, into: PreTrainedModel | None) -> None:
+    """Copy the weights, one at a time: whole, those of a sharded policy may not fit together on a device.
+
+    A sharded policy wants this of all its processes at once; `into` may be None in those that need no copy.
+    """
+    own = {} if into is None else into.state_dict()
+    for name, value in policy.state_dict().items():
+        value = whole(value)
+        if into is not None:
+            own[name].copy_(value)
+
+
+def whole_copy(policy: PreTrainedModel, device: Any = None, dtype: str = "float32") -> PreTrainedModel:
+    """A copy for inference on a device (null: the policy's), sharded or not. Its buffers stay in their own dtype.
+
+    In bfloat16 the rotary frequencies would be off by whole radians some thousand tokens on.
+    """
+    model = blank_policy(policy.config, policy.generation_config, device or policy.device, dtype).requires_grad_(False)
+    copy_weights(policy, model)
+    for mine, theirs in zip(model.buffers(), policy.buffers(), strict=True):
+        mine.copy_(theirs)
+    return model
 
 
 class ModelEncoding:

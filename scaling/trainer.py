@@ -73,8 +73,10 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
             if team.first and config.model.made:  # transformers saves nothing in the other processes
                 ensure_base(config, artifacts)
             team.all(None)
-            policy = load_base(config, artifacts, team.home)
-            reference = load_base(config, artifacts, team.home) if config.loss.kl_weight > 0 else None
+            policy = team.model(lambda device: load_base(config, artifacts, device))
+            reference = None
+            if config.loss.kl_weight > 0:
+                reference = team.model(lambda device: load_base(config, artifacts, device))
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
                 _train(config, run, policy, reference, stopping, team, job.info if job else {})
         except (Interrupted, record.StaleAttempt, schema.InputError):
@@ -101,7 +103,7 @@ def _train(
     if config.resources.gradient_checkpointing:
         checkpoint_activations(policy)
     team.shard(policy)
-    team.shard(reference, trained=False)
+    team.shard(reference)
     optimizer = policy_optimizer(policy, config.optimizer)
     stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
     shape = Shape.from_transformers(policy.config.to_dict())
@@ -110,7 +112,7 @@ def _train(
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
     number = record.claim_attempt(run) if team.first else 0
-    found = checkpoint.load_newest(run)
+    found = checkpoint.load_newest(run, mapped=team.sharded)
     done = record.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
         raise schema.InputError(
@@ -130,7 +132,7 @@ def _train(
             loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
             threads=torch.get_num_threads(), **process.versions(), **processes, **info,
         )  # fmt: skip
-    engine.load_weights(team.whole(policy), step)
+    engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
     about_sets = notes_on_sets(task, config.evaluation)  # before task.notes: what it leaves out stands there
@@ -145,10 +147,10 @@ def _train(
         nonlocal saved_step, saved_time
         if step == saved_step:  # the same in every process
             return
-        state = {"policy": team.whole(policy).state_dict(), "optimizer": team.optimizer_state(optimizer)}
-        state |= {"ledger": dataclasses.asdict(ledger), "wall_seconds": wall_seconds()}
-        if team.first:
-            checkpoint.save(attempt, step, state)
+        whole, state = team.whole(policy), {"optimizer": team.optimizer_state(optimizer)}
+        if team.first and whole is not None:
+            state |= {"policy": whole.state_dict(), "ledger": dataclasses.asdict(ledger)}
+            checkpoint.save(attempt, step, state | {"wall_seconds": wall_seconds()})
         saved_step, saved_time = step, time.monotonic()
 
     def position() -> dict[str, float]:
@@ -184,7 +186,7 @@ def _train(
             update = update_policy(
                 policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference, team
             )
-            engine.load_weights(team.whole(policy), step)
+            engine.load_weights(policy, step)
 
             # Counts and the row of this step.
             ledger.add_step(shape, non_embedding, rollouts, update.active_P, config, stream.unique(step))

@@ -58,8 +58,9 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
         )
         losses.append(update.loss)
         norms.append(update.row["gradient_norm"])
-    weights = sum(float(value.double().abs().sum()) for value in team.whole(policy).state_dict().values())
-    if team.first:
+    whole = team.whole(policy)
+    if whole is not None and team.first:
+        weights = sum(float(value.double().abs().sum()) for value in whole.state_dict().values())
         print(json.dumps({"losses": losses, "norms": norms, "weights": weights, "world": team.world}))
     team.close()
     sys.stdout.flush()

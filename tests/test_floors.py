@@ -13,8 +13,8 @@ ROWS = {
     "scaling": [
         ["schema", "record", "rollout_types"],
         ["ladder", "compute", "models", "config", "memory"],
-        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger", "parallel"],
-        ["policy", "graders/", "tasks/", "rollouts/", "mirror", "verify"],
+        ["advantages", "losses", "optim", "prompts", "checkpoint", "process", "ledger"],
+        ["policy", "parallel", "graders/", "tasks/", "rollouts/", "mirror", "verify"],
         ["update", "evaluate", "base_models", "trainer"],
         ["cli", "__main__"],
     ],

@@ -91,6 +91,8 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     single = AutoModelForCausalLM.from_pretrained(tmp_path / "alone" / "model").state_dict()
     assert exported.keys() == single.keys()
     assert all(torch.allclose(exported[name], single[name], atol=1e-5) for name in single)
+    ends = [(folder / "model" / "generation_config.json").read_text() for folder in (changing, tmp_path / "alone")]
+    assert ends[0] == ends[1] and "eos_token_id" in ends[0]
     found = checkpoint.load_newest(changing)
     assert found is not None and all(type(value) is torch.Tensor for value in found.state["policy"].values())
 

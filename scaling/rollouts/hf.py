@@ -6,7 +6,6 @@ running), _T tokens, _V vocabulary, _A allowed ids.
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections.abc import Sequence
 
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from scaling.policy import allowed_log_softmax, draw_columns, ends, left_pad
+from scaling.policy import allowed_log_softmax, copy_weights, draw_columns, ends, left_pad, whole_copy
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 
 
@@ -27,19 +26,18 @@ class Engine:
         self.device = device
         self.allowed_ids_A = torch.from_numpy(np.flatnonzero(allowed_V))
         self.end_ids = torch.tensor(sorted(end_ids))
-        self.dtype = getattr(torch, dtype)
+        self.dtype = dtype
         self.model = None
         self.version = -1
 
     def load_weights(self, policy, version: int) -> None:
         if self.model is None:
-            copied = copy.deepcopy(policy).requires_grad_(False).eval()
-            self.model = copied.to(device=self.device or policy.device, dtype=self.dtype)
+            self.model = whole_copy(policy, self.device, self.dtype)
             # Renamed in transformers 5.24.
             names = inspect.signature(self.model.forward).parameters
             self.cache_argument = "cache" if "cache" in names else "past_key_values"
         else:
-            self.model.load_state_dict(policy.state_dict())
+            copy_weights(policy, self.model)
         self.version = version
 
     @torch.inference_mode()

@@ -11,7 +11,6 @@ each), _E floats of one head, _A allowed ids.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 
@@ -19,7 +18,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scaling.policy import allowed_log_softmax, check_dense_qwen2, draw_columns, ends, left_pad
+from scaling.policy import (
+    allowed_log_softmax,
+    check_dense_qwen2,
+    draw_columns,
+    ends,
+    is_sharded,
+    left_pad,
+    whole_copy,
+)
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 from scaling.schema import InputError
 
@@ -80,8 +87,9 @@ class Engine:
     @torch.no_grad()
     def load_weights(self, policy, version: int) -> None:
         check_dense_qwen2(policy)
-        if self.device is not None and torch.device(self.device) != policy.device:
-            policy = copy.deepcopy(policy).to(self.device)
+        elsewhere = self.device is not None and torch.device(self.device) != policy.device
+        if elsewhere or is_sharded(policy):
+            policy = whole_copy(policy, self.device)
         config, model = policy.config, policy.model
         self.heads, self.kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = model.layers[0].self_attn.head_dim

@@ -64,6 +64,35 @@ def submitted(out):
 # ---------------------------------------------------------------- the cluster
 
 
+def test_failures_are_told_apart_and_do_not_go_on_for_ever(lab, work, known):
+    """A cell whose jobs end at once, one with a Python error, a whole one; then cancel, retry and launch again."""
+    path, out = work / "bad" / "bad.yaml", work / "bad" / "out"
+    study(work / "bad", "bad", steps=10, seeds=[0])
+    text = path.read_text() + '    set: {resources.setup: ["test ! -e broken-node || exit 3"]}\n'
+    path.write_text(text + "  - {name: python, axes: {seed: [1]}}\n  - {name: whole, axes: {seed: [2]}}\n")
+    path.write_text(path.read_text().replace("test ! -e broken-node", f"test ! -e {work}/broken-node"))
+    (work / "broken-node").touch()
+    runs = runs_of(path, out)
+    python = runs["us-seed1"]
+    (python / schema.ATTEMPTS).mkdir(parents=True)
+    (python / schema.CONFIG).write_text("{broken")
+    shutil.copytree(work / "known" / "out" / schema.ARTIFACTS, out / schema.ARTIFACTS)
+    output = scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait", expect=1)
+    assert output.count("runs submitted again") == 2, output
+    shown = status(path, out)
+    assert {name: run["state"] for name, run in shown.items()} == {
+        "us-seed0": "no progress", "us-seed1": "failed", "us-seed2": "done",
+    }  # fmt: skip
+    assert "3 jobs ended before the first checkpoint" in shown["us-seed0"]["failure"]
+    assert "status 3" in shown["us-seed0"]["failure"]
+    assert "not valid JSON" in shown["us-seed1"]["failure"]
+    assert "submitted 0 runs" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", expect=1)
+    (work / "broken-node").unlink()
+    (python / schema.CONFIG).unlink()
+    assert "us-seed0, us-seed1" in scaling("sweep", "retry", path, "--out", out)
+    scaling("sweep", "launch", path, "--out", out, "--executor", "slurm", "--wait")
+
+
 def test_a_node_that_fails_every_job_does_not_fail_the_study(lab, work, known):
     """It is always free, so it takes the base model and most of the cells first; then it is avoided."""
     broken = 'time_minutes: 10, setup: ["test $SLURMD_NODENAME != n1 || exit 3"]'
