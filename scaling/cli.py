@@ -701,7 +701,7 @@ def _show_layouts(rows: list[dict], console) -> None:
     places: dict[tuple, list[dict]] = {}
     for row in rows:
         places.setdefault((row["layout"], row["memory_gb"]), []).append(row)
-    table, advice = [], []
+    table, advice, hosts = [], [], []
     for (layout, _), same in places.items():
         largest = max(same, key=lambda row: row["gpu_gb"]["total"])
         parts, name = largest["gpu_gb"], min((row["model"] for row in same), key=len)
@@ -714,6 +714,7 @@ def _show_layouts(rows: list[dict], console) -> None:
         table.append([name, str(len(same)), place, tokens.split()[0], sequences.split()[0],
                       *(f"{n:.1f}" for n in numbers), of, "yes" if largest["fits"] else "no",
                       f"{sum(hours) / len(hours):,.0f}" if hours else "-"])  # fmt: skip
+        hosts.append(f"{name} {largest['host_gb']:.0f}")
         if not largest["fits"]:
             advice.append(f"{name} does not fit on {place}; what would: {largest['would_fit']}.")
     names = ["model", "runs", "GPUs", "pass", "seq.", "weights", "grads", "AdamW", "copies", "update", "rollout", "KV",
@@ -725,6 +726,7 @@ def _show_layouts(rows: list[dict], console) -> None:
     _table(console, title, names, table)
     for line in advice:
         console.print(line)
+    console.print(f"GB on the host of a run's process 0, at the most: {', '.join(dict.fromkeys(hosts))}.")
 
 
 def _short(value: float) -> str:
@@ -754,9 +756,18 @@ def launch(
     wait: Annotated[bool, typer.Option("--wait", help="slurm: stay until the runs are done.")] = False,
 ) -> None:
     """Run what is missing. Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns."""
-    from scaling.schema import check_name
+    from scaling.schema import InputError, check_name
 
     check_name(executor, ["local", "slurm"], "executor")
+    given = {"--dry-run": dry_run, "--throttle": throttle, "--canary": canary, "--wait": wait}
+    meant_for_slurm = ", ".join(option for option, value in given.items() if value)
+    if executor == "local" and meant_for_slurm:
+        raise InputError(
+            f"launch: {meant_for_slurm} is for SLURM, and the executor is local; add --executor slurm, or leave it "
+            f"out (scaling sweep plan shows what a launch would run)."
+        )
+    if executor == "slurm" and workers:
+        raise InputError("launch: --workers is for the local executor; with --executor slurm give --throttle.")
     planned, folder = _planned(study, out)
     _check_analysis(planned)
     if executor == "local":

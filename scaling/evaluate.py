@@ -60,6 +60,7 @@ def evaluate(
         "eval_problems": len(prompts_P),
         "eval_samples": config.samples,
         "eval_temperature": config.temperature,
+        "eval_truncated_share": float(rollouts.truncated_B.mean()),
     }
     outcomes: record.Row = {"step": step, "correct": correct_PG.tolist()}
     every = [rollouts]
@@ -118,6 +119,14 @@ def notes_on_sets(task: Task, config: EvaluationConfig) -> list[str]:
     return notes
 
 
+def stop_reasons(task: Task, rollouts: RolloutGroups) -> dict[str, int]:
+    """How many responses each end token ended, and how many were cut at their limit (`length`); all of them counted."""
+    last_B = np.array([response[-1] for response in rollouts.responses])
+    ended_B = ~rollouts.truncated_B
+    found = {name: int((last_B[ended_B] == end).sum()) for end, name in zip(task.end_ids, task.end_names, strict=True)}
+    return found | {"length": int(rollouts.truncated_B.sum())}
+
+
 def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
     """Grades of all responses in group order."""
     prompts_B = [prompt for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
@@ -128,7 +137,7 @@ def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling:
     """The same few held-out prompts at every evaluation, with draws of their own."""
     draws = SamplingParams(sampling.temperature, sampling.max_new_tokens, sampling.seed, "samples", sampling.step)
     rollouts = engine.generate(prompts_P[:SHOWN_PROMPTS], SHOWN_SAMPLES, draws)
-    grades = grade_all(task, rollouts)
+    grades, ends = grade_all(task, rollouts), dict(zip(task.end_ids, task.end_names, strict=True))
     rows = []
     for b, (response, grade) in enumerate(zip(rollouts.responses, grades, strict=True)):
         prompt = rollouts.prompts[b // SHOWN_SAMPLES]
@@ -143,6 +152,7 @@ def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling:
                 "outcome": grade.outcome,
                 "process": grade.process,
                 "truncated": bool(rollouts.truncated_B[b]),
+                "end_token": None if rollouts.truncated_B[b] else ends[response[-1]],
             }
         )
     return rows

@@ -55,6 +55,7 @@ BANDWIDTH_USE = 0.6
 SECONDS_A_LAYER = 9e-4  # of one decoding step: transformers launches its kernels from Python
 TOKENS = (150.0, 950.0)  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
 LONGEST = 4096  # tokens of a response where rollout.max_new_tokens is the task's to say
+GPUS_A_HOST = 8  # where resources.gpus does not say
 CONTEXT = 2e9  # bytes of CUDA context, libraries and communication buffers
 FILLED = 0.95  # of a GPU's memory: the rest is lost to fragments
 LOGIT_BYTES, SAMPLING_BYTES = 24, 22
@@ -148,6 +149,17 @@ def memory(config: RunConfig, shape: Shape, layout: Layout) -> dict[str, float]:
     }
     kept, rollout, update = (sum(parts[name] for name in names) for names in (KEPT, ROLLOUT, UPDATE))
     return {**parts, "context": CONTEXT, "total": kept + max(rollout, update) + CONTEXT}
+
+
+def host(config: RunConfig, shape: Shape, layout: Layout) -> float:
+    """Bytes on the host of process 0, at the most.
+
+    fsdp: whole weights and both moments while process 0 writes a checkpoint; the other processes hold next to nothing.
+    ddp: each process of the host reads the float32 weights there before they move to its GPU.
+    """
+    if layout.parallel == "fsdp" and layout.gpus > 1:
+        return 12 * shape.num_params
+    return 4 * shape.num_params * (config.resources.gpus or min(layout.gpus, GPUS_A_HOST))
 
 
 def fits(found: dict[str, float], layout: Layout) -> bool:

@@ -153,6 +153,7 @@ class ModelEncoding:
         if not found:
             raise InputError(f"{folder}: neither generation_config.json nor the tokenizer names an end token; add one.")
         self.end_ids = tuple(sorted(found))
+        self.end_names = tuple(map(str, self.tokenizer.convert_ids_to_tokens(list(self.end_ids))))
 
     def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:
         if not chat:

@@ -45,6 +45,7 @@ class Encoding(Protocol):
 
     vocabulary: int  # rows of the embedding table: every id below may be sampled
     end_ids: tuple[int, ...]
+    end_names: tuple[str, ...]
 
     def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:
         """Token ids of one user message: by the chat template up to where the answer begins, or bare."""
@@ -62,6 +63,7 @@ class Task(Protocol):
     vocabulary: list[str]  # symbol of each id; ids beyond it are padding of the embedding table
     allowed_V: np.ndarray  # bool: ids that may be sampled; log-probs are taken over these alone
     end_ids: tuple[int, ...]  # each of them ends a response
+    end_names: tuple[str, ...]  # their tokens as text
     pad_id: int
     max_new_tokens: int  # 1.5 times the careful solution of the hardest level
     levels: tuple[int, ...]  # difficulty levels of training and test problems

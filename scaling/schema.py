@@ -141,6 +141,7 @@ COLUMNS: dict[str, Column] = {
             eval_problems | problems | held-out problems
             eval_samples | 1 | samples per held-out problem
             eval_temperature | 1 | sampling temperature of the evaluation
+            eval_truncated_share | 1 | share of the evaluation's responses cut at max_new_tokens
             """,
         ),
     ]

@@ -32,7 +32,7 @@ from scaling.advantages import advantages
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig
-from scaling.evaluate import evaluate, grade_all, notes_on_sets
+from scaling.evaluate import evaluate, grade_all, notes_on_sets, stop_reasons
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.parallel import Team
@@ -112,7 +112,7 @@ def _train(
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
     number = record.claim_attempt(run) if team.first else 0
-    found = checkpoint.load_newest(run, mapped=team.sharded)
+    found = checkpoint.load_newest(run, mapped=team.world > 1)
     done = record.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
         raise schema.InputError(
@@ -135,6 +135,7 @@ def _train(
     engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
+    found = None  # its tensors, three times the policy, would stay as long as the run
     about_sets = notes_on_sets(task, config.evaluation)  # before task.notes: what it leaves out stands there
     for note in (*task.notes, *about_sets):
         say(note)
@@ -220,7 +221,9 @@ def _train(
             row |= result.row
             attempt.append(schema.OUTCOMES, [result.outcomes])
             attempt.append(schema.ROLLOUTS, result.samples)
-            say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs")
+            reasons = stop_reasons(task, result.rollouts[0]).items()
+            ended = ", ".join(f"{name} {count}" for name, count in reasons if count)
+            say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs; ended by {ended}")
 
         # Record, then checkpoint.
         if step > 0:

@@ -258,6 +258,7 @@ class Estimate:
     gpu_hours: float | None = None
     layout: str | None = None
     gpu_gb: dict[str, float] | None = None  # per GPU by part, see scaling.memory
+    host_gb: float | None = None  # on the host of process 0, at the most
     fits: bool | None = None
     would_fit: str | None = None  # the nearest layout that fits, where this one does not
 
@@ -388,6 +389,7 @@ class Estimator:
             self._places[key] = {
                 "layout": str(layout),
                 "gpu_gb": memory.gigabytes(found),
+                "host_gb": round(memory.host(config, shape, layout) / 1e9, 2),
                 "fits": inside,
                 "would_fit": None if inside else str(would) if would else nothing,
             }

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scaling import record, schema, trainer
 from scaling.config import DataConfig, MathConfig, RunConfig, run_id
+from scaling.evaluate import stop_reasons
 from scaling.policy import ModelEncoding, load_encoding, load_policy, token_logprobs
 from scaling.prompts import PromptStream
 from scaling.rollout_types import SamplingParams
@@ -194,6 +195,9 @@ def test_any_id_may_be_sampled_and_each_end_id_ends(files, encoding, model):
     assert set(last) == {0, 2}
     assert all(not {0, 2} & set(response[:-1]) for response in found.responses)
     assert 0 < found.truncated_B.sum() < len(found.truncated_B)
+    assert stop_reasons(task, found) == {
+        "<|endoftext|>": last.count(0), "<|im_end|>": last.count(2), "length": found.truncated_B.sum(),
+    }  # fmt: skip
     own = token_logprobs(policy, found, allowed_V=task.allowed_V, temperature=1.0)
     assert np.abs(own.logprobs_BT.detach().numpy() - found.logprobs_BT).max() < 1e-5
 

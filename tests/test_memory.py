@@ -201,7 +201,14 @@ def test_plan_prints_what_it_takes_and_launch_refuses_without_the_data(monkeypat
     status, out, _ = command(monkeypatch, capsys, "sweep", "plan", "reference-qwen2.5")
     assert status == 0
     flat = " ".join(out.split())
-    for word in ("GPU h", "32 B300 fsdp", "is not here: launch will refuse", "GPU hours in runs", "35 % of a GPU's"):
+    for word in (
+        "GPU h",
+        "32 B300 fsdp",
+        "qwen2.5-72b 872",
+        "is not here: launch will refuse",
+        "GPU hours in runs",
+        "35 % of a GPU's",
+    ):
         assert word in flat, word
     status, _, err = command(monkeypatch, capsys, "sweep", "launch", "reference-qwen2.5")
     assert status == 2 and "there is no file data/aime2024.parquet" in err and err.count("\n") == 1
@@ -221,6 +228,7 @@ def test_does_not_fit_comes_with_what_would(monkeypatch, capsys, tmp_path):
     (run,) = json.loads(out)["runs"]
     assert run["fits"] is False and "fsdp" in run["would_fit"]
     assert run["gpu_gb"]["weights"] == pytest.approx(4 * 14.77, abs=0.01)
+    assert run["host_gb"] == pytest.approx(8 * 4 * 14.77, abs=0.1)  # ddp: each of the eight reads the weights
 
 
 def test_a_gpu_that_is_not_known_is_refused():

@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import re
 import signal
 
 import numpy as np
@@ -118,11 +119,16 @@ def test_sampler_and_trainer_are_as_exact_as_transformers(finished):
 
 def test_evaluation_columns_follow_from_the_verdicts(finished):
     outcomes = {row["step"]: np.array(row["correct"]) for row in rows(finished, schema.OUTCOMES)}
+    log = (finished / schema.ATTEMPTS / "0001" / schema.LOG).read_text()
     for row in rows(finished):
         if "test_loss" in row:
             assert outcomes[row["step"]].shape == (24, 1)
             assert row["pass_at_1"] == pytest.approx(outcomes[row["step"]].mean())
             assert row["test_loss"] == pytest.approx(1 - row["pass_at_1"])
+            cut = round(24 * row["eval_truncated_share"])
+            counts = {"<end>": 24 - cut, "length": cut}
+            words = ", ".join(f"{name} {count}" for name, count in counts.items() if count)
+            assert re.search(rf"step {row['step']}: test loss {row['test_loss']:.4f}, .*; ended by {words}\n", log)
 
 
 def test_shown_samples_grade_as_recorded(finished):
@@ -132,7 +138,7 @@ def test_shown_samples_grade_as_recorded(finished):
     assert {row["step"] for row in samples} == {0, 1, 2, 3, 4, 6, 8}
     for row in samples:
         ended = row["response"].endswith("<end>")
-        assert ended != row["truncated"]
+        assert ended != row["truncated"] and row["end_token"] == ("<end>" if ended else None)
         tokens = [ids[symbol] for symbol in row["response"].removesuffix("<end>")] + [task.end_id] * ended
         grade = task.grade(task.prompt(row["prompt"], row["problem"]), tuple(tokens))
         assert (grade.correct, grade.process) == (row["correct"], row["process"])

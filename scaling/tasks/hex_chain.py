@@ -71,7 +71,7 @@ class Task:
         self.digits = frozenset(DIGITS[: self.modulus])
         self.vocabulary = SYMBOLS
         self.end_id, self.pad_id = IDS["<end>"], IDS["<pad>"]
-        self.end_ids, self.notes = (self.end_id,), ()
+        self.end_ids, self.end_names, self.notes = (self.end_id,), ("<end>",), ()
         self.allowed_V = np.zeros(VOCABULARY, dtype=bool)
         self.allowed_V[[IDS[symbol] for symbol in [*self.digits, *OPERATIONS, "=", ",", "<end>"]]] = True
         self.levels = LEVELS

@@ -49,7 +49,8 @@ class Task:
             )
         self.name, self.config, self.encoding = config.name, config, encoding
         self.vocabulary: list[str] = []
-        self.end_ids, self.allowed_V = encoding.end_ids, np.ones(encoding.vocabulary, dtype=bool)
+        self.end_ids, self.end_names = encoding.end_ids, encoding.end_names
+        self.allowed_V = np.ones(encoding.vocabulary, dtype=bool)
         self.pad_id = self.end_ids[0]  # never read: lengths decide
         self.max_new_tokens, self.levels = MAX_NEW_TOKENS, (0,)
         check_name(config.dataset, names, "data set of reasoning-gym")
