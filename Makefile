@@ -1,4 +1,5 @@
-# make quickstart | test | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit. `setup` is cheap when nothing has changed.
+# make quickstart | test | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
+# `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +9,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-coverage test-slurm test-verl test-gym lint mlflow bench-fit clean
+.PHONY: setup quickstart test test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
 
 setup: $(VENV)/.ready
 
@@ -74,5 +75,14 @@ $(VENV)-bench/.ready: pyproject.toml constraints.txt
 	$(VENV)-bench/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable . cma
 	touch $@
 
+# A step of GRPO beside TRL's trainer, on a GPU where there is one; four minutes to install.
+bench-trl: $(VENV)-trl/.ready
+	$(VENV)-trl/bin/python benchmarks/grpo_step.py
+
+$(VENV)-trl/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)-trl
+	$(VENV)-trl/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable '.[train]' trl==1.16.0
+	touch $@
+
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-verl $(VENV)-mlflow build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-trl $(VENV)-verl $(VENV)-mlflow build dist *.egg-info

@@ -19,7 +19,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
+from transformers import (
+    AttentionInterface,
+    AttentionMaskInterface,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+)
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
 from transformers.models.qwen2.modeling_qwen2 import apply_rotary_pos_emb
 from transformers.utils.logging import disable_progress_bar
 
@@ -28,7 +39,7 @@ from scaling.memory import LOGITS_AT_A_TIME
 from scaling.rollout_types import Prompt, RolloutGroups, generator
 from scaling.schema import InputError, check_name
 
-# Kinds of model whose logits are the output head's product and nothing more, and whose masks know packed sequences.
+# Kinds of model whose logits are the output head's product and nothing more, and which hand attention what it is given.
 PLAIN_HEADS = ("qwen2", "qwen3", "llama", "mistral")
 MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
 
@@ -182,7 +193,9 @@ def checkpoint_activations(policy: PreTrainedModel) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]
-    policy.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    # Renamed in transformers 5.
+    enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
+    enable({"use_reentrant": False})
     policy.train()
 
 
@@ -359,21 +372,58 @@ def _plain(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarra
     return states_BTX.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)], head
 
 
+BY_SEQUENCE = "by_sequence"
+
+
+def _attend_by_sequence(module, query, key, value, attention_mask, scaling=None, sequences=None, **options):
+    """transformers' attention on PyTorch's kernels; of a packed row (1, H, M, E) each sequence by itself.
+
+    One mask over the whole row would cost M^2 pairs. sequences: (places of the M tokens in B x T, B, T); padding is on
+    the right, where causal attention needs no mask, so the fast kernels apply.
+    """
+    if sequences is None:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
+    place_M, batch, longest = sequences
+
+    def spread(row_1HME: torch.Tensor) -> torch.Tensor:
+        row_MHE = row_1HME[0].transpose(0, 1)
+        flat = row_MHE.new_zeros(batch * longest, *row_MHE.shape[1:]).index_copy(0, place_M, row_MHE)
+        return flat.unflatten(0, (batch, longest)).transpose(1, 2)
+
+    out_BHTE = F.scaled_dot_product_attention(
+        spread(query), spread(key), spread(value), is_causal=True, scale=scaling,
+        enable_gqa=query.shape[1] != key.shape[1],
+    )  # fmt: skip
+    return out_BHTE.transpose(1, 2).flatten(0, 1).index_select(0, place_M)[None], None
+
+
+AttentionInterface.register(BY_SEQUENCE, _attend_by_sequence)
+AttentionMaskInterface.register(BY_SEQUENCE, sdpa_mask)
+
+
 def _packed(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray) -> Scored:
-    """All sequences in one row; positions that start anew keep them apart (transformers' masks read them so)."""
-    if model.config.model_type not in PLAIN_HEADS:
-        return _plain(model, prompts_B, tokens_BT, lengths_B)
+    """All sequences in one row, so that nothing but attention computes padding."""
     rows, wanted, start = [], [], 0
     for prompt, response_T, length in zip(prompts_B, tokens_BT, lengths_B, strict=True):
         rows.append(np.concatenate([prompt.tokens, response_T[: length - 1]]))  # nothing follows the last token
         wanted.append(start + len(prompt.tokens) - 1 + np.arange(length))  # each token is predicted one before it
         start += len(rows[-1])
+    longest, window = max(map(len, rows)), getattr(model.config, "sliding_window", None)
+    if model.config.model_type not in PLAIN_HEADS or longest > (window or longest):
+        return _plain(model, prompts_B, tokens_BT, lengths_B)
+    if model.config._attn_implementation != BY_SEQUENCE:  # stays: the backward pass may compute layers again
+        model.set_attn_implementation(BY_SEQUENCE)
     positions_M = np.concatenate([np.arange(len(row)) for row in rows])
-    inputs_M, wanted_N, positions_M = (
+    places_M = np.concatenate([b * longest + np.arange(len(row)) for b, row in enumerate(rows)])
+    inputs_M, wanted_N, positions_M, places_M = (
         torch.from_numpy(array).to(model.device)
-        for array in (np.concatenate(rows), np.concatenate(wanted), positions_M)
+        for array in (np.concatenate(rows), np.concatenate(wanted), positions_M, places_M)
     )
-    states_BTX, head = _states(model, input_ids=inputs_M[None], position_ids=positions_M[None])
+    unused = torch.zeros(1, 1, 1, 1, device=model.device)  # of the form that no mask is made of
+    states_BTX, head = _states(
+        model, input_ids=inputs_M[None], position_ids=positions_M[None], attention_mask=unused,
+        sequences=(places_M, len(rows), longest),
+    )  # fmt: skip
     return states_BTX[0].index_select(0, wanted_N), head
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts, text_folder
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
 from scaling import policy as policies
 from scaling.ladder import LADDER
@@ -54,6 +54,37 @@ def test_the_packed_forward_equals_the_plain_one(rung, rows):
     model = policy_of(rung)
     groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
     agree(*(scores(model, groups, forward, rows) for forward in ("plain", "packed")))
+
+
+def test_the_packed_forward_attends_within_sequences_only(monkeypatch):
+    """Pairs grow with the square of a sequence, not of the row; and what runs plain afterwards is what it was."""
+    model, shapes, attend = policy_of("s"), [], torch.nn.functional.scaled_dot_product_attention
+    groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
+    before = scores(model, groups, "plain")
+
+    def watched(query, key, *others, **options):
+        shapes.append((query.shape[0], query.shape[2], key.shape[2]))
+        return attend(query, key, *others, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    scores(model, groups, "packed")
+    lengths = np.repeat([len(p.tokens) for p in groups.prompts], 4) + groups.lengths_B - 1
+    assert set(shapes) == {(24, lengths.max(), lengths.max())} and len(shapes) == len(model.model.layers)
+    assert torch.equal(before[0], scores(model, groups, "plain")[0])
+
+
+def test_a_sliding_window_is_kept():
+    groups = engine_with("native", policy_of("us")).generate(prompts(), 2, SAMPLING)
+    sizes = {"vocab_size": 32, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    model = MistralForCausalLM(
+        MistralConfig(**sizes, num_attention_heads=4, num_key_value_heads=2, sliding_window=8, initializer_range=0.3)
+    ).eval()
+    narrow = scores(model, groups, "packed")
+    agree(narrow, scores(model, groups, "plain"))
+    model.config.sliding_window = 4096
+    with pytest.raises(AssertionError):
+        agree(narrow, scores(model, groups, "plain"))
+    agree(*(scores(model, groups, forward) for forward in ("plain", "packed")))
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt2"])

@@ -162,7 +162,8 @@ class Task:
         train = self._usable(train, "training problems", self._reserved)
         self._train = train[: config.pool]
         if config.train and not (self._train and test):
-            raise InputError(f"task math: {config.train}: no problem is left to train on, or none to hold out.")
+            left = f"{len(train)} problems are left to train on and {len(test)} to hold out; both are wanted"
+            raise InputError(f"task math: {config.train}: {'; '.join([left, *self._notes])}.")
         self._notes.insert(0, f"{len(self._train)} training problems, {len(test)} held-out problems")
         self.notes = tuple(self._notes)
 
