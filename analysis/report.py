@@ -55,6 +55,7 @@ T = TypeVar("T")
 TEMPLATES = Path(__file__).parent / "templates"
 CHOICES = ("law", "x", "size_column", "objective", "where", "steps", "points")
 SELF_TEST_STUDIES = 200
+MUCH_CUT = 0.05  # of the responses of an evaluation
 MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
 
 CONTENTS = [
@@ -1124,6 +1125,8 @@ def summary_unknown(
         if zero:
             items.append(("not established", zero))
         items += [("warning", text) for text in other_warnings(study.main.json())[:2]]
+    if cut := cut_sentence(study):
+        items.append(("warning", cut))
     if compared := tables["algorithms"]:
         rows = compared.frame.to_dict("records")
         unclear = [row["label"] for row in rows if contains_zero(ends_of(row)) or row["pairs"] == 1]
@@ -1132,6 +1135,23 @@ def summary_unknown(
             items.append(("not established", f"GRPO against PAPO at {joined(unclear)}{link}."))
     return items or [("", f"Every parameter of the law has a finite interval; what moves with the choices is in "
                           f"{drawings['sensitivity'].link.strip(' ()') or 'the section on choices'}.")]  # fmt: skip
+
+
+def cut_sentence(study: Study) -> str:
+    """Which runs end with so many responses cut at their limit that it matters for L; empty where none does."""
+    table = study.curves.table
+    if "eval_truncated_share" not in table:
+        return ""
+    known = table[table["test_loss"].notna()].sort_values("step")
+    last = known.groupby("run_id")["eval_truncated_share"].last()
+    cut = last[last >= MUCH_CUT]
+    if cut.empty:
+        return ""
+    return (
+        f"{counted(len(cut), 'run')} had {100 * MUCH_CUT:.0f} % or more of the responses of the last evaluation cut at "
+        f"their limit of tokens, most of them {run_names(study)[str(cut.idxmax())]} "
+        f"({100 * cut.max():.0f} %): a cut answer counts as wrong, so a part of L is length."
+    )
 
 
 # ---------------------------------------------------------------- rollouts

@@ -4,7 +4,9 @@ import json
 import os
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
@@ -347,6 +349,18 @@ def test_what_is_not_identified_is_said_so(tmp_path, plain_figures):
     assert page.text.count('class="tag bad">not identified</span>') >= 4
     assert page.says("needs runs of two algorithms") and page.says("needs runs at two values of data reuse")
     assert page.says("No rollouts: the source has curves only")
+
+
+def test_runs_whose_answers_are_cut_are_named():
+    table = pd.DataFrame(
+        {"run_id": ["a"] * 3 + ["b"] * 2 + ["c"], "step": [0, 5, 6, 0, 9, 9],
+         "test_loss": [1, 0.5, np.nan, 1, 0.4, 0.4],
+         "eval_truncated_share": [0.9, 0.06, np.nan, 0.8, 0.31, 0.04]}
+    )  # fmt: skip
+    study = SimpleNamespace(curves=SimpleNamespace(table=table), configs={"b": {"name": "m-seed0"}})
+    found = pages.cut_sentence(study)
+    assert found.startswith("2 runs had 5 % or more") and "most of them m-seed0 (31 %)" in found
+    assert pages.cut_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] == "c"]))) == ""
 
 
 def test_one_size(tmp_path, plain_figures):
