@@ -189,26 +189,26 @@ def main() -> None:
     tokens = given.prompts * given.group * given.response
     lengths = np.full(given.prompts, float(PROMPT_TOKENS)), np.full((given.prompts, given.group), float(given.response))
     flops = rollout_flops(shape, *lengths), update_flops(shape, *lengths)
-    kind = "wall" if cuda else "CPU"
+    name = torch.cuda.get_device_name() if cuda else "CPU, one thread"
     print(f"{shape.num_params:,} parameters, {given.prompts} x {given.group} responses of {given.response} tokens, "
-          f"{given.dtype}, {torch.cuda.get_device_name() if cuda else 'CPU, one thread'}")  # fmt: skip
+          f"{given.dtype}, {name}")  # fmt: skip
     print(
         f"{'':<24}{'TRL / ours':>12}{'rollout share':>16}" + (f"{'MFU rollout':>14}{'MFU update':>12}" if cuda else "")
     )
     ratios, trl = {}, statistics.median(theirs)
-    for name, parts in spent.items():
+    for way, parts in spent.items():
         rollout, update = (statistics.median(part[i] for part in parts) for i in (0, 1))
         step = statistics.median(sum(part) for part in parts)
-        ratios[name] = round(trl / step, 2)
-        line = f"{name:<24}{ratios[name]:>12.2f}{rollout / (rollout + update):>16.2f}"
+        ratios[way] = round(trl / step, 2)
+        line = f"{way:<24}{ratios[way]:>12.2f}{rollout / (rollout + update):>16.2f}"
         if cuda:
             use = [flops[i] / seconds / GPUS[given.gpu].peak for i, seconds in enumerate((rollout, update))]
             line += f"{use[0]:>14.3f}{use[1]:>12.3f}   "
             line += f"{tokens / rollout:,.0f} tokens/s sampled, {tokens / step:,.0f} in all"
         print(line)
     if cuda:
-        print(f"TRL: {tokens / trl:,.0f} tokens/s in all; peak memory {torch.cuda.max_memory_allocated() / 1e9:.1f} GB")
-    print(json.dumps({"device": kind, "ratio": ratios}))
+        print(f"TRL: {tokens / trl:,.0f} tokens/s in all")
+    print(json.dumps({"device": name, "ratio": ratios}))
 
 
 if __name__ == "__main__":

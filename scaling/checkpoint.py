@@ -56,10 +56,10 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     return final
 
 
-def load_newest(run: Path, *, mapped: bool = False) -> Checkpoint | None:
+def load_newest(run: Path) -> Checkpoint | None:
     """The newest whole checkpoint that the record stands on; a damaged one falls back to the one before.
 
-    mapped: its tensors stay in the file until they are read, so that processes of a host share what they read.
+    Its tensors stay in the file until they are read: the processes of a host share what they read.
     """
     for number, step, path in _of_lineage(run, record.newest_attempt(run)):
         try:
@@ -68,7 +68,7 @@ def load_newest(run: Path, *, mapped: bool = False) -> Checkpoint | None:
         except (OSError, json.JSONDecodeError, UnicodeDecodeError):
             continue
         if manifest == {"step": step, "sha256": digest}:
-            state = torch.load(path / STATE, map_location="cpu", weights_only=True, mmap=mapped)
+            state = torch.load(path / STATE, map_location="cpu", weights_only=True, mmap=True)
             return Checkpoint(number, step, digest, state)
     return None
 

@@ -111,9 +111,7 @@ class Team:
         fully_shard(policy, mesh=mesh)
         with torch.no_grad():
             for name, own in policy.state_dict().items():
-                blank = torch.empty(own.shape, dtype=own.dtype, device=self.device)
-                value = values[name].to(self.device) if self.first else blank
-                own.copy_(self._spread(value, own))
+                own.copy_(self._spread(values.get(name), own))
         for buffer in policy.buffers():
             dist.broadcast(buffer, src=0)
 
@@ -143,28 +141,35 @@ class Team:
         if not self.sharded:
             policy.load_state_dict(state)
             optimizer.load_state_dict(optimizer_state)
-            return
-        own = policy.state_dict()
-        with torch.no_grad():
-            for name, value in state.items():
-                own[name].copy_(self._spread(value.to(self.device), own[name]))
-        parameters = [p for group in optimizer.param_groups for p in group["params"]]
-        spread = {
-            i: {
-                key: self._spread(value.to(self.device), parameters[i])
-                if isinstance(value, torch.Tensor) and value.shape == parameters[i].shape
-                else value
-                for key, value in of.items()
+        else:
+            with torch.no_grad():
+                for name, own in policy.state_dict().items():
+                    own.copy_(self._spread(state[name], own))
+            parameters = [p for group in optimizer.param_groups for p in group["params"]]
+            spread = {
+                i: {
+                    key: self._spread(value, parameters[i])
+                    if isinstance(value, torch.Tensor) and value.shape == parameters[i].shape
+                    else value
+                    for key, value in of.items()
+                }
+                for i, of in optimizer_state["state"].items()
             }
-            for i, of in optimizer_state["state"].items()
-        }
-        optimizer.load_state_dict({**optimizer_state, "state": spread})
+            optimizer.load_state_dict({**optimizer_state, "state": spread})
+        for of in optimizer.state.values():  # what the optimizer took as it is would keep the checkpoint's file open
+            of |= {key: value.clone() for key, value in of.items() if isinstance(value, torch.Tensor) and value.is_cpu}
 
-    def _spread(self, value: torch.Tensor, like: Any) -> torch.Tensor:
-        """The values that process 0 has, sharded as `like` is."""
+    def _spread(self, value: torch.Tensor | None, like: Any) -> torch.Tensor:
+        """The value that process 0 has, sharded as `like` is; of the others nothing is read. A buffer stays whole."""
         from torch.distributed.tensor import distribute_tensor
 
-        return distribute_tensor(value, like.device_mesh, like.placements)
+        mine = torch.empty(like.shape, dtype=like.dtype, device=self.device)
+        if self.first and value is not None:
+            mine.copy_(value)
+        if not hasattr(like, "device_mesh"):
+            dist.broadcast(mine, src=0)
+            return mine
+        return distribute_tensor(mine, like.device_mesh, like.placements)
 
     def backward(self, loss: torch.Tensor) -> None:
         """Backward; fully_shard averages over processes, and a sum is wanted."""

@@ -193,8 +193,8 @@ def checkpoint_activations(policy: PreTrainedModel) -> None:
             module.p = 0.0
         if isinstance(getattr(module, "attention_dropout", None), float):
             module.attention_dropout = 0.0  # type: ignore[assignment]
-    # Renamed in transformers 5.
-    enable = getattr(policy, "activation_checkpointing_enable", policy.gradient_checkpointing_enable)
+    # Renamed within transformers 5.
+    enable = getattr(policy, "activation_checkpointing_enable", None) or policy.gradient_checkpointing_enable
     enable({"use_reentrant": False})
     policy.train()
 
@@ -375,26 +375,31 @@ def _plain(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarra
 BY_SEQUENCE = "by_sequence"
 
 
-def _attend_by_sequence(module, query, key, value, attention_mask, scaling=None, sequences=None, **options):
+def _attend_by_sequence(module, query, key, value, attention_mask, scaling=None, chunks=None, **options):
     """transformers' attention on PyTorch's kernels; of a packed row (1, H, M, E) each sequence by itself.
 
-    One mask over the whole row would cost M^2 pairs. sequences: (places of the M tokens in B x T, B, T); padding is on
-    the right, where causal attention needs no mask, so the fast kernels apply.
+    One mask over the whole row would cost M^2 pairs. chunks: sequences of like length, see _chunks. Each chunk is
+    padded on the right, where causal attention needs no mask, so that the fast kernels apply.
     """
-    if sequences is None:
+    if chunks is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **options)
-    place_M, batch, longest = sequences
+    groups, half = query.shape[1] // key.shape[1], query.dtype in (torch.bfloat16, torch.float16)
+    shared = groups > 1 and (half or torch.is_autocast_enabled(query.device.type) or not query.is_cuda)
+    if groups > 1 and not shared:  # CUDA's kernels for float32 take no grouped queries
+        key, value = (row_1KME.repeat_interleave(groups, dim=1) for row_1KME in (key, value))
+    parts = []
+    for start, end, place_M, batch, longest in chunks:
 
-    def spread(row_1HME: torch.Tensor) -> torch.Tensor:
-        row_MHE = row_1HME[0].transpose(0, 1)
-        flat = row_MHE.new_zeros(batch * longest, *row_MHE.shape[1:]).index_copy(0, place_M, row_MHE)
-        return flat.unflatten(0, (batch, longest)).transpose(1, 2)
+        def spread(row_1HME: torch.Tensor) -> torch.Tensor:
+            row_MHE = row_1HME[0, :, start:end].transpose(0, 1)  # noqa: B023
+            flat = row_MHE.new_zeros(batch * longest, *row_MHE.shape[1:]).index_copy(0, place_M, row_MHE)  # noqa: B023
+            return flat.unflatten(0, (batch, longest)).transpose(1, 2)  # noqa: B023
 
-    out_BHTE = F.scaled_dot_product_attention(
-        spread(query), spread(key), spread(value), is_causal=True, scale=scaling,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
-    return out_BHTE.transpose(1, 2).flatten(0, 1).index_select(0, place_M)[None], None
+        out_BHTE = F.scaled_dot_product_attention(
+            spread(query), spread(key), spread(value), is_causal=True, scale=scaling, enable_gqa=shared
+        )
+        parts.append(out_BHTE.transpose(1, 2).flatten(0, 1).index_select(0, place_M))
+    return torch.cat(parts)[None], None
 
 
 AttentionInterface.register(BY_SEQUENCE, _attend_by_sequence)
@@ -402,29 +407,48 @@ AttentionMaskInterface.register(BY_SEQUENCE, sdpa_mask)
 
 
 def _packed(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarray, lengths_B: np.ndarray) -> Scored:
-    """All sequences in one row, so that nothing but attention computes padding."""
-    rows, wanted, start = [], [], 0
-    for prompt, response_T, length in zip(prompts_B, tokens_BT, lengths_B, strict=True):
-        rows.append(np.concatenate([prompt.tokens, response_T[: length - 1]]))  # nothing follows the last token
-        wanted.append(start + len(prompt.tokens) - 1 + np.arange(length))  # each token is predicted one before it
-        start += len(rows[-1])
-    longest, window = max(map(len, rows)), getattr(model.config, "sliding_window", None)
+    """All sequences in one row, so that nothing but attention computes padding: the longest first."""
+    pairs = zip(prompts_B, tokens_BT, lengths_B, strict=True)
+    rows = [np.concatenate([prompt.tokens, tokens_T[: n - 1]]) for prompt, tokens_T, n in pairs]  # none after the last
+    size_B = np.array([len(row) for row in rows])
+    longest, window = size_B.max(), getattr(model.config, "sliding_window", None)
     if model.config.model_type not in PLAIN_HEADS or longest > (window or longest):
         return _plain(model, prompts_B, tokens_BT, lengths_B)
     if model.config._attn_implementation != BY_SEQUENCE:  # stays: the backward pass may compute layers again
         model.set_attn_implementation(BY_SEQUENCE)
-    positions_M = np.concatenate([np.arange(len(row)) for row in rows])
-    places_M = np.concatenate([b * longest + np.arange(len(row)) for b, row in enumerate(rows)])
-    inputs_M, wanted_N, positions_M, places_M = (
-        torch.from_numpy(array).to(model.device)
-        for array in (np.concatenate(rows), np.concatenate(wanted), positions_M, places_M)
+        assert model.config._attn_implementation == BY_SEQUENCE, "transformers kept its own attention"
+    order_B = np.argsort(-size_B, kind="stable")
+    start_B = np.empty_like(size_B)
+    start_B[order_B] = np.cumsum(size_B[order_B]) - size_B[order_B]
+    # Each token is predicted one before it.
+    before_B = start_B + [len(prompt.tokens) - 1 for prompt in prompts_B]
+    wanted = [before + np.arange(n) for before, n in zip(before_B, lengths_B, strict=True)]
+    inputs_M, positions_M, wanted_N = (
+        torch.from_numpy(np.concatenate(arrays)).to(model.device)
+        for arrays in ([rows[b] for b in order_B], [np.arange(n) for n in size_B[order_B]], wanted)
     )
     unused = torch.zeros(1, 1, 1, 1, device=model.device)  # of the form that no mask is made of
     states_BTX, head = _states(
         model, input_ids=inputs_M[None], position_ids=positions_M[None], attention_mask=unused,
-        sequences=(places_M, len(rows), longest),
+        chunks=_chunks(size_B[order_B], model.device),
     )  # fmt: skip
     return states_BTX[0].index_select(0, wanted_N), head
+
+
+def _chunks(size_B: np.ndarray, device: Any) -> list[tuple[int, int, torch.Tensor, int, int]]:
+    """Sequences of a row, longest first, in chunks of which none is shorter than half of its longest.
+
+    Each: (first token, last + 1, places of its tokens in B x T, B, T): at most twice its tokens are padded to.
+    """
+    found, first, start = [], 0, 0
+    while first < len(size_B):
+        longest = int(size_B[first])
+        count = int((2 * size_B[first:] >= longest).sum())
+        places = [b * longest + np.arange(size) for b, size in enumerate(size_B[first : first + count])]
+        place_M = torch.from_numpy(np.concatenate(places)).to(device)
+        found.append((start, start + len(place_M), place_M, count, longest))
+        first, start = first + count, start + len(place_M)
+    return found
 
 
 def _shared_prefix(

@@ -112,7 +112,7 @@ def _train(
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
     number = record.claim_attempt(run) if team.first else 0
-    found = checkpoint.load_newest(run, mapped=team.world > 1)
+    found = checkpoint.load_newest(run)
     done = record.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
         raise schema.InputError(
@@ -135,7 +135,7 @@ def _train(
     engine.load_weights(policy, step)
     say = process.Log(attempt, config.name or run.name)
     say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-    found = None  # its tensors, three times the policy, would stay as long as the run
+    found = None  # it keeps its file open
     about_sets = notes_on_sets(task, config.evaluation)  # before task.notes: what it leaves out stands there
     for note in (*task.notes, *about_sets):
         say(note)

@@ -8,12 +8,14 @@ import os
 import sys
 
 import numpy as np
+import torch
 from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
 
 from scaling import policy as policies
 from scaling.config import RunConfig
 from scaling.optim import policy_optimizer
 from scaling.parallel import Team
+from scaling.policy import checkpoint_activations
 from scaling.update import update_policy
 
 
@@ -31,6 +33,7 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
                 "engine": "hf",
                 "forward": "packed" if kind == "groups" else "plain",
                 "parallel": mode,
+                "gradient_checkpointing": kind == "groups",
                 **limit,
             },
         }
@@ -41,7 +44,13 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
     advantage_PG[1] = 0  # a group that is left out
     advantage_PG[3:] *= 1 if kind != "whole" else np.array([[0], [0], [1]])  # some mini-batches are nearly empty
     team = Team(mode, "cpu")
+    policy = team.model(lambda _: policy)
+    if kind == "groups":
+        checkpoint_activations(policy)
+    policy.register_buffer("kept", torch.full((3,), float(team.first or not team.sharded)))
     team.shard(policy)
+    assert policy.kept.tolist() == [1.0] * 3, "a persistent buffer is that of process 0"
+    del policy.kept
     optimizer = policy_optimizer(policy, config.optimizer)
     losses, norms = [], []
     for _ in range(10):

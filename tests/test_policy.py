@@ -1,5 +1,7 @@
 """The policy: its sizes, the shared-prefix forward against the plain one, and export to transformers."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -69,8 +71,22 @@ def test_the_packed_forward_attends_within_sequences_only(monkeypatch):
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
     scores(model, groups, "packed")
     lengths = np.repeat([len(p.tokens) for p in groups.prompts], 4) + groups.lengths_B - 1
-    assert set(shapes) == {(24, lengths.max(), lengths.max())} and len(shapes) == len(model.model.layers)
+    layers = len(model.model.layers)
+    assert sum(batch for batch, _, _ in shapes) == 24 * layers and all(mine == keys for _, mine, keys in shapes)
+    assert max(mine for _, mine, _ in shapes) == lengths.max()
+    assert lengths.sum() < sum(batch * mine for batch, mine, _ in shapes) / layers < 2 * lengths.sum()
     assert torch.equal(before[0], scores(model, groups, "plain")[0])
+
+
+def test_chunks_hold_every_token_once_and_pad_to_at_most_twice():
+    sizes = np.array([4000, 2100, 1999, 900, 500, 499, 60, 3, 2, 1, 1])
+    found = policies._chunks(sizes, "cpu")
+    assert [(n, longest) for *_, n, longest in found] == [(2, 4000), (1, 1999), (3, 900), (1, 60), (2, 3), (2, 1)]
+    ends = np.cumsum([6100, 1999, 1899, 60, 5, 2]).tolist()
+    assert [(start, end) for start, end, *_ in found] == list(pairwise([0, *ends]))
+    for start, end, place, count, longest in found:
+        assert len(set(place.tolist())) == end - start >= count * longest / 2 and place.max() < count * longest
+    assert found[2][2].tolist() == [*range(1400), *range(1800, 2299)]
 
 
 def test_a_sliding_window_is_kept():

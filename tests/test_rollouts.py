@@ -122,5 +122,6 @@ def test_a_sampler_in_bfloat16_keeps_the_policys_rotary_frequencies(model):
     buffers = dict(engine.model.named_buffers())
     assert buffers and all(torch.equal(buffers[name], value) for name, value in model.named_buffers())
     assert {buffer.dtype for buffer in buffers.values()} == {torch.float32}
-    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32} and model.config.dtype != "bfloat16"
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert model.config.dtype != torch.bfloat16
     assert engine.generate(prompts(2), 2, SAMPLING).responses
