@@ -17,7 +17,7 @@ and on top the larger of two phases:
 Activations: with gradient checkpointing the float32 input of each layer, 4 L d M, and one layer whole; without it L
 layers whole. A layer keeps (24 d + 8 d_a + 16 f + 8 d_kv) M bytes in float32 and (26 d + 4 d_a + 8 f + 4 d_kv) M under
 autocast to bfloat16: what autograd saves in transformers' Qwen2 and Llama, counted in tests/test_memory.py.
-Not counted: packed passes pad inside attention, to less than twice the tokens, where a pass is not sorted by length.
+Not counted: attention of packed passes pads sequences of like length, to less than twice their tokens.
 
 Time: FLOPs (scaling.compute) at HARDWARE_USE of the peak, recomputation included; a token of decoding takes the larger
 of reading the weights and of launching the layers, plus reading the cache. Peaks and bandwidths: NVIDIA data sheets.
