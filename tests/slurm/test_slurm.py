@@ -20,7 +20,7 @@ from scaling import record, schema
 
 TRIALS = int(os.environ.get("SLURM_TRIALS", "20"))
 SEED = int(os.environ.get("SLURM_SEED", time.time_ns() % 10**6))
-LONG = 657  # longer than a minute on two cores: a run that ends before its walltime is a phase for nothing
+LONG = 438  # three at a time on two cores: longer than a minute, or a walltime phase is for nothing
 
 
 @pytest.fixture(scope="session")
