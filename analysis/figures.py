@@ -1744,9 +1744,10 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
     label = size_labels(evaluations(curves, record["size_column"]))[size["num_params"]].split()[0]
     first, last = record["window"]["first_step"], record["window"]["last_step"]
     table = window_fits(fit) if windows is None else windows
-    own = table[(table["first_step"] == first) & (table["last_step"] == last)].iloc[0]
-    if len(table) < 3:
+    owns = table[(table["first_step"] == first) & (table["last_step"] == last)]
+    if len(table) < 3 or owns.empty:
         raise InputError("needs more evaluated steps: fewer than three windows of four steps fit into these curves.")
+    own = owns.iloc[0]
     centre = own["value"]
     ends = values["n0"]["ci95"] if by_n0 else size["efficiency_ci95"]
     unit, unit_words = n0_unit(centre) if by_n0 else (1.0, "")

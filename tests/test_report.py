@@ -384,6 +384,14 @@ def test_too_few_points_for_any_fit(tmp_path, plain_figures):
     assert page.says("no fit") and page.says("No figure:")
 
 
+@pytest.mark.parametrize("evaluated", [3, 4, 6])
+def test_few_evaluations_of_one_run(tmp_path, plain_figures, evaluated):
+    table = study_table(ladder={"s": LADDER["s"]}, seeds=(0,), papo=None, reuse=None, groups=None)
+    page = make(tmp_path, table[table["step"].isin(STEPS[:evaluated])])
+    assert page.says("1 run of one size")
+    assert page.says("needs more evaluated steps: fewer than three windows of four steps fit") == (evaluated < 6)
+
+
 def test_bare_columns(tmp_path, plain_figures):
     """A hand-made table with nothing but what a fit needs."""
     table = study_table(papo=None, reuse=None, groups=None)[["num_params", "seed", "step", "train_flops", "test_loss"]]
