@@ -25,6 +25,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
+    GenerationConfig,
     PreTrainedModel,
     Qwen2Config,
     Qwen2ForCausalLM,
@@ -113,6 +114,19 @@ def blank_policy(config: Any, generation_config: Any, device: Any = "cpu", dtype
     model.generation_config = copy.deepcopy(generation_config)
     model.get_input_embeddings().padding_idx = None
     return model.eval()
+
+
+def described_policy(folder: Path) -> PreTrainedModel:
+    """The policy of a transformers folder without its weights: for what its description alone tells."""
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no model is described there ({' '.join(str(error).split())[:160]}).") from None
+    try:
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except OSError:
+        generation = GenerationConfig.from_model_config(config)
+    return blank_policy(config, generation, "meta")
 
 
 def whole(value: Any) -> Any:

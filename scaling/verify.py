@@ -13,7 +13,9 @@ from typing import Any
 
 from scaling import checkpoint, record, schema
 from scaling.config import RunConfig, run_id
+from scaling.policy import described_policy, load_encoding
 from scaling.prompts import PromptStream
+from scaling.rollout_types import Task
 from scaling.schema import InputError
 from scaling.tasks import load_task
 
@@ -98,16 +100,25 @@ def _states(run: Path) -> list[str]:
     return found
 
 
+def _task(run: Path, config: RunConfig) -> Task:
+    """The task of a run, with the tokenizer of the folder that it started from, or else of its export."""
+    if config.model.folder is None:
+        return load_task(config.task)
+    folders = [Path(config.model.folder), run / "model"]
+    folder = next((path for path in folders if (path / schema.CONFIG).is_file()), folders[0])
+    return load_task(config.task, load_encoding(str(folder), described_policy(folder)))
+
+
 def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
     """Consumed problems against the stream, and how often each one was."""
-    stream = PromptStream(load_task(config.task), config.data, config.seed, config.model.size or "path")
+    stream = PromptStream(_task(run, config), config.data, config.seed, config.model.size or "path")
     rows = record.read_rows(run / schema.PROMPTS)
     other = [row["step"] for row in rows if row["ids"] != stream.ids(row["step"])]
     if other:
         return [f"at steps {other[:5]} other prompts were consumed than the stream has"]
     times = Counter(prompt for row in rows for prompt in row["ids"])
     seen = done["step"] * config.data.prompts_per_step
-    unique = config.data.prompts_unique or seen
+    unique = stream.data.prompts_unique or seen
     least, rest = divmod(seen, unique)
     # After whole passes each problem was consumed tau times; in a broken last one some were once more.
     if sorted(times.values()) != sorted([least + 1] * rest + [least] * (unique - rest) if least else [1] * rest):

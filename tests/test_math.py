@@ -19,6 +19,7 @@ from scaling.rollouts import load_engine
 from scaling.schema import InputError
 from scaling.tasks import load_task
 from scaling.tasks.math import REQUEST, Problem, by_difficulty, read_problems, stratified, subset
+from scaling.verify import problems
 
 
 def verl_row(number, rate=None, answer=None):
@@ -318,6 +319,8 @@ def test_a_run_on_text_resumes_to_the_byte_and_exports(files, tmp_path, architec
     trainer.train_run(config(files, model), tmp_path / "halves", tmp_path)
     whole, halves = ([record.without_timing(r) for r in record.read_rows(tmp_path / name / schema.CURVE)]
                      for name in ("whole", "halves"))  # fmt: skip
+    name = run_id(config(files, model))
+    assert problems(tmp_path / "whole", name) == problems(tmp_path / "halves", name) == []
     assert whole == halves and [row["step"] for row in whole] == [0, 1, 2, 3]
     for row in whole[1:]:
         assert row["verifier_failures"] == 0 and 0 <= row["unboxed_share"] <= 1
