@@ -118,7 +118,7 @@ def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
         return [f"at steps {other[:5]} other prompts were consumed than the stream has"]
     times = Counter(prompt for row in rows for prompt in row["ids"])
     seen = done["step"] * config.data.prompts_per_step
-    unique = stream.data.prompts_unique or seen
+    unique = config.data.prompts_unique or seen
     least, rest = divmod(seen, unique)
     # After whole passes each problem was consumed tau times; in a broken last one some were once more.
     if sorted(times.values()) != sorted([least + 1] * rest + [least] * (unique - rest) if least else [1] * rest):
