@@ -1,0 +1,305 @@
+"""The commands that read curves: fit, forecast, frontier, compare, report, reproduce, laws."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from analysis.printed import show_fits, show_frontier, show_laws, show_pairs, show_scores
+from scaling.terminal import AsJson, interval, make_folder, number, open_console, output_folder, print_table
+
+
+def fit(
+    source: Annotated[
+        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+    ],
+    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    x: Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")] = None,
+    size_column: Annotated[
+        str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")] = None,
+    where: Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")] = None,
+    by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
+    steps: Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")] = None,
+    points: Annotated[
+        str | None, typer.Option(help="A:B, a slice of each curve after step 0; :-80 drops the last 80 points.")
+    ] = None,
+    split: Annotated[
+        str | None, typer.Option(help="none, inter (hold out the largest size), intra:FRACTION. [default: none]")
+    ] = None,
+    bounds: Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")] = None,
+    law_exact: Annotated[
+        bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
+    ] = False,
+    coverage: Annotated[
+        bool, typer.Option("--coverage", help="Simulate studies from the fit and print how often its intervals hold.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of random numbers.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+) -> None:
+    """Fit a law to curves and print it with its intervals.
+
+    In a study folder the record is saved under fits/.
+    """
+    import json
+
+    import analysis
+
+    curves = analysis.load(source)
+    given = {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "by": by,
+        "steps": steps, "points": points, "split": split,
+    }  # fmt: skip
+    # The study's own analysis section first, the line on top of it, the defaults of analysis.fit below both.
+    choices = {**curves.defaults, **{name: value for name, value in given.items() if value is not None}}
+    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed, coverage=coverage)
+    saved = analysis.save_in_study(found, curves)
+    if as_json:
+        print(json.dumps(found.json(), indent=2, allow_nan=False))
+    else:
+        show_fits(found)
+    for path in saved:
+        print(f"saved {path}", file=sys.stderr)
+
+
+SourceArgument = Annotated[
+    str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+]
+XOption = Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")]
+SizeColumnOption = Annotated[
+    str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+]
+ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
+WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
+StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
+PointsOption = Annotated[str | None, typer.Option(help="A:B, a slice of each curve after step 0.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
+
+
+def _choices(curves, names: str, **given) -> dict:
+    """The study's own analysis section, of the choices `names`, under what the command line gives."""
+    defaults = {name: value for name, value in curves.defaults.items() if name in names.split()}
+    return {**defaults, **{name: value for name, value in given.items() if value is not None}}
+
+
+def forecast(
+    source: SourceArgument,
+    size: Annotated[float | None, typer.Option(help="N of the run to predict, e.g. 72e9.")] = None,
+    at: Annotated[
+        list[float] | None, typer.Option(help="X at which to predict it; may be given several times.")
+    ] = None,
+    calibrate: Annotated[
+        int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
+    ] = 0,
+    fraction: Annotated[float, typer.Option(help="Part of each curve that is fitted in the intra-model score.")] = 0.3,
+    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Predict a run with a prediction interval, or score such forecasts.
+
+    Give --size and --at for a prediction; without them forecasts are scored on held-out points.
+    """
+    import json
+
+    import analysis
+    from analysis.forecast import forecast as predict
+    from analysis.forecast import score_protocols
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    if (size is None) != (not at):
+        raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
+    if size is None or not at:
+        scores = score_protocols(curves, **choices, calibrate=calibrate or 10, fraction=fraction, seed=seed)
+        if as_json:
+            print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
+        else:
+            show_scores(scores)
+        return
+    found = predict(curves, size, at, **choices, calibrate=calibrate, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+        return
+    console = open_console()
+    place = "a fitted size" if found["fitted_size"] else f"{number(found['size_factor'])} times the largest fitted size"
+    console.print(
+        f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
+        f"size        {number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
+        f"rests on    {found['rests_on']}"
+    )
+    rows = [
+        [
+            number(r["x"]),
+            number(r["x_factor"]),
+            number(r["loss"]),
+            interval(r["ci95_mean"]),
+            interval(r["ci95_run"]),
+        ]
+        for r in found["predictions"]
+    ]
+    print_table(
+        console, "", [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"], rows
+    )
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+def frontier(
+    source: SourceArgument,
+    target: Annotated[float | None, typer.Option(help="A test loss: what each size pays to reach it.")] = None,
+    replicates: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="Repeated runs, for the spread behind the reuse threshold.")
+    ] = None,
+    law: Annotated[
+        str | None, typer.Option(help="A law with a level of N adds the continuous frontier. [default: efficiency]")
+    ] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Best size for a budget, cost of a loss, how far to reuse prompts."""
+    import json
+
+    import analysis
+    from analysis.frontier import frontier as find
+
+    curves = analysis.load(source)
+    names = "law x size_column objective where steps points"
+    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
+    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    found = find(curves, **choices, target=target, replicates=replicates, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    else:
+        show_frontier(found)
+
+
+def compare(
+    source: SourceArgument,
+    laws: Annotated[str | None, typer.Option(help="Laws to compare, with commas: efficiency,sigmoid,per_size.")] = None,
+    by: Annotated[str | None, typer.Option(help="A column, e.g. algorithm: its values are compared by pairs.")] = None,
+    baseline: Annotated[str | None, typer.Option(help="With --by: the value to compare with. [default: grpo]")] = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare laws by points not seen, or algorithms by paired runs.
+
+    Runs are paired by seed.
+    """
+    import json
+
+    import analysis
+    from analysis.compare import compare_by, compare_laws
+    from scaling.schema import InputError
+
+    curves = analysis.load(source)
+    if (laws is None) == (by is None):
+        raise InputError("compare: give either --laws A,B,... or --by COLUMN.")
+    given = {"x": x, "size_column": size_column, "where": where, "steps": steps, "points": points}
+    if by is not None:
+        # The where of a study's own analysis section chooses one algorithm: here all are wanted.
+        choices = _choices(curves, "x size_column steps points", **given)
+        found = compare_by(curves, by, baseline=baseline, **choices)
+    else:
+        choices = _choices(curves, "x size_column objective where steps points", **given, objective=objective)
+        names = [name.strip() for name in str(laws).split(",") if name.strip()]
+        found = compare_laws(curves, names, **choices, seed=seed)
+    if as_json:
+        print(json.dumps(found, indent=2, allow_nan=False))
+    elif by is not None:
+        show_pairs(found)
+    else:
+        show_laws(found)
+
+
+def reproduce(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="A published study: tan2025.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Where report/ and figures/ go. [default: reproduce-STUDY]")
+    ] = None,
+) -> None:
+    """A published study's tables, ours beside theirs."""
+    from analysis.reproduce import reproduce as write_page
+
+    print(write_page(study, out))
+
+
+def report(
+    source: Annotated[
+        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where report/, figures/ and fits/ go. [default: the study, report-NAME]"),
+    ] = None,
+) -> None:
+    """Write the report: one page with figures, tables and what is not identified.
+
+    Prints the path of the page.
+    """
+    from analysis import load
+    from analysis.report import report as write_report
+
+    curves = load(source)
+    if out is not None:
+        make_folder(output_folder(out))
+    print(write_report(curves, out))  # pyright: ignore[reportArgumentType]  # what `load` takes
+
+
+def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:
+    """List the laws that `scaling fit --law` knows."""
+    import json
+
+    from analysis.laws import get_law, law_names
+
+    known = [get_law(name) for name in law_names()]
+    if as_json:
+        document = [
+            {
+                "law": law.name,
+                "formula": law.formula,
+                "citation": law.citation,
+                "predicts": law.predicts,
+                "predicts_unseen_size": law.predicts_unseen,
+                "parameters": [
+                    {"name": p.name, "unit": p.unit, "meaning": p.meaning, "per_size": p.per_size}
+                    for p in law.parameters
+                ],
+            }
+            for law in known
+        ]
+        print(json.dumps({"laws": document}, indent=2))
+        return
+    for law in known:
+        each = "tau" if law.group else "size"
+        of_each = [p.name for p in law.parameters if p.per_size]
+        named = [*(p.name for p in law.shared), *([f"{', '.join(of_each)} for each {each}"] if of_each else [])]
+        open_console().print(
+            f"{law.name}\n  {law.formula}   ({law.citation})\n  parameters  {', '.join(named)}\n"
+            f"  predicts    {law.predicts}"
+        )

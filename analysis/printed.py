@@ -1,0 +1,282 @@
+"""What the commands of `analysis.commands` print for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from scaling.terminal import few_names, interval, number, open_console, print_table
+
+
+def show_frontier(found: dict) -> None:
+    console, x = open_console(), found["x"]
+    sized = lambda value: number(value, "parameters")  # noqa: E731
+    for name, title, show in (("sizes", "size", sized), ("group_size", "group size", number)):
+        part = found[name]
+        if "error" in part:
+            console.print(f"best {title}: {part['error']}")
+            continue
+        rows = [
+            [
+                number(s["from"]), number(s["to"]), show(s["best"]) + ("" if s["compared"] else " (only one run)"),
+                ", ".join(map(show, s["not_rejected"])) or "-",
+            ]
+            for s in part["segments"]
+        ]  # fmt: skip
+        print_table(console, f"best {title} by {x}", ["from", "to", "best", "not told apart from it"], rows)
+        for s in part["switches"]:
+            if s["kind"] == "crossover":
+                known = number(s["x"]) if s["identified"] else f"not identified (lines cross at {number(s['x'])})"
+                console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {interval(s['ci95'])}")
+        law = part.get("law")
+        if law and "error" not in law:
+            console.print(
+                f"law of G*   ln G*(C) a sigmoid in ln C from {law['smallest']:.0f} to {law['largest']:.0f}, "
+                f"half of the way at {number(law['c_mid'])}, steepness {number(law['steepness'])}"
+            )
+        elif law:
+            console.print(f"law of G*   none: {law['error']}")
+    if found.get("untrained") is not None:
+        console.print(f"untrained   the best base model has loss {number(found['untrained'])} at no cost")
+    part = found["continuous"]
+    if "error" not in part:
+        rows = []
+        for r in part["rows"]:
+            optimum = f"(optimum {sized(r['num_params'])})" if r["num_params"] else "(beyond the sizes)"
+            best = sized(r["num_params"]) if r["identified"] else f"not identified {optimum}"
+            rows.append([number(r["x"]), best, interval(r["ci95"], "parameters")])
+        print_table(console, f"continuous N* by law {part['law']}; band: {part['band']}", [x, "N*", "95 %"], rows)
+    if isinstance(found["crossovers"], list):
+        rows = [
+            [
+                sized(c["smaller"]), sized(c["larger"]), number(c["x"]), interval(c["ci95"]),
+                "yes" if c["identified"] else "not identified",
+            ]
+            for c in found["crossovers"]
+        ]  # fmt: skip
+        print_table(console, "where neighbours cross", ["smaller", "larger", x, "95 %", "identified"], rows)
+    if isinstance(found.get("cost"), list):
+        rows = [
+            [
+                sized(c["num_params"]), number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
+                interval(c["ci95"]), c["why"],
+            ]
+            for c in found["cost"]
+        ]  # fmt: skip
+        print_table(console, f"{x} to a test loss of {found['target']}", ["N", "cost", "95 %", ""], rows)
+    part = found["reuse"]
+    if "error" in part:
+        console.print(f"data reuse: {part['error']}")
+    else:
+        rows = [
+            [number(r["reuse_factor"]), number(r["difference"]), interval(r["ci95"]), r["basis"]] for r in part["rows"]
+        ]
+        title = f"final loss ({part['window']}) minus that at tau = {number(part['baseline'])}"
+        print_table(
+            console, f"{title}, N = {sized(part['num_params'])}", ["tau", "difference", "95 %", "rests on"], rows
+        )
+        if part["identified"]:
+            console.print(f"reuse       worse from tau = {number(part['threshold'])}")
+        else:
+            tested = number(part["highest_run"])
+            console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
+    for warning in found["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+def show_laws(found: dict) -> None:
+    console = open_console()
+    rows = []
+    for row in found["rows"]:
+        if row["error"]:
+            console.print(f"{row['law']}: {row['error']}")
+            continue
+        gap = row["difference"]
+        numbers = [number(row[name]) for name in ("rmse_rolling", "rmse_largest_size", "weight", "qaic")]
+        more = "best" if gap is None else f"{gap['mean']:+.2g} {interval(gap['ci95'])}"
+        rows.append([row["law"], numbers[0], more, *numbers[1:], str(row["n_parameters"])])
+    rows += [[name, number(value), "", "", "", "", ""] for name, value in found["baselines"].items()]
+    names = ["law", "rmse ln L", "squared error above best", "largest size", "weight", "QAIC above best", "parameters"]
+    title = f"rest of each curve from {', '.join(f'{100 * f:.0f} %' for f in found['origins'])}: "
+    print_table(console, title + f"{found['n_held_out']} held-out points of {found['n_runs']} runs", names, rows)
+    console.print(found["verdict"])
+
+
+def show_pairs(found: dict) -> None:
+    console = open_console()
+    for one in found["comparisons"]:
+        gap, level = one["efficiency"], one["level"]
+        console.print(
+            f"N = {number(one['num_params'], 'parameters')}{one['condition'] and ', ' + one['condition']}: "
+            f"{one[found['by']]} minus {one['baseline']}, "
+            f"{one['n_pairs']} pairs by seed\n"
+            f"  k      {gap['mean']:+.3g} {interval(gap['ci95'])}\n"
+            f"  ln L   {level['mean']:+.3g} {interval(level['ci95'])} at {found['x']} = {number(one['level_at'])}"
+        )
+        rows = [[number(r["loss"]), number(r["multiplier"]), interval(r["ci95"])] for r in one["multiplier"]]
+        if rows:
+            console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
+            print_table(console, "", ["test loss", "multiplier", "95 %"], rows)
+        else:
+            console.print(f"  no multiplier: {one['no_multiplier']}")
+    for run in found["unpaired"]:
+        console.print(f"unpaired    {run}")
+
+
+def show_scores(scores: list[dict]) -> None:
+    console = open_console()
+    for entry in scores:
+        if "error" in entry:
+            console.print(f"{entry['protocol']}: {entry['error']}")
+            continue
+        rows = [
+            [name, number(value), number(entry["bias_ln_loss"][name])] for name, value in entry["rmse_ln_loss"].items()
+        ]
+        print_table(console, entry["protocol"], ["rule", "rmse of ln L", "bias"], rows)
+        inside = entry["interval_coverage"]
+        covered = "no interval" if inside is None else f"{100 * inside:.0f} % inside the interval of a measured run"
+        console.print(
+            f"{entry['n_points']} held-out points, X up to {number(entry['x_factor'])} times the fitted; {covered}; "
+            f"tuned on them: {entry['tuned_on_held_out']}; leak test: "
+            f"{'FAILED, held-out values moved a prediction' if entry['leak'] else 'held-out values moved nothing'}"
+        )
+
+
+def show_fits(found) -> None:
+    """A fit, or the fits of `--by`, for people: never a value without its interval or a pooled R2 without its floor."""
+    from analysis import Fits
+
+    if not isinstance(found, Fits):
+        show_fit(found.json())
+        return
+    for value, one in found.items():
+        open_console().rule(f"{found.column} = {value}", align="left")
+        show_fit(one.json())
+    for value, message in found.failed.items():
+        open_console().print(f"{found.column} = {value} could not be fitted: {message}")
+
+
+def show_fit(record: dict) -> None:
+    console = open_console()
+    window = record["window"]
+    chosen = [f"{name} {window[name]}" for name in ("where", "steps", "points") if window[name]]
+    console.print(f"{record['formula']}   ({record['citation']})")
+    console.print(
+        f"source      {record['source']}, data {record['data_hash']}\n"
+        f"axes        X = {record['x']} ({record['x_unit'] or 'unit not stated'}), N = {record['size_column']} "
+        f"({record['size_convention']})\n"
+        f"objective   {record['objective']}: {record['objective_meaning']}; weights: {record['weights']}\n"
+        f"window      {', '.join(chosen) or 'everything after step 0'}: steps {window['first_step']} to "
+        f"{window['last_step']}\n"
+        f"used        {record['n_points']} points of {record['n_runs']} runs of {record['n_sizes']} sizes: "
+        f"{few_names(record['run_names'])}"
+    )
+    reasons: dict[str, list[str]] = {}
+    for item in record["left_out"]:
+        reasons.setdefault(item["reason"], []).append(item["run"])
+    for reason, runs in reasons.items():
+        console.print(f"left out    {reason}: {few_names(runs)}")
+    for note in record["notes"]:
+        console.print(f"note        {note}")
+    if record["values"]:
+        rows = []
+        for name, entry in record["values"].items():
+            unit, value = entry["unit"], number(entry["value"], entry["unit"])
+            shown = value if entry["identified"] else f"not identified (optimum {value})"
+            bound = " at a bound" if entry["at_bound"] else ""
+            error = number(entry["stderr"], unit)
+            rows.append([name, shown + bound, interval(entry["ci95"], unit), error, unit])
+        print_table(console, "values", ["", "value", "95 % interval", "standard error", "unit"], rows)
+    rows = [
+        [
+            number(row["num_params"], "parameters"), str(row["n_runs"]), str(row["n_points"]),
+            number(row["efficiency"]), interval(row["efficiency_ci95"]), number(row["intercept"]),
+            number(row["efficiency_law"]), number(row["r2"]), number(row["r2_law"]),
+        ]
+        for row in record["per_size"][:40]
+    ]  # fmt: skip
+    first = "N" if record["size_column"].startswith("num_params") else record["size_column"]
+    names = [first, "runs", "points", "k, own line", "95 % interval", "E", "k, law", "R2 line", "R2 law"]
+    more = len(record["per_size"]) - len(rows)
+    print_table(console, "per size" + (f" ({more} more: --json has them all)" if more else ""), names, rows)
+    named = list(record["per_size"][0]["values"])
+    if not {"efficiency", "intercept"} & set(named) and named:
+        rows = [
+            [number(row["num_params"], "parameters")]
+            + [
+                number(row["values"][n]) + (f" {interval(row['values_ci95'][n])}" if n in row["values_ci95"] else "")
+                for n in named
+            ]
+            for row in record["per_size"][:40]
+        ]
+        known = "95 % intervals" if record["per_size"][0]["values_ci95"] else "no intervals"
+        print_table(console, f"parameters of each {first if first != 'N' else 'size'}, {known}", [first, *named], rows)
+    good = record["goodness"]
+    console.print(
+        f"goodness    on L: pooled R2 {number(good['r2_pooled'])}, where k = 0 with a level per size has "
+        f"{number(good['r2_pooled_constant'])}; within sizes {number(good['r2_within'])}; "
+        f"rmse of ln L {number(good['rmse_ln_loss'])}"
+    )
+    basis = record["intervals"]["parameters_basis"]
+    console.print(
+        f"intervals   per size: {record['intervals']['per_size_basis']}; {record['intervals']['questions']}"
+        + (f"; other parameters: {basis}" if basis else "")
+    )
+    if record["intervals"].get("coverage"):
+        console.print(f"self-test   {record['intervals']['coverage']['text']}")
+    if "consistency" in record:
+        _show_consistency(console, record["consistency"])
+    _show_held_out(console, record["held_out"])
+    for warning in record["warnings"]:
+        console.print(f"warning     {warning}")
+
+
+def _show_consistency(console, found: dict) -> None:
+    data, cost = found["axes"]
+    rows = [
+        [
+            number(row["num_params"], "parameters"), number(row["phi"]), number(row["efficiency_data"]),
+            number(row["efficiency_compute"]), number(row["difference"]),
+            number(row["intercept_compute"] - row["intercept_by_constraint"]),
+        ]
+        for row in found["per_size"]
+    ]  # fmt: skip
+    names = ["N", f"{cost} / (N {data})", f"k on {data}", f"k on {cost}", "difference", "E off the constraint"]
+    print_table(console, "free fits, line by line", names, rows)
+    test, p = found["by_run"], found["by_run"]["p"]
+    console.print(
+        f"constraint  phi {number(found['phi'])}; mean difference of k over {test['n_runs']} runs "
+        f"{number(test['mean_difference'])}, {'no test below three runs' if p is None else f'p = {p:.2g}'}"
+    )
+
+
+def show_findings(study: Path) -> None:
+    """What the study's own fit says, in a few lines: k of each size, and which parameters are identified."""
+    import analysis
+
+    curves = analysis.load(study)
+    found = analysis.fit(curves, **curves.defaults).json()
+    console = open_console()
+    console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
+    for row in found["per_size"]:
+        k, ends = number(row["efficiency"]), interval(row["efficiency_ci95"])
+        console.print(f"k({number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")
+    for name, entry in found["values"].items():
+        value = number(entry["value"], entry["unit"])
+        known = f"= {value}" if entry["identified"] else "not identified"
+        console.print(f"{name:<10} {known} {interval(entry['ci95'], entry['unit'])}")
+
+
+def _show_held_out(console, held: dict | None) -> None:
+    if held is None:
+        return
+    errors = ", ".join(f"{name} {number(value)}" for name, value in held["rmse_ln_loss"].items() if value is not None)
+    console.print(
+        f"held out    {held['split']}: {held['n_points']} points, X up to {number(held['x_factor'])} times that of "
+        f"the fit; rmse of ln L: {errors}; tuned on them: {held['tuned_on_held_out']}"
+    )
+    if "reason" in held:
+        console.print(
+            f"            N = {number(held['num_params'], 'parameters')}: {held['reason']}; k by the law "
+            f"{number(held['efficiency_law'])} {interval(held['efficiency_law_ci95'])}, by its own line "
+            f"{number(held['efficiency_own_line'])}"
+        )
