@@ -4,115 +4,60 @@ import analysis
 study = analysis.load("studies/quickstart")
 fit = analysis.fit(study, law="efficiency", x="train_flops", where="algorithm == grpo")
 fit.values, fit.frame(), fit.plot()
+analysis.forecast(study, size=1e6, at=[1e12]), analysis.frontier(study), analysis.compare(study, by="algorithm")
+analysis.report(study)
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
-from analysis.curves import Curves, load, make_curves
-from analysis.fit import Fit, fit_curves
-from analysis.intervals import add_intervals, paired_difference
+from analysis.curves.check import make_curves
+from analysis.curves.frame import Curves
+from analysis.curves.load import load
+from analysis.fitting.record import Fit
+from analysis.intervals.fitted import Fits, fit, save_in_study
+from analysis.intervals.means import paired_difference
+from analysis.questions.forecast import forecast
+from analysis.questions.frontier import frontier
+from analysis.questions.laws import compare_laws
+from analysis.questions.pairs import compare_by
+from analysis.questions.scores import score_protocols
 from scaling.schema import InputError
 
-__all__ = ["Curves", "Fit", "Fits", "fit", "load", "make_curves", "paired_difference", "save_in_study"]
+__all__ = [
+    "Curves", "Fit", "Fits", "compare", "compare_by", "compare_laws", "fit", "forecast", "frontier", "load",
+    "make_curves", "paired_difference", "report", "save_in_study", "score_protocols",
+]  # fmt: skip
 
 
-class Fits(dict):
-    """Fits by the value of a column; `failed` holds the message for each value that could not be fitted."""
-
-    def __init__(self, column: str):
-        super().__init__()
-        self.column = column
-        self.failed: dict[Any, str] = {}
-
-    def json(self) -> dict[str, Any]:
-        """`{"by": column, "fits": [{"group": value, ...}], "failed": [{"group": value, "error": text}]}`."""
-        return {
-            "by": self.column,
-            "fits": [{"group": _plain(value), **found.json()} for value, found in self.items()],
-            "failed": [{"group": _plain(value), "error": message} for value, message in self.failed.items()],
-        }
+def compare(source: str | Path | Curves, laws: list[str] | None = None, by: str | None = None, **choices: Any) -> Any:
+    """`compare_laws` of the laws that are named, or `compare_by` of the column that is. Raises InputError for neither
+    and for both."""
+    if (laws is None) == (by is None):
+        raise InputError("compare: give either laws, e.g. ['efficiency', 'sigmoid'], or by, e.g. 'algorithm'.")
+    return compare_by(source, by, **choices) if by is not None else compare_laws(source, laws or [], **choices)
 
 
-def _plain(value: Any) -> Any:
-    return value.item() if hasattr(value, "item") else value
+def report(source: str | Path, out: str | Path | None = None) -> Path:
+    """Write the report; see `analysis.reporting.report`. It is loaded here, because it draws."""
+    from analysis.reporting import report as write
+
+    return write(source, None if out is None else Path(out))
 
 
-def fit(
-    source: str | Path | Curves,
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    by: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    split: str = "none",
-    size_column: str | None = None,
-    seed: int = 0,
-    bounds: str | None = None,
-    law_exact: bool = False,
-    coverage: bool = False,
-    parameters: bool = True,
-) -> Any:
-    """Fit a law to curves, with 95 % intervals at the level of runs.
+def _draw_fit(fit: Fit, **options: Any) -> Any:
+    from analysis.figures.loss_curves import plot_fit
 
-    Args:
-        source: Curves, or anything that `load` takes.
-        law: a name of `analysis.laws`; x: the column on the horizontal axis.
-        objective: log, binomial, linear or huber (see `analysis.solve`).
-        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
-        by: a column; each of its values is fitted on its own.
-        steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
-        split: none, inter or intra:FRACTION; held-out points are scored and never fitted.
-        size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
-        seed: of random numbers: the self-test draws studies, fits draw none.
-        bounds: None, or "published" for the bounds of the law's source.
-        law_exact: narrower intervals that are right only if the sizes follow the law exactly.
-        coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
-        parameters: also intervals of the parameters of laws that are not lines (up to some seconds).
-
-    Returns:
-        A Fit; with `by` a Fits, {value: Fit}.
-    """
-    curves = load(source)
-
-    def one(part: Curves, where: str | None) -> Fit:
-        found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
-        return add_intervals(found, law_exact, coverage, parameters)
-
-    if by is None:
-        return one(curves, where)
-    chosen = curves.where(where) if where is not None else curves
-    fits = Fits(by)
-    for value, part in chosen.groups(by):
-        try:
-            fits[value] = one(part, None)
-        except InputError as error:
-            fits.failed[value] = str(error)
-    if not fits:
-        value, message = next(iter(fits.failed.items()))
-        raise InputError(f"by {by}: no value could be fitted; {by} = {value}: {message}")
-    return fits
+    return plot_fit(fit, **options)
 
 
-def save_in_study(found: Fit | Fits, curves: Curves) -> list[Path]:
-    """Write the records under fits/ of the study that the curves came from; nothing where they came from elsewhere.
+Fit.drawer = _draw_fit
 
-    The name tells law, axis and objective; its last part is a hash of every choice, so other choices are other files.
-    """
-    if curves.folder is None:
-        return []
-    paths = []
-    for one in found.values() if isinstance(found, Fits) else [found]:
-        record = one.record
-        names = ["law", "x", "objective", "size_column", "window", "split", "bounds", "seed", "runs"]
-        chosen = {**{name: record[name] for name in names}, "misfit": record["intervals"]["misfit"]}
-        digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
-        name = f"{record['law']}-{record['x']}-{record['objective']}-{digest}.json"
-        paths.append(one.save(curves.folder / "fits" / name))
-    return paths
+# Notebooks of version 0.1 call the functions through modules: forecast.forecast, compare.compare_laws, ...
+for _face, _functions in {
+    forecast: (forecast, score_protocols), frontier: (frontier,), compare: (compare_laws, compare_by),
+}.items():  # fmt: skip
+    for _function in _functions:
+        setattr(_face, _function.__name__, _function)

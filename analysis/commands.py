@@ -113,8 +113,8 @@ def forecast(
     import json
 
     import analysis
-    from analysis.forecast import forecast as predict
-    from analysis.forecast import score_protocols
+    from analysis.questions.forecast import forecast as predict
+    from analysis.questions.scores import score_protocols
     from scaling.schema import InputError
 
     curves = analysis.load(source)
@@ -180,7 +180,7 @@ def frontier(
     import json
 
     import analysis
-    from analysis.frontier import frontier as find
+    from analysis.questions.frontier import frontier as find
 
     curves = analysis.load(source)
     names = "law x size_column objective where steps points"
@@ -214,7 +214,8 @@ def compare(
     import json
 
     import analysis
-    from analysis.compare import compare_by, compare_laws
+    from analysis.questions.laws import compare_laws
+    from analysis.questions.pairs import compare_by
     from scaling.schema import InputError
 
     curves = analysis.load(source)
@@ -258,12 +259,12 @@ def report(
         typer.Option(metavar="DIR", help="Where report/, figures/ and fits/ go. [default: the study, report-NAME]"),
     ] = None,
 ) -> None:
-    """Write the report: one page with figures, tables and what is not identified.
+    """Write the report: figures, tables and what is not identified.
 
     Prints the path of the page.
     """
-    from analysis import load
-    from analysis.report import report as write_report
+    from analysis.curves.load import load
+    from analysis.reporting import report as write_report
 
     curves = load(source)
     if out is not None:

@@ -143,7 +143,7 @@ def show_scores(scores: list[dict]) -> None:
 
 def show_fits(found) -> None:
     """A fit, or the fits of `--by`, for people: never a value without its interval or a pooled R2 without its floor."""
-    from analysis import Fits
+    from analysis.intervals.fitted import Fits
 
     if not isinstance(found, Fits):
         show_fit(found.json())

@@ -19,11 +19,11 @@ import cma
 import numpy as np
 
 import analysis
-from analysis.curves import load
-from analysis.fit import Points, select_points
-from analysis.intervals import coverage
+from analysis.curves.load import load
+from analysis.fitting.points import Points, select_points
+from analysis.fitting.solve import solve
+from analysis.intervals.coverage import coverage
 from analysis.laws import get_law
-from analysis.solve import solve
 
 PROTOCOLS = {
     "all sizes": {},

@@ -25,15 +25,15 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from scaling.advantages import grpo_advantages
+from scaling.algorithm.advantages import grpo_advantages
+from scaling.algorithm.update import update_policy
 from scaling.compute import Shape, rollout_flops, update_flops
-from scaling.config import RunConfig
+from scaling.config.run import RunConfig
 from scaling.memory import GPUS
 from scaling.models import model_shape
 from scaling.optim import policy_optimizer
 from scaling.rollout_types import Prompt, SamplingParams
 from scaling.rollouts import load_engine
-from scaling.update import update_policy
 
 END = 0
 SMALL = Shape(192, 6, 6, 2, 32, 512, 4096, attention_biases=1)

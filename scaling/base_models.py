@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from scaling import record
-from scaling.config import RunConfig, base_id, base_recipe
+from scaling import files
+from scaling.config.identity import base_id, base_recipe
+from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.optim import base_optimizers
 from scaling.policy import build_policy, count_parameters, load_policy, save_policy
@@ -36,7 +37,7 @@ SAID_EVERY = 50  # iterations
 def ensure_base(config: RunConfig, artifacts: Path) -> Path:
     """The folder of the run's base model; makes it if it is not there. Two processes make it once."""
     folder = artifacts / base_id(config)
-    with record.exclusive(artifacts / f"{folder.name}.lock"):
+    with files.exclusive(artifacts / f"{folder.name}.lock"):
         if not folder.exists():
             make_base(config, folder)
     return folder
@@ -55,7 +56,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
     aside = folder.parent / f".{folder.name}.{os.getpid()}"
     save_policy(model, aside)
     num_params, non_embedding = count_parameters(model)
-    record.write_json(
+    files.write_json(
         aside / BASE,
         {
             "recipe": base_recipe(config),
@@ -72,7 +73,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
         },
     )
     os.rename(aside, folder)
-    record.fsync_folder(folder.parent)
+    files.fsync_folder(folder.parent)
 
 
 def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTrainedModel:
@@ -80,7 +81,7 @@ def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTra
     if config.model.folder is not None:
         return load_policy(Path(config.model.folder), device=device)
     folder = ensure_base(config, artifacts)
-    expected = (record.read_json(folder / BASE) or {}).get("weights_sha256")
+    expected = (files.read_json(folder / BASE) or {}).get("weights_sha256")
     if expected != _digest(folder):
         raise InputError(f"{folder}: the weights are not the ones that were made (hash differs); delete the folder.")
     return load_policy(folder, device=device)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from scaling import record, schema
+from scaling import files, record, schema
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 KEEP = 2
@@ -42,15 +42,15 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     aside = attempt.folder / f".{final.name}.{os.getpid()}"
     aside.mkdir()
     torch.save(state, aside / STATE)
-    digest = record.sha256(aside / STATE)
+    digest = files.sha256(aside / STATE)
     attempt.append(schema.SAVES, [{"step": step, "sha256": digest}])
     (aside / MANIFEST).write_text(json.dumps({"step": step, "sha256": digest}))
     for path in aside.iterdir():
         with open(path, "rb") as file:
             os.fsync(file.fileno())
-    record.fsync_folder(aside)
+    files.fsync_folder(aside)
     os.rename(aside, final)
-    record.fsync_folder(attempt.folder)
+    files.fsync_folder(attempt.folder)
     for _, _, path in _of_lineage(attempt.run, attempt.number)[KEEP:]:
         shutil.rmtree(path)
     return final
@@ -64,7 +64,7 @@ def load_newest(run: Path) -> Checkpoint | None:
     for number, step, path in _of_lineage(run, record.newest_attempt(run)):
         try:
             manifest = json.loads((path / MANIFEST).read_text())
-            digest = record.sha256(path / STATE)
+            digest = files.sha256(path / STATE)
         except (OSError, json.JSONDecodeError, UnicodeDecodeError):
             continue
         if manifest == {"step": step, "sha256": digest}:

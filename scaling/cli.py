@@ -26,7 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "frontier": ("analysis.commands:frontier", "Best size for a budget, cost of a loss, how far to reuse prompts."),
     "compare": ("analysis.commands:compare", "Compare laws by points not seen, or algorithms by paired runs."),
     "reproduce": ("analysis.commands:reproduce", "A published study's tables, ours beside theirs."),
-    "report": ("analysis.commands:report", "Write the report: one page with figures, tables and what is not identified."),
+    "report": ("analysis.commands:report", "Write the report: figures, tables and what is not identified."),
     "laws": ("analysis.commands:laws", "List the laws that `scaling fit --law` knows."),
     "models": ("scaling.commands:models", "List the models that `model:` may name, made here or published."),
 }  # fmt: skip

@@ -18,7 +18,8 @@ def run(
 
     Nothing is done once the run is done.
     """
-    from scaling.config import check_run_folder, load_config
+    from scaling.config.checks import check_run_folder
+    from scaling.config.reading import load_config
 
     parsed = load_config(config)
     check_run_folder(parsed, output_folder(out))
@@ -53,7 +54,7 @@ def evaluate(
 
     from pydantic import ValidationError
 
-    from scaling.config import EvaluationSet
+    from scaling.config.parts import EvaluationSet
     from scaling.schema import InputError
 
     wanted: dict[str, EvaluationSet] = {}

@@ -18,8 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling import checkpoint, record, schema
-from scaling.config import EvaluationConfig, EvaluationSet, HexChainConfig, MathConfig, RunConfig, parse_config
+from scaling import checkpoint, files, schema
+from scaling.config.parts import EvaluationConfig, EvaluationSet, HexChainConfig, MathConfig
+from scaling.config.reading import parse_config
+from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.parallel import Team
 from scaling.policy import build_policy, load_encoding, load_policy
@@ -37,8 +39,8 @@ class Evaluation:
     """`row`: the evaluation columns of the curve; `outcomes`, `samples`: rows of outcomes.jsonl, rollouts.jsonl."""
 
     row: dict[str, Any]
-    outcomes: record.Row
-    samples: list[record.Row]
+    outcomes: files.Row
+    samples: list[files.Row]
     rollouts: list[RolloutGroups]  # of the held-out problems, then of each set
 
 
@@ -62,7 +64,7 @@ def evaluate(
         "eval_temperature": config.temperature,
         "eval_truncated_share": float(rollouts.truncated_B.mean()),
     }
-    outcomes: record.Row = {"step": step, "correct": correct_PG.tolist()}
+    outcomes: files.Row = {"step": step, "correct": correct_PG.tolist()}
     every = [rollouts]
     for name, one in config.sets.items():
         temperature = config.temperature if one.temperature is None else one.temperature
@@ -133,7 +135,7 @@ def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
     return task.grade_many(prompts_B, rollouts.responses)
 
 
-def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[record.Row]:
+def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[files.Row]:
     """The same few held-out prompts at every evaluation, with draws of their own."""
     draws = SamplingParams(sampling.temperature, sampling.max_new_tokens, sampling.seed, "samples", sampling.step)
     rollouts = engine.generate(prompts_P[:SHOWN_PROMPTS], SHOWN_SAMPLES, draws)
@@ -176,7 +178,7 @@ def evaluate_folder(
     Returns model, step (null where it is not a run), and for each set the columns of schema.SET_COLUMNS and `correct`.
     Raises InputError for a folder that is neither, and for sets that cannot be had.
     """
-    described = record.read_json(folder / schema.CONFIG) if folder.is_dir() else None
+    described = files.read_json(folder / schema.CONFIG) if folder.is_dir() else None
     if not isinstance(described, dict) or not ({"run_id", "model_type"} & described.keys()):
         raise InputError(
             f"{folder}: neither a run folder nor a transformers folder: it has no {schema.CONFIG} of one; give a run "
@@ -216,7 +218,7 @@ def _asking(config: RunConfig | None) -> dict[str, Any]:
 
 def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
     """(policy, its step, the folder of its tokenizer) of a run: the exported model, or the newest checkpoint."""
-    done, start = record.read_json(run / schema.DONE), config.model
+    done, start = files.read_json(run / schema.DONE), config.model
     if done and (run / "model").is_dir():
         return load_policy(run / "model"), done["step"], None if start.made else run / "model"
     found = checkpoint.load_newest(run)

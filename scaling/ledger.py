@@ -9,7 +9,7 @@ import numpy as np
 
 from scaling import compute
 from scaling.compute import Shape
-from scaling.config import RunConfig
+from scaling.config.run import RunConfig
 from scaling.rollout_types import RolloutGroups
 
 

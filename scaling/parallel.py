@@ -23,7 +23,7 @@ import torch.distributed as dist
 from transformers import PreTrainedModel
 
 from scaling import record
-from scaling.config import ResourcesConfig
+from scaling.config.parts import ResourcesConfig
 from scaling.policy import blank_policy, copy_weights, whole
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 from scaling.schema import InputError

@@ -17,9 +17,11 @@ from typing import Any
 
 import torch
 
-from scaling import record, schema
-from scaling.config import RunConfig, base_id, dump
-from scaling.config import run_id as run_id_of
+from scaling import files, record, schema
+from scaling.config.identity import base_id
+from scaling.config.identity import run_id as run_id_of
+from scaling.config.reading import dump
+from scaling.config.run import RunConfig
 
 
 class Interrupted(KeyboardInterrupt):
@@ -125,12 +127,12 @@ class Log:
 def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: int) -> None:
     """config.json: the run as resolved. An existing one must be of the same run; its stop may be another."""
     run_id = run_id_of(config)
-    old = record.read_json(run / schema.CONFIG)
+    old = files.read_json(run / schema.CONFIG)
     if old is not None and old["run_id"] != run_id:
         raise schema.InputError(
             f"{run}: the folder belongs to run {old['run_id']}, this config is run {run_id}; choose another folder."
         )
-    record.write_json(
+    files.write_json(
         run / schema.CONFIG,
         {
             "schema_version": schema.SCHEMA_VERSION,

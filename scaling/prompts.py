@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 
-from scaling.config import DataConfig
+from scaling.config.parts import DataConfig
 from scaling.rollout_types import Prompt, Task, generator
 from scaling.schema import InputError
 

@@ -26,12 +26,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling import checkpoint, process, record, schema
-from scaling import config as configs
-from scaling.advantages import advantages
+from scaling import checkpoint, files, process, record, schema
+from scaling.algorithm.advantages import advantages
+from scaling.algorithm.update import update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
-from scaling.config import RunConfig
+from scaling.config import checks, identity
+from scaling.config.run import RunConfig
 from scaling.evaluate import evaluate, grade_all, notes_on_sets, stop_reasons
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
@@ -42,7 +43,6 @@ from scaling.prompts import PromptStream
 from scaling.rollout_types import SamplingParams
 from scaling.rollouts import load_engine
 from scaling.tasks import load_task
-from scaling.update import update_policy
 
 
 def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | None = None) -> None:
@@ -60,13 +60,13 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
         InputError: the folder belongs to another run, is being trained by another process, or cannot be extended.
         Exception: anything else is also written to FAILED.json.
     """
-    config = configs.resolve(config)
+    config = identity.resolve(config)
     device = process.pick_device(config)
     team = Team(config.resources.parallel, device)
-    with contextlib.closing(team), record.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
+    with contextlib.closing(team), files.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
         if not all(team.all(mine is not None)) and job is None:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
-        if team.told(configs.is_done(run, config.stop)):
+        if team.told(checks.is_done(run, config.stop)):
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
@@ -113,7 +113,7 @@ def _train(
     # Where to go on: at the newest whole checkpoint, else before step 0.
     number = record.claim_attempt(run) if team.first else 0
     found = checkpoint.load_newest(run)
-    done = record.read_json(run / schema.DONE)
+    done = files.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
         raise schema.InputError(
             f"{run}: done at step {done['step']} and its final checkpoint was not kept (resources.keep_final), "
@@ -163,7 +163,7 @@ def _train(
     while not finished:
         step += 1
         clock = {"start": time.monotonic(), "cpu": time.process_time()}
-        row: record.Row = {}
+        row: files.Row = {}
         if step > 0:
             # Prompts and rollouts.
             prompts_P = stream.step(step)

@@ -11,8 +11,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from scaling import checkpoint, record, schema
-from scaling.config import RunConfig, run_id
+from scaling import checkpoint, files, record, schema
+from scaling.config.identity import run_id
+from scaling.config.run import RunConfig
 from scaling.policy import described_policy, load_encoding
 from scaling.prompts import PromptStream
 from scaling.rollout_types import Task
@@ -28,11 +29,11 @@ def problems(run: Path, name: str) -> list[str]:
         name: the run_id that the study knows it by.
     """
     try:
-        done = record.read_json(run / schema.DONE)
+        done = files.read_json(run / schema.DONE)
         if done is None:
-            failed = record.read_json(run / schema.FAILED)
+            failed = files.read_json(run / schema.FAILED)
             return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
-        config = RunConfig.model_validate(record.read_json(run / schema.CONFIG)["config"])
+        config = RunConfig.model_validate(files.read_json(run / schema.CONFIG)["config"])
         return [
             *_identity(run, config, name),
             *_merged(run, done),
@@ -45,7 +46,7 @@ def problems(run: Path, name: str) -> list[str]:
 
 
 def _identity(run: Path, config: RunConfig, name: str) -> list[str]:
-    said = record.read_json(run / schema.CONFIG)["run_id"]
+    said = files.read_json(run / schema.CONFIG)["run_id"]
     found = run_id(config)
     if not name == said == found:
         return [f"{schema.CONFIG} is of run {found} and says {said}; the study has {name}"]
@@ -58,10 +59,10 @@ def _merged(run: Path, done: dict[str, Any]) -> list[str]:
     for name, digest in done["sha256"].items():
         if not (run / name).exists():
             found.append(f"{name} is missing")
-        elif record.sha256(run / name) != digest:
+        elif files.sha256(run / name) != digest:
             found.append(f"{name} has changed since the run was done")
     for name in schema.RECORDS:
-        rows = "".join(map(record.dump_row, record.read_record(run, name, done["attempt"])))
+        rows = "".join(map(files.dump_row, record.read_record(run, name, done["attempt"])))
         if (run / name).exists() and rows.encode() != (run / name).read_bytes():
             found.append(f"{name} is not what the attempts wrote")
     return found
@@ -70,7 +71,7 @@ def _merged(run: Path, done: dict[str, Any]) -> list[str]:
 def _steps(run: Path, done: dict[str, Any]) -> list[str]:
     found = []
     for name, first in ((schema.CURVE, 0), (schema.PROMPTS, 1)):
-        steps = [row["step"] for row in record.read_rows(run / name)]
+        steps = [row["step"] for row in files.read_rows(run / name)]
         if steps != list(range(first, done["step"] + 1)):
             count = Counter(steps)
             missing = [step for step in range(first, done["step"] + 1) if step not in count]
@@ -84,17 +85,17 @@ def _states(run: Path) -> list[str]:
     found = []
     for number in record.attempt_numbers(run):
         saved = {
-            row["step"]: row["sha256"] for row in record.read_rows(record.attempt_folder(run, number) / schema.SAVES)
+            row["step"]: row["sha256"] for row in files.read_rows(record.attempt_folder(run, number) / schema.SAVES)
         }
         for step, path in record.checkpoints(run, number):
-            manifest = record.read_json(path / checkpoint.MANIFEST)
-            digest = record.sha256(path / checkpoint.STATE)
+            manifest = files.read_json(path / checkpoint.MANIFEST)
+            digest = files.sha256(path / checkpoint.STATE)
             if manifest != {"step": step, "sha256": digest} or saved.get(step) != digest:
                 found.append(f"checkpoint of step {step}, attempt {number}, is not the one that was saved")
         loaded = record.read_attempt(run, number).get("loaded")
         if loaded:
             parent = record.attempt_folder(run, loaded["attempt"]) / schema.SAVES
-            before = {row["step"]: row["sha256"] for row in record.read_rows(parent)}
+            before = {row["step"]: row["sha256"] for row in files.read_rows(parent)}
             if before.get(loaded["step"]) != loaded["sha256"]:
                 found.append(f"attempt {number} went on from another state than attempt {loaded['attempt']} saved")
     return found
@@ -112,7 +113,7 @@ def _task(run: Path, config: RunConfig) -> Task:
 def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
     """Consumed problems against the stream, and how often each one was."""
     stream = PromptStream(_task(run, config), config.data, config.seed, config.model.size or "path")
-    rows = record.read_rows(run / schema.PROMPTS)
+    rows = files.read_rows(run / schema.PROMPTS)
     other = [row["step"] for row in rows if row["ids"] != stream.ids(row["step"])]
     if other:
         return [f"at steps {other[:5]} other prompts were consumed than the stream has"]

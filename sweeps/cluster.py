@@ -1,8 +1,7 @@
 """A study on SLURM: submit what is missing, say where it stands, submit again what was lost, cancel.
 
-The launcher may die at any moment. `slurm/jobs.jsonl` gets the intent (name, runs in order) before sbatch is called
-and the id after; where the id is missing, the job's name finds it. Submitting a run twice is safe, because its
-attempts fence each other, and a lock lets one process submit at a time.
+The launcher may die at any moment: the journal (`journal.py`) holds the intent before sbatch is called. Submitting a
+run twice is safe, because its attempts fence each other, and a lock lets one process submit at a time.
 """
 
 from __future__ import annotations
@@ -17,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from scaling import config as configs
-from scaling import record, schema
+from scaling import files, record, schema
+from scaling.config import checks, identity, parts, reading
 from scaling.schema import InputError
+from sweeps.cost import Estimator
 from sweeps.executors import slurm, tail
-from sweeps.plan import Estimator, Plan, PlannedRun
+from sweeps.journal import JOURNAL
+from sweeps.plan import Plan, PlannedRun
 from sweeps.reconcile import (
     BLOCKED,
     DONE,
@@ -37,9 +38,8 @@ from sweeps.reconcile import (
     Submission,
     Verdict,
     reconcile,
-)  # fmt: skip
+)
 
-JOURNAL = "jobs.jsonl"
 LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
 QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
 CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
@@ -70,11 +70,6 @@ class Submitted:
     texts: list[str] = field(default_factory=list)  # of a dry run
 
 
-def submitted(out: Path) -> bool:
-    """Whether a study folder has ever been on SLURM."""
-    return (out / schema.SLURM / JOURNAL).exists()
-
-
 class Cluster:
     """One study folder on SLURM."""
 
@@ -88,7 +83,7 @@ class Cluster:
     def look(self) -> Look:
         """Ask squeue and sacct, read the run folders, and decide. Changes nothing."""
         history, names = self._history()  # of the runs and bases that are not done
-        undone = {run.run_id: run for run in self.plan.runs if not configs.is_done(self._folder(run), run.config.stop)}
+        undone = {run.run_id: run for run in self.plan.runs if not checks.is_done(self._folder(run), run.config.stop)}
         bases = self.plan.bases()
         open_bases = {base for base in bases if not (self.out / schema.ARTIFACTS / base).exists()}
         open_keys = [*undone, *open_bases]
@@ -124,7 +119,7 @@ class Cluster:
 
     def _history(self) -> tuple[dict[str, list[Submission]], dict[str, str]]:
         """Submissions of every run and base since its last retry, and the job name of every token."""
-        events = record.read_rows(self.journal)
+        events = files.read_rows(self.journal)
         ids = {event["token"]: event["job"] for event in events if "job" in event}
         refused = {event["token"] for event in events if "refused" in event}
         cancelled = {job for event in events for job in event.get("cancel", [])}
@@ -155,7 +150,7 @@ class Cluster:
         done = folder / schema.DONE
         facts = Facts(
             done=False,
-            failed=record.read_json(folder / schema.FAILED),
+            failed=files.read_json(folder / schema.FAILED),
             committed=record.committed_step(folder),
             last_row=row["timing"]["time_ms"] / 1000 if row else None,
             submissions=[self._confirmed(s, folder) for s in history],
@@ -171,7 +166,7 @@ class Cluster:
         artifacts = self.out / schema.ARTIFACTS
         facts = Facts(
             done=(artifacts / base).exists(),
-            failed=record.read_json(artifacts / f"{base}.{schema.FAILED}"),
+            failed=files.read_json(artifacts / f"{base}.{schema.FAILED}"),
             committed=None,
             last_row=None,
             submissions=history,
@@ -242,18 +237,18 @@ class Cluster:
         if not runs:
             return True
         run = runs[-1]
-        stop = configs.RunStop(steps=2)
+        stop = parts.RunStop(steps=2)
         config = run.config.model_copy(update={"stop": stop})
         token = f"canary-{run.run_id[:8]}"
         place = self.out / schema.SLURM / token
         shutil.rmtree(place, ignore_errors=True)
         code, folder = slurm.snapshot(self.out), place / schema.RUNS / run.run_id
         folder.mkdir(parents=True)
-        record.write_json(folder / schema.PLANNED, configs.dump(config))
+        files.write_json(folder / schema.PLANNED, reading.dump(config))
         processes = config.resources.processes_per_node
         kind = {"kind": "canary", "token": token, "code": code.name, "processes": processes}
         tasks = {**kind, "tasks": [[run.run_id]]}
-        record.write_json(place / slurm.TASKS, tasks)
+        files.write_json(place / slurm.TASKS, tasks)
         name = f"{self.plan.study.name}-{token}"
         resources = config.resources.model_copy(update={"runs_per_job": 1, "processes": processes})
         try:
@@ -262,10 +257,10 @@ class Cluster:
             raise InputError(f"sbatch refuses the canary: {refusal}") from None
         self.say(f"canary: two steps of {run.name} as job {job}")
         try:
-            while not configs.is_done(folder, stop):
+            while not checks.is_done(folder, stop):
                 entries = slurm.queue([name])
                 queued = entries is None or any(entry.state not in slurm.TERMINAL for entry in entries)
-                if not queued and not configs.is_done(folder, stop):
+                if not queued and not checks.is_done(folder, stop):
                     self.say(f"canary: {run.name} failed, nothing is submitted; its last lines:")
                     for line in [*tail(place / f"{job}_0_0_log.out"), *tail(folder / schema.LOG, 12)]:
                         self.say(f"    {line}")
@@ -379,7 +374,7 @@ class Cluster:
         if not dry_run:
             for run in runs:
                 self._folder(run).mkdir(parents=True, exist_ok=True)
-                record.write_json(self._folder(run) / schema.PLANNED, configs.dump(run.config))
+                files.write_json(self._folder(run) / schema.PLANNED, reading.dump(run.config))
         base_jobs = self._submit_bases(runs, look, code, result, dry_run)
         groups: dict[str, list[PlannedRun]] = {}
         for run in self._longest_first(runs):
@@ -439,7 +434,7 @@ class Cluster:
             chunk = tasks[len(taken) : len(taken) + size]
             needed = sorted({base_jobs[b] for task in chunk for run in task if (b := run.base_id) in base_jobs})
             keys = [[run.run_id for run in task] for task in chunk]
-            token = configs.hash12([str(self.out), kind, keys, len(record.read_rows(self.journal))])[:8]
+            token = identity.hash12([str(self.out), kind, keys, len(files.read_rows(self.journal))])[:8]
             folder = self.out / schema.SLURM / token
             name = f"{self.plan.study.name}-{token}"
             array = slurm.Array(
@@ -463,7 +458,7 @@ class Cluster:
             folder.mkdir(parents=True, exist_ok=True)  # there where a launcher died before its intent stood written
             processes = array.resources.processes_per_node
             tasks_file = {"kind": kind, "token": token, "code": code.name, "processes": processes, "tasks": keys}
-            record.write_json(folder / slurm.TASKS, tasks_file)
+            files.write_json(folder / slurm.TASKS, tasks_file)
             self._note(
                 submit=token, name=name, kind=kind, tasks=keys, committed=committed, bases=bases, time=time.time()
             )
@@ -499,7 +494,7 @@ class Cluster:
         if dry_run:
             yield
             return
-        with record.exclusive(self.out / schema.SLURM / "lock") as file:
+        with files.exclusive(self.out / schema.SLURM / "lock") as file:
             assert file is not None
             self._lock = file.fileno()
             try:
@@ -514,10 +509,10 @@ class Cluster:
             file.seek(0)
             whole = file.read().rpartition(b"\n")
             file.truncate(len(whole[0] + whole[1]))  # a line that a full disk or a kill cut short
-            file.write(record.dump_row(event).encode())
+            file.write(files.dump_row(event).encode())
             file.flush()
             os.fsync(file.fileno())
 
 
 def _write_failure(path: Path, kind: str, message: str, lines: list[str]) -> None:
-    record.write_json(path, {"class": kind, "message": message, "last_lines": lines})
+    files.write_json(path, {"class": kind, "message": message, "last_lines": lines})

@@ -24,7 +24,7 @@ def quickstart(
     ] = None,
 ) -> None:
     """The whole path: train twelve small models, fit, report."""
-    from analysis.report import report as write_report
+    from analysis.reporting import report as write_report
 
     planned, folder = _planned("quickstart", out)
     status = _launch(planned, folder, workers)
@@ -109,9 +109,9 @@ def status(
     On SLURM it answers from any shell, whatever became of the launcher.
     """
     from scaling.schema import InputError
-    from sweeps.cluster import Cluster, submitted
-    from sweeps.plan import counts
-    from sweeps.status import run_status
+    from sweeps.cluster import Cluster
+    from sweeps.journal import submitted
+    from sweeps.status import counts, run_status
 
     planned, folder = _planned(study, out)
     verdicts = {}
@@ -149,7 +149,7 @@ def logs(
     """Print the log of one run."""
     import time
 
-    from scaling.config import is_done
+    from scaling.config.checks import is_done
     from scaling.schema import FAILED, LOG, RUNS, InputError, check_name
 
     planned, folder = _planned(study, out)
@@ -190,7 +190,8 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
 
 def retry(study: StudyArgument, out: OutOption = None) -> None:
     """Let the next launch try failed runs again."""
-    from sweeps.cluster import Cluster, submitted
+    from sweeps.cluster import Cluster
+    from sweeps.journal import submitted
     from sweeps.launch import retry
 
     planned, folder = _planned(study, out)
@@ -204,7 +205,8 @@ def cancel(study: StudyArgument, out: OutOption = None) -> None:
     A launch resumes its runs from their checkpoints.
     """
     from scaling.schema import InputError
-    from sweeps.cluster import Cluster, submitted
+    from sweeps.cluster import Cluster
+    from sweeps.journal import submitted
 
     planned, folder = _planned(study, out)
     if not submitted(folder):
@@ -226,10 +228,10 @@ def mlflow(
     """
     import time
 
-    from scaling.mirror import Mirror
-    from scaling.mirror import serve as serve_charts
     from scaling.schema import RUNS
-    from sweeps.plan import run_state
+    from scaling.tracking.mirror import Mirror
+    from scaling.tracking.store import serve as serve_charts
+    from sweeps.status import run_state
 
     planned, folder = _planned(study, out)
     mirror = Mirror(folder)
@@ -267,8 +269,8 @@ def _check_analysis(planned) -> None:
     study = planned.study
     if not study.analysis:
         return
-    from analysis.curves import expect
-    from analysis.fit import check_choices
+    from analysis.curves.load import expect
+    from analysis.fitting.choices import check_choices
     from sweeps.plan import run_documents
 
     try:
@@ -279,7 +281,7 @@ def _check_analysis(planned) -> None:
 
 def _check_inputs(planned, folder: Path) -> None:
     """What the missing runs read is looked for before anything is written or submitted."""
-    from scaling.config import check_inputs, is_done
+    from scaling.config.checks import check_inputs, is_done
     from scaling.schema import RUNS
 
     planned.check_files()
@@ -307,8 +309,8 @@ def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None,
     """Submit what is missing; with `wait` stay until the runs are done. Returns the exit status."""
     from sweeps.cluster import Cluster
     from sweeps.launch import obsolete, prepare
-    from sweeps.plan import counts
     from sweeps.reconcile import LIVE
+    from sweeps.status import counts
 
     def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
@@ -357,7 +359,7 @@ def _mirrored(planned, folder: Path, console):
     """The MLflow mirror follows what happens inside; tracking never stops or delays a run."""
     import threading
 
-    from scaling.mirror import open_mirror
+    from scaling.tracking.mirror import open_mirror
 
     tracked = any(item.config.tracking.mlflow for item in planned.runs)
     mirror, reason = open_mirror(folder) if tracked else (None, "")

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.live import Live
-from rich.table import Table
 
-from scaling import config as configs
-from scaling import record, schema
-from scaling.config import read_yaml
+from scaling import files, record, schema
+from scaling.config import checks, reading
+from scaling.config.reading import read_yaml
 from scaling.schema import InputError
+from sweeps.board import _board, _clock
+from sweeps.cost import Estimator
 from sweeps.executors import INTERRUPTED, make_base, run_cell, tail
 from sweeps.executors.local import Job, LocalPool
-from sweeps.plan import DONE, FAILED, RUNNING, Estimator, Plan, PlannedRun, cells_document, counts, run_state
-from sweeps.status import cpu_seconds
+from sweeps.plan import Plan, PlannedRun, cells_document
+from sweeps.status import DONE, FAILED, RUNNING, counts, cpu_seconds, run_state
 
 STARTS_WITHOUT_PROGRESS = 3
 PATIENCE = 60.0  # seconds for checkpoints after Ctrl-C
 TICK = 0.5
-PLAIN_EVERY = 10.0  # seconds between progress lines where there is no terminal
 
 
 @dataclass
@@ -46,7 +44,7 @@ class Task:
 
     @property
     def made(self) -> bool:
-        return configs.is_done(self.folder, self.run.config.stop) if self.run else self.folder.exists()
+        return checks.is_done(self.folder, self.run.config.stop) if self.run else self.folder.exists()
 
 
 def prepare(plan: Plan, out: Path) -> None:
@@ -58,8 +56,8 @@ def prepare(plan: Plan, out: Path) -> None:
             raise InputError(f"{out}: the folder holds study {name!r}, not {plan.study.name!r}; give another --out.")
     for folder in (schema.RUNS, schema.ARTIFACTS):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    record.write_atomic(existing, plan.study.text or f"study: {plan.study.name}\n")
-    record.write_json(out / schema.CELLS, cells_document(plan))
+    files.write_atomic(existing, plan.study.text or f"study: {plan.study.name}\n")
+    files.write_json(out / schema.CELLS, cells_document(plan))
 
 
 def obsolete(plan: Plan, out: Path) -> list[str]:
@@ -123,7 +121,7 @@ class _Launch:
         for run, task in zip(todo, self.runs, strict=True):
             base, config = run.base_id, run.config
             if base and base not in self.bases and not (artifacts / base).exists():
-                job = Job(base, make_base, (configs.dump(config), str(artifacts)), artifacts / f"{base}.log")
+                job = Job(base, make_base, (reading.dump(config), str(artifacts)), artifacts / f"{base}.log")
                 name = f"base {config.model.size}-seed{config.base_seed}"
                 self.bases[base] = Task(name, artifacts / base, job, cost=0.0)
             if base and base in self.bases:  # a base is as urgent as the longest run that waits for it
@@ -132,7 +130,7 @@ class _Launch:
 
     def _run_task(self, run: PlannedRun, estimator: Estimator) -> Task:
         folder = self.out / schema.RUNS / run.run_id
-        arguments = (configs.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
+        arguments = (reading.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
         estimate = estimator.estimate(run.config, run.run_id)
         return Task(run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.length, run)
 
@@ -263,47 +261,8 @@ class _Launch:
         return lines
 
 
-class _board:
-    """Live display on a terminal, a plain line every few seconds elsewhere; yields the function that refreshes it."""
-
-    def __init__(self, launch: _Launch, console: Console):
-        self.launch, self.console, self.last = launch, console, time.monotonic()
-        self.live = Live(console=console, refresh_per_second=4, transient=True) if console.is_terminal else None
-
-    def __enter__(self) -> Callable[[], None]:
-        if self.live:
-            self.live.start()
-        return self.show
-
-    def __exit__(self, *_: object) -> None:
-        if self.live:
-            self.live.stop()
-
-    def show(self) -> None:
-        head = (
-            f"{self.launch.finished} of {self.launch.total} runs done, {_clock(time.monotonic() - self.launch.started)}"
-        )
-        if self.live:
-            table = Table(box=None, title=head, title_justify="left")
-            for name in ("run", "step", "test loss", ""):
-                table.add_column(name)
-            for line in self.launch.progress():
-                table.add_row(*line)
-            self.live.update(table)
-        elif time.monotonic() - self.last >= PLAIN_EVERY:
-            self.last = time.monotonic()
-            shown = "; ".join(
-                f"{name} {step or bar} {loss}".strip() for name, step, loss, bar in self.launch.progress()
-            )
-            self.launch.say(f"{head}: {shown}")
-
-
 def _locked(path: Path) -> bool:
     if not path.exists():
         return False
-    with record.exclusive(path, wait=False) as free:
+    with files.exclusive(path, wait=False) as free:
         return not free
-
-
-def _clock(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

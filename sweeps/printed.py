@@ -10,7 +10,9 @@ from scaling.terminal import print_table
 def show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
     """The cost table of a study, and what there is to know before it is launched."""
     from scaling.schema import ARTIFACTS, RUNS
-    from sweeps.plan import Estimator, counts, covarying, run_state
+    from sweeps.cost import Estimator
+    from sweeps.plan import covarying
+    from sweeps.status import counts, run_state
 
     estimator = Estimator(planned, folder)
     rows = []

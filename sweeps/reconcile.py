@@ -12,7 +12,7 @@ from typing import Any
 
 RECORD_GAP = 60.0  # seconds after a requeue or a node failure in which sacct does not know the next start yet
 STALLED = 30 * 60.0  # seconds without a new row
-# What a run may be, beside the states of sweeps/plan.py.
+# What a run may be, beside the states of sweeps/status.py.
 WAITING, RUNNING, ENDING, STOPPED, LOST, ENDED, BLOCKED, UNKNOWN = (
     "waiting", "running", "ending", "stopped", "lost", "ended", "blocked", "unknown",
 )  # fmt: skip

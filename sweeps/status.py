@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from scaling import record, schema
-from sweeps.plan import RUNNING, Plan, PlannedRun, run_state
+from scaling import files, record, schema
+from scaling.config import checks
+from scaling.config.parts import StopConfig
+from sweeps.plan import Plan, PlannedRun
 from sweeps.reconcile import Verdict
+
+DONE, FAILED, RUNNING, STOPPED, WAITING = "done", "failed", "running", "stopped", "waiting"
+
+
+def run_state(folder: Path, stop: StopConfig) -> str:
+    """done / failed / running / stopped / waiting: a pure function of the run folder."""
+    if checks.is_done(folder, stop):
+        return DONE
+    if (folder / "lock").exists():
+        with files.exclusive(folder / "lock", wait=False) as free:
+            if not free:
+                return RUNNING
+    if (folder / schema.FAILED).exists():
+        return FAILED
+    return STOPPED if record.newest_attempt(folder) else WAITING
+
+
+def counts(states: list[str]) -> str:
+    """`9 done, 1 failed, 2 waiting`."""
+    return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
+
 
 RATE_ROWS = 10
 
@@ -42,7 +66,7 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
     state = verdict.state if verdict else run_state(folder, run.config.stop)
     rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
     steps = run.config.stop.steps
-    failed = record.read_json(folder / schema.FAILED)
+    failed = files.read_json(folder / schema.FAILED)
     return RunStatus(
         run_id=run.run_id,
         name=run.name,
@@ -61,7 +85,7 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
     )
 
 
-def _rate(rows: list[record.Row]) -> float | None:
+def _rate(rows: list[files.Row]) -> float | None:
     """Steps a minute by the clock of the run itself, which does not count the time between two attempts."""
     if len(rows) < 2:
         return None
@@ -72,6 +96,6 @@ def _rate(rows: list[record.Row]) -> float | None:
 def cpu_seconds(plan: Plan, study: Path) -> str:
     """What the study has cost so far, in words: CPU seconds of runs and bases, those of start-up apart."""
     runs = sum(run_status(run, study).cpu_seconds for run in plan.runs)
-    bases = [record.read_json(study / schema.ARTIFACTS / base / "base.json") for base in plan.bases()]
+    bases = [files.read_json(study / schema.ARTIFACTS / base / "base.json") for base in plan.bases()]
     made = [base["timing"]["cpu_seconds"] for base in bases if base]
     return f"{runs:.0f} CPU s in runs, {sum(made):.0f} in {len(made)} base models"

@@ -22,16 +22,10 @@ from pathlib import Path
 from typing import Any, get_args, get_origin
 
 from scaling import schema
-from scaling.config import (
-    AlgorithmConfig,
-    RunConfig,
-    brief,
-    merge,
-    parse_config,
-    read_yaml,
-    resolve_at,
-    with_recipe,
-)
+from scaling.config.checks import resolve_at
+from scaling.config.parts import AlgorithmConfig, brief
+from scaling.config.reading import merge, parse_config, read_yaml, with_recipe
+from scaling.config.run import RunConfig
 from scaling.schema import InputError, did_you_mean
 
 STUDIES = Path(__file__).parent / "studies"

@@ -18,12 +18,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from analysis.frontier import optimal_sizes, optimum_band
-from analysis.intervals import EXACT, LEVEL, law_test
+from analysis.fitting.points import Points
+from analysis.fitting.solve import solve
+from analysis.intervals.law_test import EXACT, LEVEL, law_test
+from analysis.intervals.profile import profile_tests
+from analysis.intervals.run_lines import run_lines
 from analysis.laws import Law, get_law, saturation
-from analysis.profile import profile_tests
-from analysis.run_lines import run_lines
-from analysis.solve import Points, solve
+from analysis.questions.optimum import optimal_sizes, optimum_band
 
 SEVEN = (0.5e9, 1.5e9, 3e9, 7e9, 14e9, 32e9, 72e9)
 FIVE = (0.5e9, 1.5e9, 3e9, 14e9, 32e9)  # as slope_sd: chosen so that widths come near those measured at first

@@ -11,18 +11,18 @@ import numpy as np
 import torch
 from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
 
-from scaling import policy as policies
-from scaling.config import RunConfig
+from scaling import logprobs
+from scaling.algorithm.update import update_policy
+from scaling.config.run import RunConfig
 from scaling.optim import policy_optimizer
 from scaling.parallel import Team
 from scaling.policy import checkpoint_activations
-from scaling.update import update_policy
 
 
 def main(mode: str, updates_per_batch: int, kind: str) -> None:
     limit = {"whole": {}, "groups": {"micro_batch": 4}, "tokens": {"micro_batch_tokens": 150}}[kind]
     if kind == "groups":  # the head in pieces, computed again in the backward pass
-        policies.LOGITS_AT_A_TIME = 20 * len(TASK.allowed_V)
+        logprobs.LOGITS_AT_A_TIME = 20 * len(TASK.allowed_V)
     config = RunConfig.model_validate(
         {
             "model": "m",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from scaling import record
+from scaling import files, record
 
 SIZES = [0.5e9, 1.5e9, 3e9, 7e9, 14e9, 32e9, 72e9]
 
@@ -93,7 +93,7 @@ def write_run(folder, run_id, *, steps, size, model="us", seed=0, unique=None, s
     }  # fmt: skip
     for part, values in (settings or {}).items():
         config[part] = {**config[part], **values}
-    record.write_json(run / "config.json", {
+    files.write_json(run / "config.json", {
         "schema_version": 1, "run_id": run_id, "name": f"{model}-s{seed}", "config": config,
         "model": {"name": model, "num_params": int(size * 1.1), "num_params_non_embedding": int(size)},
     })  # fmt: skip

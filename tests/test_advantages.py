@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scaling.advantages import (
+from scaling.algorithm.advantages import (
     advantages,
     fullnorm_advantages,
     grpo_advantages,
     papo_advantages,
     rank_safe_weight,
 )
-from scaling.config import FullnormConfig, GrpoConfig, PapoConfig
+from scaling.config.parts import FullnormConfig, GrpoConfig, PapoConfig
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "papo_test_vectors.json").read_text())
 

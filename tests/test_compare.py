@@ -11,9 +11,10 @@ from scipy import stats
 from synthetic_curves import SIZES, synthetic
 from test_laws import points_of, table_of
 
-from analysis.compare import _stack, compare_by, compare_laws
-from analysis.curves import make_curves
+from analysis.curves.check import make_curves
 from analysis.laws import get_law
+from analysis.questions.laws import _stack, compare_laws
+from analysis.questions.pairs import compare_by
 from scaling.schema import InputError
 
 
@@ -64,7 +65,7 @@ def test_no_value_after_an_origin_moves_a_prediction():
     table = synthetic(noise=1, steps=50)
     late = table["step"] > 40
     moved = table.assign(test_loss=table["test_loss"].where(~late, 0.5))
-    from analysis.fit import fit_curves
+    from analysis.fitting.fit import fit_curves
 
     for share in (0.4, 0.6, 0.8):
         one, two = (

@@ -5,17 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import (
-    RunConfig,
-    base_id,
-    dump,
-    load_config,
-    parse_config,
-    read_yaml,
-    resolve,
-    run_id,
-    with_recipe,
-)
+from scaling.config.identity import base_id, resolve, run_id
+from scaling.config.reading import dump, load_config, parse_config, read_yaml, with_recipe
+from scaling.config.run import RunConfig
 from scaling.schema import InputError
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parent.parent / "scaling/recipes").glob("*.yaml"))

@@ -9,7 +9,8 @@ import pytest
 from synthetic_curves import synthetic, write_cells, write_run
 
 import analysis
-from analysis.curves import REFERENCE, load, make_curves
+from analysis.curves.check import make_curves
+from analysis.curves.load import REFERENCE, load
 from scaling.schema import InputError
 
 

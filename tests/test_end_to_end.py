@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from test_launch import DEADLINE, scaling, science, start, wait_for
 
-from scaling import record, schema
+from scaling import files, record, schema
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -55,7 +55,7 @@ def test_ten_runs_are_done_and_mlflow_has_each_point_once(launched):
     expected = [
         (run.run_id, "eval/test_loss", row["step"], row["test_loss"])
         for run in make_plan(load_study(study)).runs
-        for row in record.read_rows(out / schema.RUNS / run.run_id / schema.CURVE)
+        for row in files.read_rows(out / schema.RUNS / run.run_id / schema.CURVE)
         if "test_loss" in row
     ]
     assert sorted(stored) == sorted(expected)

@@ -9,10 +9,14 @@ import pandas as pd
 import pytest
 from tiny_policies import text_folder
 
-from scaling import cli, mirror, record, schema, trainer
-from scaling.config import EvaluationConfig, RunConfig, parse_config, run_id
+from scaling import cli, files, record, schema, trainer
+from scaling.config.identity import run_id
+from scaling.config.parts import EvaluationConfig
+from scaling.config.reading import parse_config
+from scaling.config.run import RunConfig
 from scaling.evaluate import pass_at_k
 from scaling.schema import InputError
+from scaling.tracking import rows as tracking_rows
 
 TINY = {
     "model": {"size": "us", "base": {"iterations": 60, "leaping_iterations": 10, "batch_size": 32}},
@@ -68,7 +72,7 @@ def runs(tmp_path_factory):
 
 
 def rows(run, name=schema.CURVE):
-    return [record.without_timing(row) for row in record.read_rows(run / name)]
+    return [record.without_timing(row) for row in files.read_rows(run / name)]
 
 
 def test_sets_stand_beside_a_curve_that_they_do_not_change(runs):
@@ -93,12 +97,12 @@ def test_sets_stand_beside_a_curve_that_they_do_not_change(runs):
 
 
 def test_the_mirror_keeps_them(runs):
-    values, _ = mirror.row_values(record.read_rows(runs / "with" / schema.CURVE)[-1])
+    values, _ = tracking_rows.row_values(files.read_rows(runs / "with" / schema.CURVE)[-1])
     assert {"eval/sets.wide.pass_at_4", "eval/sets.wide.pass_at_4_stderr", "eval/sets.one.pass_at_1"} <= values.keys()
 
 
 def test_the_report_keeps_them():
-    from analysis.report import other_sets
+    from analysis.reporting.runs import other_sets
 
     table = pd.DataFrame(
         {"run_id": ["a", "a", "b"], "step": [0, 1, 1], "sets.amc.pass_at_4": [0.1, 0.25, 0.5],

@@ -8,12 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.collections import FillBetweenPolyCollection
+from matplotlib.colors import to_rgb
 from matplotlib.text import Text
 from synthetic_curves import LADDER, study_table, synthetic
 
 import analysis
-from analysis import figures, make_curves, report_sections, reproduce
-from analysis.frontier import evaluations
+from analysis import figures, make_curves, reproduce
+from analysis.figures.axes import plain_ticks
+from analysis.figures.labels import spread_groups
+from analysis.figures.sensitivity import n0_unit
+from analysis.figures.style import STYLE, WIDTH, size_colours, style
+from analysis.intervals.means import t_interval
+from analysis.questions.envelope import envelope
+from analysis.questions.finals import evaluations
+from analysis.questions.pairs import algorithm_pairs, effects, pair_summary
+from analysis.words import counted, interval_text, joined, number, power_of_ten, short_number, size_labels
 from scaling.schema import InputError
 
 MAIN = "algorithm == grpo and reuse_factor == 1 and group_size == 16"
@@ -44,9 +53,9 @@ class Case:
         self.kept = {}
 
     def multiplier(self, steps, **options):
-        labels = figures.size_labels(evaluations(self.curves))
-        given = report_sections.effects(self.curves, {"steps": steps}, labels)
-        return report_sections.multiplier(given, list(labels), **options)
+        labels = size_labels(evaluations(self.curves))
+        given = effects(self.curves, {"steps": steps}, labels)
+        return figures.multiplier(given, list(labels), **options)
 
     def draw(self, name, layout="full"):
         if (name, layout) not in self.kept:
@@ -64,7 +73,7 @@ NAMES = [
 def bare():
     """A machine with no font but DejaVu Sans, a fifth wider than Arial."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(figures.STYLE, "font.sans-serif", ["DejaVu Sans"])
+        patch.setitem(STYLE, "font.sans-serif", ["DejaVu Sans"])
         yield
 
 
@@ -89,7 +98,7 @@ def texts_drawn(figure):
             found[id(self)] = self.get_text(), self.get_window_extent(renderer).extents * 72 / DPI
         return draw(self, renderer, *args, **more)
 
-    with pytest.MonkeyPatch.context() as patch, figures.style():
+    with pytest.MonkeyPatch.context() as patch, style():
         patch.setattr(Text, "draw", recorded)
         figure.savefig(io.BytesIO(), dpi=DPI)
     return list(found.values())
@@ -216,7 +225,7 @@ def test_the_loss_decomposition_has_room_and_draws_no_loss_above_one(reference, 
     drawn = reproduce.decomposition_figure(reference, layout=layout)
     assert_room(drawn)
     assert len(figures.inline_svg(drawn.figure, "d").encode()) <= 300_000
-    assert drawn.figure.get_size_inches()[0] == figures.WIDTH[layout]
+    assert drawn.figure.get_size_inches()[0] == WIDTH[layout]
     for ax in drawn.figure.axes[:2]:
         assert max(np.max(line.get_ydata()) for line in ax.lines) <= 1
 
@@ -236,7 +245,7 @@ def test_the_loss_decomposition_is_dashed_where_it_predicts_and_says_how_well(re
     scores = reproduce.decomposition_table(reference).frame
     assert error == pytest.approx(scores["rmse_law"].iloc[1], rel=0.01)
     for column in ("rmse_law", "rmse_per_size", "rmse_last_value"):
-        assert all(figures.number(value) in drawn.caption for value in scores[column])
+        assert all(number(value) in drawn.caption for value in scores[column])
 
 
 # ---------------------------------------------------------------- what is drawn stands in the table
@@ -295,7 +304,7 @@ def test_n0_and_kmax_are_drawn_only_where_they_are_identified(study, bare):
     known = study.draw("efficiency")
     assert any("K" in text and "max" in text for text, _ in texts_drawn(known.figure))
     assert (known.table["part"] == "extrapolated").any()
-    assert figures.short_number(study.fit.values["n0"]["value"]) in known.caption
+    assert short_number(study.fit.values["n0"]["value"]) in known.caption
     steep = Case(study_table(k_max=40.0, n0=1e7))
     assert not steep.fit.values["n0"]["identified"]
     unknown = steep.draw("efficiency")
@@ -303,7 +312,7 @@ def test_n0_and_kmax_are_drawn_only_where_they_are_identified(study, bare):
     assert any("not identified" in text for text in words)
     assert not (unknown.table["part"] == "extrapolated").any()
     assert "Not identified by these data: Kmax and N0" in unknown.caption
-    assert figures.short_number(steep.fit.values["n0"]["value"]) not in unknown.caption
+    assert short_number(steep.fit.values["n0"]["value"]) not in unknown.caption
     assert "no limit is identified" in unknown.finding
 
 
@@ -346,7 +355,7 @@ def test_frontier_finds_a_known_crossover(bare):
         ]  # fmt: skip
     curves = make_curves(pd.concat(frames, ignore_index=True), "two")
     fit = analysis.fit(curves, law="per_size")
-    found = figures.envelope(fit)
+    found = envelope(fit)
     switch = found.switches.iloc[0]
     assert switch["kind"] == "crossover" and (switch["before"], switch["after"]) == (1e6, 1e7)
     assert np.log(switch["x"]) == pytest.approx(20, abs=0.02)
@@ -358,7 +367,7 @@ def test_untrained_models_are_named_where_the_frontier_only_ranks_them(study):
     drawn = study.draw("frontier")
     start = study.curves.table.query("step == 0 and algorithm == 'grpo' and reuse_factor == 1 and group_size == 16")
     best = start.groupby("num_params_non_embedding")["test_loss"].mean().min()
-    assert f"has loss {figures.number(best)}" in drawn.caption
+    assert f"has loss {number(best)}" in drawn.caption
 
 
 def test_reuse_table_and_difference(study):
@@ -366,7 +375,7 @@ def test_reuse_table_and_difference(study):
     table = drawn.table
     assert sorted(table["reuse_factor"].unique()) == [1, 32]
     means = table.groupby("reuse_factor")["final_test_loss"].mean()
-    assert figures.number(means[32] - means[1], sign=True) in drawn.finding
+    assert number(means[32] - means[1], sign=True) in drawn.finding
     assert "2 pairs by seed" in drawn.finding
     markers = [line for line in drawn.figure.axes[0].lines if line.get_markersize() == 5.5]
     assert [line.get_ydata()[0] for line in markers] == pytest.approx(means.tolist())
@@ -387,9 +396,7 @@ def test_algorithm_differences_are_paired_by_seed(study):
     expected = [last["papo", seed] - last["grpo", seed] for seed in (0, 1)]
     assert table["difference_papo_minus_grpo"].tolist() == pytest.approx(expected)
     low, high = table[["mean_difference_ci95_low", "mean_difference_ci95_high"]].iloc[0]
-    assert (
-        f"{figures.number(np.mean(expected), sign=True)} {figures.interval_text(low, high, sign=True)}" in drawn.finding
-    )
+    assert f"{number(np.mean(expected), sign=True)} {interval_text(low, high, sign=True)}" in drawn.finding
     right = drawn.figure.axes[1]
     marker = next(line for line in right.lines if line.get_marker() == "s")
     assert marker.get_xdata()[0] == pytest.approx(np.mean(expected))
@@ -398,10 +405,10 @@ def test_algorithm_differences_are_paired_by_seed(study):
 
 
 def test_pairs_that_agree_by_luck_have_the_test_sets_own_width():
-    low, high = figures.t_interval(np.array([-0.010, -0.010]), noise=0.01)
+    low, high = t_interval(np.array([-0.010, -0.010]), noise=0.01)
     assert high - low == pytest.approx(2 * 1.96 * 0.01 / np.sqrt(2), rel=1e-3)
-    assert figures.t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
-    assert figures.t_interval(np.array([1.0])) == (-np.inf, np.inf)
+    assert t_interval(np.array([1.0, 2.0, 3.0])) == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
+    assert t_interval(np.array([1.0])) == (-np.inf, np.inf)
 
 
 def test_runs_of_another_condition_are_never_averaged_in(study, bare):
@@ -412,8 +419,8 @@ def test_runs_of_another_condition_are_never_averaged_in(study, bare):
     both.loc[both["run_id"].str.startswith("us") & (both["modulus"] == 10), "modulus"] = 16  # 16 is the usual one
     both = both[~(both["run_id"].str.startswith("us") & both["run_id"].str.endswith("mod10"))]
     mixed = make_curves(both.rename(columns={"modulus": "task.modulus"}), settings=["task.modulus"])
-    pairs = figures.pair_summary(figures.algorithm_pairs(study.curves)).set_index("label")
-    split = figures.pair_summary(figures.algorithm_pairs(mixed)).set_index("label")
+    pairs = pair_summary(algorithm_pairs(study.curves)).set_index("label")
+    split = pair_summary(algorithm_pairs(mixed)).set_index("label")
     (label,) = pairs.index
     assert set(split.index) == {label, f"{label} (modulus 10)"}
     assert split.loc[label].to_dict() == pytest.approx(pairs.loc[label].to_dict())
@@ -447,7 +454,7 @@ def test_sensitivity_marks_its_own_window_and_refits_the_others(study):
     assert row["n0"] == pytest.approx(again.values["n0"]["value"], rel=1e-9)
     assert row["r2_pooled_constant"] < row["r2_pooled"]
     cells = [text for text, _ in texts_drawn(drawn.figure)]
-    unit, _ = figures.n0_unit(study.fit.values["n0"]["value"])
+    unit, _ = n0_unit(study.fit.values["n0"]["value"])
     for value in table.loc[~table["no_finite_optimum"], "n0"]:
         assert f"{value / unit:.2g}" in cells
 
@@ -489,36 +496,35 @@ def test_a_fit_from_its_record_has_nothing_to_draw(study):
 
 
 def test_numbers_as_they_are_written():
-    assert figures.number(0.0426) == ".043" and figures.number(-0.0426) == "−.043"
-    assert figures.number(-0.0001) == ".000" and figures.number(0.02, sign=True) == "+.020"
-    assert figures.number(1.25, 2) == "1.25"
+    assert number(0.0426) == ".043" and number(-0.0426) == "−.043"
+    assert number(-0.0001) == ".000" and number(0.02, sign=True) == "+.020"
+    assert number(1.25, 2) == "1.25"
     shown = {999.9: "1k", 5296: "5.3k", 841e3: "841k", 0.5e9: "0.5B", 7e9: "7B", 1.2e12: "1.2T"}
-    assert [figures.short_number(n) for n in shown] == list(shown.values())
-    assert figures.power_of_ten(2.1e18) == "2.1×10¹⁸"
-    assert figures.power_of_ten(9.97e18) == "1×10¹⁹"
-    assert figures.counted(1, "run") == "1 run" and figures.counted(1214, "point") == "1,214 points"
-    assert figures.joined(["a", "b", "c"]) == "a, b and c"
+    assert [short_number(n) for n in shown] == list(shown.values())
+    assert power_of_ten(2.1e18) == "2.1×10¹⁸"
+    assert power_of_ten(9.97e18) == "1×10¹⁹"
+    assert counted(1, "run") == "1 run" and counted(1214, "point") == "1,214 points"
+    assert joined(["a", "b", "c"]) == "a, b and c"
 
 
 def test_one_colour_per_size_ends_kept_and_darker_with_size():
-    colours = figures.size_colours([1e3, 1e4, 1e5, 1e6])
+    colours = size_colours([1e3, 1e4, 1e5, 1e6])
     assert colours[1e3].upper() == "#CE8703" and colours[1e6].upper() == "#160A4A"
     dark = [
-        sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), figures.to_rgb(colour), strict=True))
-        for colour in colours.values()
+        sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), to_rgb(colour), strict=True)) for colour in colours.values()
     ]
     assert dark == sorted(dark, reverse=True)
 
 
 def test_labels_are_moved_apart_by_the_gap_and_keep_their_order():
-    heights = figures.spread_groups([(0, 10, 50.0), (0, 10, 51.0), (0, 10, 49.0), (50, 60, 50.0)], 8.6)
+    heights = spread_groups([(0, 10, 50.0), (0, 10, 51.0), (0, 10, 49.0), (50, 60, 50.0)], 8.6)
     assert heights[3] == 50
     assert heights[1] - heights[0] == pytest.approx(8.6) and heights[0] - heights[2] == pytest.approx(8.6)
     assert heights[:3].mean() == pytest.approx(50)
-    pushed = figures.spread_groups([(0, 10, 50.0), (0, 10, 51.0)], 8.6, (0, 50))
+    pushed = spread_groups([(0, 10, 50.0), (0, 10, 51.0)], 8.6, (0, 50))
     assert pushed.tolist() == pytest.approx([41.4, 50])
 
 
 def test_ticks_of_a_small_range_are_round_and_not_too_many():
-    assert figures.plain_ticks(0.66, 0.75) == [0.66, 0.68, 0.7, 0.72, 0.74]
-    assert figures.plain_ticks(1, 100, 5) == [1, 3, 10, 30, 100]
+    assert plain_ticks(0.66, 0.75) == [0.66, 0.68, 0.7, 0.72, 0.74]
+    assert plain_ticks(1, 100, 5) == [1, 3, 10, 30, 100]

@@ -12,8 +12,13 @@ from scipy.optimize import least_squares, minimize
 from synthetic_curves import SIZES, synthetic
 
 import analysis
-from analysis.curves import load, make_curves
-from analysis.fit import Fit, fit_curves, parse_window, select_points, solve
+from analysis.curves.check import make_curves
+from analysis.curves.load import load
+from analysis.fitting.choices import parse_window
+from analysis.fitting.fit import fit_curves
+from analysis.fitting.points import select_points
+from analysis.fitting.record import Fit
+from analysis.fitting.solve import solve
 from analysis.laws import get_law
 from scaling.schema import InputError
 

@@ -97,7 +97,7 @@ def test_rows_0_and_1_load_nothing_heavy():
         assert not found & set(HEAVY), f"scaling.{name} imports {found & set(HEAVY)}"
 
 
-@pytest.mark.parametrize("package", ["analysis", "sweeps", "sweeps.launch", "scaling.cli", "analysis.report"])
+@pytest.mark.parametrize("package", ["analysis", "sweeps", "sweeps.launch", "scaling.cli", "analysis.reporting"])
 def test_a_fresh_import_loads_nothing_heavy(package):
     code = f"import sys, {package}; print([m for m in {HEAVY} if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)

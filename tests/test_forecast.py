@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 from synthetic_curves import SIZES, synthetic
 
-from analysis.curves import load, make_curves
-from analysis.fit import fit_curves
-from analysis.forecast import detect_leak, forecast, predict_new_size, score_protocols
-from analysis.intervals import add_intervals
+from analysis.curves.check import make_curves
+from analysis.curves.load import load
+from analysis.fitting.fit import fit_curves
+from analysis.intervals.record import add_intervals
+from analysis.questions.forecast import forecast
+from analysis.questions.new_size import predict_new_size
+from analysis.questions.scores import detect_leak, score_protocols
 from scaling.schema import InputError
 
 # Sizes whose levels in synthetic() (linear in their rank) are linear in ln N too.

@@ -9,23 +9,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.curves import load, make_curves
-from analysis.fit import fit_curves
-from analysis.frontier import (
-    Envelope,
-    continuous,
-    cost_to_target,
-    crossovers,
-    envelope,
-    frontier,
-    group_law,
-    optimal_sizes,
-    reuse_threshold,
-    segments,
-)
-from analysis.intervals import add_intervals
+from analysis.curves.check import make_curves
+from analysis.curves.load import load
+from analysis.fitting.fit import fit_curves
+from analysis.intervals.record import add_intervals
 from analysis.laws import get_law
 from analysis.laws.group_size import optimal_group
+from analysis.questions.cost import cost_to_target, crossovers
+from analysis.questions.envelope import Envelope, envelope, segments
+from analysis.questions.frontier import frontier
+from analysis.questions.groups import group_law
+from analysis.questions.optimum import continuous, optimal_sizes
+from analysis.questions.reuse import reuse_threshold
 from scaling.schema import InputError
 
 # ln L = level - k ln X: lines that cross at ln X = (E2 - E1) / (k2 - k1).

@@ -9,13 +9,14 @@ import pytest
 from synthetic_curves import SIZES, synthetic
 
 import analysis
-from analysis.compare import compare_laws
-from analysis.curves import make_curves
-from analysis.fit import fit_curves
-from analysis.forecast import forecast, score_protocols
-from analysis.frontier import frontier
-from analysis.intervals import add_intervals
+from analysis.curves.check import make_curves
+from analysis.fitting.fit import fit_curves
+from analysis.intervals.record import add_intervals
 from analysis.laws import law_names
+from analysis.questions.forecast import forecast
+from analysis.questions.frontier import frontier
+from analysis.questions.laws import compare_laws
+from analysis.questions.scores import score_protocols
 from scaling.schema import InputError
 
 # tau has no sizes, and group_size is the sigmoid by another column.

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from scaling import checkpoint, record, schema, trainer
-from scaling.config import RunConfig, run_id
+from scaling import checkpoint, files, record, schema, trainer
+from scaling.config.identity import run_id
+from scaling.config.run import RunConfig
 from scaling.verify import problems
 
 TINY = {
@@ -31,7 +32,7 @@ def train(run, artifacts):
 
 
 def science(run):
-    return [[record.dump_row(record.without_timing(row)) for row in record.read_rows(run / n)] for n in schema.RECORDS]
+    return [[files.dump_row(record.without_timing(row)) for row in files.read_rows(run / n)] for n in schema.RECORDS]
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +78,7 @@ def test_a_whole_record_is_whole_also_after_a_resumption(finished, interrupted, 
 
 
 def test_every_prompt_is_consumed_tau_times(finished):
-    rows = record.read_rows(finished / schema.PROMPTS)
+    rows = files.read_rows(finished / schema.PROMPTS)
     # 6 steps x 4 prompts = 24 at tau = 2: twelve problems, first in order, then each once more.
     assert [n for row in rows[:3] for n in row["ids"]] == list(range(12))
     assert sorted(n for row in rows[3:] for n in row["ids"]) == list(range(12))
@@ -153,7 +154,7 @@ def test_a_clock_that_jumps_back_changes_nothing_but_the_times(finished, interru
     train(interrupted, artifacts)
     assert science(interrupted) == science(finished)
     assert problems(interrupted, NAME) == []
-    times = [row["timing"]["time_ms"] for row in record.read_rows(interrupted / schema.CURVE)]
+    times = [row["timing"]["time_ms"] for row in files.read_rows(interrupted / schema.CURVE)]
     assert times[4] < times[3]  # made again a day earlier, and still the one that counts
 
 

@@ -8,19 +8,15 @@ from scipy import stats
 from synthetic_curves import SIZES, synthetic
 
 import analysis
-from analysis.curves import load, make_curves
-from analysis.fit import select_points
-from analysis.intervals import (
-    EXACT,
-    SizeTest,
-    band,
-    coverage,
-    efficiency_interval,
-    f_tail,
-    law_test,
-    paired_difference,
-)
-from analysis.run_lines import run_lines
+from analysis.curves.check import make_curves
+from analysis.curves.load import load
+from analysis.fitting.points import select_points
+from analysis.intervals.coverage import coverage
+from analysis.intervals.law_test import EXACT, f_tail, law_test
+from analysis.intervals.means import paired_difference
+from analysis.intervals.run_lines import run_lines
+from analysis.intervals.run_test import band, efficiency_interval
+from analysis.intervals.size_test import SizeTest
 from scaling.schema import InputError
 
 # Vector A: four sizes, two runs each; vector B: the first run of each.

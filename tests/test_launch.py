@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scaling import record, schema
-from scaling.config import dump, parse_config
+from scaling import files, record, schema
+from scaling.config.reading import dump, parse_config
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -76,7 +76,7 @@ def runs_of(study, out) -> dict[str, Path]:
 
 def science(run: Path):
     names = (schema.CURVE, schema.ROLLOUTS, schema.OUTCOMES)
-    return [[record.without_timing(row) for row in record.read_rows(run / name)] for name in names]
+    return [[record.without_timing(row) for row in files.read_rows(run / name)] for name in names]
 
 
 def step_of(run: Path) -> int:
@@ -85,7 +85,7 @@ def step_of(run: Path) -> int:
 
 
 def unlocked(path: Path) -> bool:
-    with record.exclusive(path, wait=False) as free:
+    with files.exclusive(path, wait=False) as free:
         return free
 
 
@@ -106,7 +106,7 @@ def test_a_launch_finishes_and_says_so(finished):
     cells = json.loads((out / schema.CELLS).read_text())
     assert [cell["cell"] for cell in cells["cells"]] == ["us-seed0", "us-seed1"]
     for run in runs_of(study, out).values():
-        assert [row["step"] for row in record.read_rows(run / schema.CURVE)] == list(range(41))
+        assert [row["step"] for row in files.read_rows(run / schema.CURVE)] == list(range(41))
 
 
 def test_a_second_launch_trains_nothing(finished):
@@ -185,7 +185,7 @@ def test_extending_the_study_continues_the_run(finished, tmp_path):
     out = tmp_path / "out"
     launch(write(tmp_path, steps=6), out)
     (run,) = runs_of(tmp_path / "mini.yaml", out).values()
-    assert record.read_json(run / schema.DONE)["step"] == 6
+    assert files.read_json(run / schema.DONE)["step"] == 6
     launch(write(tmp_path, steps=9), out)
     rows, whole = science(run)[0], science(runs_of(*finished[:2])["us-seed0"])[0]
     assert [row["step"] for row in rows] == list(range(10))
@@ -236,7 +236,7 @@ def test_a_run_that_never_gets_anywhere_is_given_up(tmp_path, monkeypatch):
     for base in plan.bases():
         (tmp_path / "out" / schema.ARTIFACTS / base).mkdir(parents=True)
     monkeypatch.setattr(launcher, "run_cell", os.kill)
-    monkeypatch.setattr(launcher.configs, "dump", lambda config: 0)  # os.kill(0, ...): the child's own group
+    monkeypatch.setattr(launcher.reading, "dump", lambda config: 0)  # os.kill(0, ...): the child's own group
 
     class Dying(LocalPool):
         def submit(self, job):
@@ -245,7 +245,7 @@ def test_a_run_that_never_gets_anywhere_is_given_up(tmp_path, monkeypatch):
     status = launcher.launch(plan, tmp_path / "out", 1, Console(quiet=True), Dying(1, preload=[]))
     assert status == 1
     (run,) = runs_of(tmp_path / "mini.yaml", tmp_path / "out").values()
-    assert "no progress: 3 starts ended before its first checkpoint" in record.read_json(run / schema.FAILED)["message"]
+    assert "no progress: 3 starts ended before its first checkpoint" in files.read_json(run / schema.FAILED)["message"]
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_plan_measures_once_runs_are_there(finished, tmp_path):
     document = json.loads(scaling("sweep", "plan", study, "--out", out, "--json"))
     assert document["basis"].startswith("Measured")
     assert {run["state"] for run in document["runs"]} == {"done"}
-    last = [record.read_rows(run / schema.CURVE)[-1] for run in runs_of(study, out).values()]
+    last = [files.read_rows(run / schema.CURVE)[-1] for run in runs_of(study, out).values()]
     for run, row in zip(document["runs"], last, strict=True):
         assert run["tokens"] == pytest.approx(row["tokens_seen"])
         for part in ("train_flops", "rollout_flops", "update_flops"):
@@ -352,10 +352,10 @@ def test_a_job_of_a_published_model_waits_for_no_base(tmp_path):
     tasks = tmp_path / schema.SLURM / "token" / "tasks.json"
     for folder in (run, tasks.parent):
         folder.mkdir(parents=True)
-    record.write_json(run / schema.PLANNED, dump(parse_config(values, "test")))
+    files.write_json(run / schema.PLANNED, dump(parse_config(values, "test")))
     about = {"kind": "runs", "token": "token", "code": "none", "processes": 1, "tasks": [[run.name]]}
-    record.write_json(tasks, about)
+    files.write_json(tasks, about)
     command = [sys.executable, "-m", "sweeps.executors.slurm_task", tasks]
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
     assert subprocess.run(command, env=environment, timeout=DEADLINE).returncode == 1
-    assert "its weights are not on this machine" in record.read_json(run / schema.FAILED)["message"]
+    assert "its weights are not on this machine" in files.read_json(run / schema.FAILED)["message"]

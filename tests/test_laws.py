@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 
 import analysis
-from analysis.curves import load, make_curves
-from analysis.fit import fit_curves
+from analysis.curves.check import make_curves
+from analysis.curves.load import load
+from analysis.fitting.fit import fit_curves
+from analysis.fitting.points import Points
+from analysis.fitting.solve import solve
 from analysis.laws import chinchilla, decomposition, get_law, law_names, sigmoid
-from analysis.solve import Points, solve
 from scaling.schema import InputError
 
 SIZES = np.array([0.5e9, 1.5e9, 7e9, 32e9])
@@ -221,7 +223,7 @@ def test_chinchilla_has_the_errors_of_its_replication():
 
 def test_a_single_bad_start_reaches_the_optimum_or_is_flagged():
     curves = load("reference:chinchilla").where("excluded == false")
-    from analysis.fit import select_points
+    from analysis.fitting.points import select_points
 
     points, _ = select_points(curves, "tokens_seen", law=chinchilla.LAW)
     for alpha, beta in [(0.011, 2.9), (2.9, 0.011), (2.5, 2.5), (0.02, 0.02)]:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from scaling.config import LossConfig
-from scaling.losses import policy_loss
+from scaling.algorithm.losses import policy_loss
+from scaling.config.parts import LossConfig
 
 CONFIGS = [
     LossConfig(),

@@ -9,10 +9,14 @@ import torch
 from tiny_policies import text_folder
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from scaling import files as scaling_files
 from scaling import record, schema, trainer
-from scaling.config import DataConfig, MathConfig, RunConfig, run_id
+from scaling.config.identity import run_id
+from scaling.config.parts import DataConfig, MathConfig
+from scaling.config.run import RunConfig
 from scaling.evaluate import stop_reasons
-from scaling.policy import ModelEncoding, load_encoding, load_policy, token_logprobs
+from scaling.logprobs import token_logprobs
+from scaling.policy import ModelEncoding, load_encoding, load_policy
 from scaling.prompts import PromptStream
 from scaling.rollout_types import SamplingParams
 from scaling.rollouts import load_engine
@@ -289,7 +293,7 @@ def test_saving_memory_changes_no_value_beyond_rounding(files, model, tmp_path, 
         answer = {**config(files, model).task.model_dump(), "answer": "anywhere"}
         run = config(files, model, task=answer, resources={**plain, **more}, loss={"kl_weight": 0.1})
         trainer.train_run(run, tmp_path / name, tmp_path)
-        rows.append(record.read_rows(tmp_path / name / schema.CURVE))
+        rows.append(scaling_files.read_rows(tmp_path / name / schema.CURVE))
     for mine, theirs in zip(*rows, strict=True):
         for name in ("tokens_seen", "gradient_norm", "entropy", "kl"):
             expected = theirs.get(name)
@@ -299,7 +303,7 @@ def test_saving_memory_changes_no_value_beyond_rounding(files, model, tmp_path, 
 def test_bfloat16_computes_in_it_and_keeps_float32_weights(files, model, tmp_path):
     run = config(files, model, model={"path": str(model), "dtype": "bfloat16"}, loss={"kl_weight": 0.1})
     trainer.train_run(run, tmp_path / "run", tmp_path)
-    differences = [row["logprob_difference"] for row in record.read_rows(tmp_path / "run" / schema.CURVE)[1:]]
+    differences = [row["logprob_difference"] for row in scaling_files.read_rows(tmp_path / "run" / schema.CURVE)[1:]]
     assert all(1e-5 < difference < 0.2 for difference in differences)  # rounding, and no more
     exported = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "model")
     assert all(p.dtype == torch.float32 for p in exported.parameters())
@@ -317,7 +321,7 @@ def test_a_run_on_text_resumes_to_the_byte_and_exports(files, tmp_path, architec
     trainer.train_run(config(files, model), tmp_path / "whole", tmp_path)
     trainer.train_run(config(files, model, stop={"steps": 2}), tmp_path / "halves", tmp_path)
     trainer.train_run(config(files, model), tmp_path / "halves", tmp_path)
-    whole, halves = ([record.without_timing(r) for r in record.read_rows(tmp_path / name / schema.CURVE)]
+    whole, halves = ([record.without_timing(r) for r in scaling_files.read_rows(tmp_path / name / schema.CURVE)]
                      for name in ("whole", "halves"))  # fmt: skip
     name = run_id(config(files, model))
     assert problems(tmp_path / "whole", name) == problems(tmp_path / "halves", name) == []

@@ -11,13 +11,14 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, Qwen2Confi
 
 from scaling import cli, memory
 from scaling.compute import Shape
-from scaling.config import RunConfig
+from scaling.config.run import RunConfig
 from scaling.models import MODELS
 from scaling.optim import policy_optimizer
 from scaling.rollout_types import Prompt, SamplingParams
 from scaling.rollouts import load_engine
 from scaling.schema import InputError
-from sweeps.plan import Estimator, make_plan
+from sweeps.cost import Estimator
+from sweeps.plan import make_plan
 from sweeps.study import load_study, parse_study
 
 SHAPE = {"hidden_size": 64, "intermediate_size": 192, "num_attention_heads": 4, "num_key_value_heads": 2}

@@ -14,9 +14,12 @@ import pytest
 
 pytest.importorskip("mlflow")
 
-from scaling import config, mirror, record, schema
-from scaling.mirror import Mirror, open_mirror
+from scaling import files, record, schema
+from scaling.config import reading
 from scaling.schema import InputError
+from scaling.tracking import mirror, rows
+from scaling.tracking import store as tracking_store
+from scaling.tracking.mirror import Mirror, open_mirror
 
 pytestmark = pytest.mark.filterwarnings("ignore:The ``noload`` loader strategy:DeprecationWarning")  # MLflow's own
 
@@ -30,7 +33,7 @@ START_MS = 1_700_000_000_000
 def empty_store(tmp_path_factory):
     """An initialised sqlite file: making one takes seconds, so the tests copy it."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    mirror._client(f"sqlite:///{path}")
+    tracking_store._client(f"sqlite:///{path}")
     return path
 
 
@@ -45,7 +48,7 @@ def study(tmp_path, empty_store):
 
 def write_cells(study, *cells):
     cells = [{"cell": name, "block": "main", "axes": {}, "stop": {"steps": 60}, "run_id": run} for name, run in cells]
-    record.write_json(study / schema.CELLS, {"schema_version": 1, "study": "demo", "analysis": {}, "cells": cells})
+    files.write_json(study / schema.CELLS, {"schema_version": 1, "study": "demo", "analysis": {}, "cells": cells})
 
 
 def make_run(study, run_id="aaaaaaaaaaaa", **fields):
@@ -56,10 +59,10 @@ def make_run(study, run_id="aaaaaaaaaaaa", **fields):
         "schema_version": schema.SCHEMA_VERSION,
         "run_id": run_id,
         "name": f"run {run_id}",
-        "config": config.dump(config.parse_config({"model": "xs", **fields}, "test")),
+        "config": reading.dump(reading.parse_config({"model": "xs", **fields}, "test")),
         "model": {"name": "xs", "base": "0123456789ab", "num_params": 40_000, "num_params_non_embedding": 37_000},
     }
-    record.write_json(run / schema.CONFIG, info)
+    files.write_json(run / schema.CONFIG, info)
     return run
 
 
@@ -112,7 +115,7 @@ def committed(study):
     points = []
     for run in (study / schema.RUNS).iterdir():
         for row in record.read_committed(run):
-            values, _ = mirror.row_values(row)
+            values, _ = rows.row_values(row)
             points += [(run.name, key, row["step"], row["timing"]["time_ms"], value) for key, value in values.items()]
     return sorted(points)
 
@@ -137,7 +140,7 @@ def mirror_once(study):
 
 
 def test_columns_become_keys_with_sections_and_flops_become_pflop():
-    values, nonfinite = mirror.row_values(make_row(10))
+    values, nonfinite = rows.row_values(make_row(10))
     assert values == {
         "compute/prompts_seen": 160,
         "compute/train_pflop": 25,
@@ -146,29 +149,29 @@ def test_columns_become_keys_with_sections_and_flops_become_pflop():
         "time/wall_seconds": 2.5,
         "time/mirrored_step": 10,
     }
-    assert list(values)[-1] == mirror.SENTINEL
+    assert list(values)[-1] == rows.SENTINEL
     assert nonfinite == 0
 
 
 def test_bad_characters_are_replaced_and_a_collision_is_an_error():
-    assert mirror.clean_key("eval", "pass@1") == "eval/pass_at_1"
-    assert mirror.clean_key("train", "a+b/c (d)") == "train/a_b_c _d_"
+    assert rows.clean_key("eval", "pass@1") == "eval/pass_at_1"
+    assert rows.clean_key("train", "a+b/c (d)") == "train/a_b_c _d_"
     with pytest.raises(InputError, match="both become the MLflow key 'train/x_y'"):
-        mirror.row_values(make_row(1, **{"x+y": 1.0, "x=y": 2.0}))
+        rows.row_values(make_row(1, **{"x+y": 1.0, "x=y": 2.0}))
 
 
 def test_values_that_are_not_finite_are_left_out_and_counted():
-    values, nonfinite = mirror.row_values(make_row(1, entropy=math.nan, total_flops=math.inf, clip_share=-math.inf))
-    assert nonfinite == values[mirror.NONFINITE] == 3
+    values, nonfinite = rows.row_values(make_row(1, entropy=math.nan, total_flops=math.inf, clip_share=-math.inf))
+    assert nonfinite == values[rows.NONFINITE] == 3
     assert all(map(math.isfinite, values.values()))
 
 
 def test_batches_hold_whole_steps():
     steps = [[(step, i) for i in range(300)] for step in range(7)]
-    cut = list(mirror.batches(steps))
+    cut = list(rows.batches(steps))
     assert [len(batch) for batch in cut] == [900, 900, 300]
     assert [point for batch in cut for point in batch] == [point for step in steps for point in step]
-    assert [len(batch) for batch in mirror.batches([[0] * 3, [0] * 1500, [0] * 2])] == [3, 1500, 2]
+    assert [len(batch) for batch in rows.batches([[0] * 3, [0] * 1500, [0] * 2])] == [3, 1500, 2]
 
 
 # ---------------------------------------------------------------- what MLflow shows
@@ -182,10 +185,10 @@ def test_names_parameters_tags_and_description(study):
     write_cells(study, ("xs-seed0", "aaaaaaaaaaaa"), ("xs-short", "aaaaaaaaaaaa"))
     mirror_once(study)
 
-    client = MlflowClient(mirror.default_uri(study))
+    client = MlflowClient(tracking_store.default_uri(study))
     experiment = client.get_experiment_by_name("demo")
     assert experiment.artifact_location.startswith(study.as_uri())
-    assert "report/index.html" in experiment.tags[mirror.DESCRIPTION]
+    assert "report/index.html" in experiment.tags[rows.DESCRIPTION]
     by_id = {run.data.tags["run_id"]: run for run in client.search_runs([experiment.experiment_id])}
     run = by_id["aaaaaaaaaaaa"]
     assert run.info.run_name == "xs-seed0"
@@ -338,7 +341,7 @@ def _push_until_killed(study, pushing):
 
 def test_ten_kills_in_mid_push(study, monkeypatch):
     """0 doubled, 0 missing."""
-    monkeypatch.setattr(mirror, "BATCH_METRICS", 100)
+    monkeypatch.setattr(rows, "BATCH_METRICS", 100)
     for run_id in ("aaaaaaaaaaaa", "bbbbbbbbbbbb", "cccccccccccc"):
         finished_run(study, run_id, last=150, **{f"extra_{i}": i / 7 for i in range(10)})
     draw = random.Random(0)
@@ -388,7 +391,7 @@ def test_values_that_are_not_finite_in_a_record(study):
     path.write_text(path.read_text().replace('"kl":null', '"kl":NaN', 2).replace('"eval_problems":512', '"kl2":1e999'))
     assert mirror_once(study).nonfinite == 4
     assert stored(study) == committed(study)
-    assert [point[4] for point in stored(study) if point[1] == mirror.NONFINITE] == [2.0, 1.0, 1.0]
+    assert [point[4] for point in stored(study) if point[1] == rows.NONFINITE] == [2.0, 1.0, 1.0]
 
 
 def test_a_broken_run_does_not_hold_up_the_others(study):
@@ -419,7 +422,7 @@ def test_a_run_deleted_by_hand_stays_deleted_and_the_others_go_on(study):
         commit(attempts[run_id], 10)
     shown = Mirror(study)
     shown.sync()
-    MlflowClient(mirror.default_uri(study)).delete_run(runs_of(study)[0][3])
+    MlflowClient(tracking_store.default_uri(study)).delete_run(runs_of(study)[0][3])
     for attempt in attempts.values():
         write(attempt, 11, 20)
         commit(attempt, 20)
@@ -511,7 +514,7 @@ def test_of_two_runs_the_oldest_is_kept(study):
     finished_run(study)
     mirror_once(study)
     ((*_, kept),) = runs_of(study)
-    client = MlflowClient(mirror.default_uri(study))
+    client = MlflowClient(tracking_store.default_uri(study))
     experiment = client.get_experiment_by_name("demo").experiment_id
     client.create_run(experiment, tags={"run_id": "aaaaaaaaaaaa", "study_folder": "."})  # started now, that is, later
     mirror_once(study)
@@ -524,7 +527,7 @@ def test_a_deleted_experiment_comes_back(study):
 
     finished_run(study)
     mirror_once(study)
-    client = MlflowClient(mirror.default_uri(study))
+    client = MlflowClient(tracking_store.default_uri(study))
     client.delete_experiment(client.get_experiment_by_name("demo").experiment_id)
     assert stored(study) == []
     mirror_once(study)
@@ -574,7 +577,7 @@ def test_a_server_that_is_down_is_reported_and_caught_up_with(study):
     report = shown.sync()
     assert report.error is not None
     assert "\n" not in str(report)
-    shown.uri = mirror.default_uri(study)  # the store is back
+    shown.uri = tracking_store.default_uri(study)  # the store is back
     assert shown.sync().error is None
     assert len(stored(study)) == len(committed(study))
     shown.uri, shown._client = f"http://127.0.0.1:{port}", None  # and gone again
@@ -637,7 +640,7 @@ def test_watch_in_a_thread_and_close(study):
 
 
 def test_a_pass_stops_at_its_deadline_and_the_next_goes_on(study, monkeypatch):
-    monkeypatch.setattr(mirror, "BATCH_METRICS", 50)
+    monkeypatch.setattr(rows, "BATCH_METRICS", 50)
     finished_run(study)
     shown = Mirror(study)
     now = iter(range(1000))
@@ -650,7 +653,7 @@ def test_a_pass_stops_at_its_deadline_and_the_next_goes_on(study, monkeypatch):
 
 
 def test_a_missing_package_is_one_line_that_says_what_to_install(study, monkeypatch):
-    monkeypatch.setattr(mirror.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(tracking_store.importlib.util, "find_spec", lambda name: None)
     shown, reason = open_mirror(study)
     assert shown is None
     assert reason == (

@@ -5,7 +5,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCausalLM
 
 from scaling.base_models import load_base
-from scaling.config import RunConfig, run_id
+from scaling.config.identity import run_id
+from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, find_weights, model_shape
 from scaling.policy import count_parameters

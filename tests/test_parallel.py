@@ -12,8 +12,8 @@ import torch
 from tiny_policies import SAMPLING, engine_with, policy_of, prompts
 from transformers import AutoModelForCausalLM
 
-from scaling import checkpoint, record, schema
-from scaling.config import ResourcesConfig
+from scaling import checkpoint, files, record, schema
+from scaling.config.parts import ResourcesConfig
 from scaling.parallel import PeerLost, Team, passes
 
 HERE = Path(__file__).parent
@@ -67,7 +67,7 @@ def train(processes, folder, mode, steps):
     path = folder.parent / f"{folder.name}.yaml"
     path.write_text(RUN.replace("MODE", mode) + f"stop: {{steps: {steps}}}\n")
     start(processes, "-m", "scaling", "run", path, "--out", folder)
-    return [record.without_timing(row) for row in record.read_rows(folder / schema.CURVE)]
+    return [record.without_timing(row) for row in files.read_rows(folder / schema.CURVE)]
 
 
 def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
@@ -104,7 +104,7 @@ def test_a_process_that_lost_a_peer_has_not_failed(tmp_path):
         team.fail(tmp_path, RuntimeError("[gloo/transport/tcp/pair.cc:538] Connection closed by peer"))
     assert not (tmp_path / schema.FAILED).exists()
     team.fail(tmp_path, ValueError("a mistake of its own"))
-    assert record.read_json(tmp_path / schema.FAILED)["class"] == "ValueError"
+    assert files.read_json(tmp_path / schema.FAILED)["class"] == "ValueError"
 
 
 # ---------------------------------------------------------------- passes

@@ -8,9 +8,10 @@ import torch
 from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts, text_folder
 from transformers import AutoModelForCausalLM, MistralConfig, MistralForCausalLM
 
-from scaling import policy as policies
+from scaling import forwards, logprobs
 from scaling.ladder import LADDER
-from scaling.policy import build_policy, count_parameters, draw_columns, load_policy, save_policy, token_logprobs
+from scaling.logprobs import draw_columns, token_logprobs
+from scaling.policy import build_policy, count_parameters, load_policy, save_policy
 from scaling.schema import InputError
 
 SIZES = {"us": 5_296, "xs": 20_832, "s": 55_824, "m": 151_552, "l": 333_312, "xl": 805_504}
@@ -80,7 +81,7 @@ def test_the_packed_forward_attends_within_sequences_only(monkeypatch):
 
 def test_chunks_hold_every_token_once_and_pad_to_at_most_twice():
     sizes = np.array([4000, 2100, 1999, 900, 500, 499, 60, 3, 2, 1, 1])
-    found = policies._chunks(sizes, "cpu")
+    found = forwards._chunks(sizes, "cpu")
     assert [(n, longest) for *_, n, longest in found] == [(2, 4000), (1, 1999), (3, 900), (1, 60), (2, 3), (2, 1)]
     ends = np.cumsum([6100, 1999, 1899, 60, 5, 2]).tolist()
     assert [(start, end) for start, end, *_ in found] == list(pairwise([0, *ends]))
@@ -116,15 +117,15 @@ def test_other_architectures_pack_or_run_plain(architecture, forward, tmp_path):
     assert (found.logprobs_BT[0, :length] - expected_T).abs().max() < 1e-5
 
 
-@pytest.mark.parametrize("forward", policies.FORWARDS)
+@pytest.mark.parametrize("forward", forwards.FORWARDS)
 def test_the_head_in_pieces_gives_the_same_and_never_holds_all_logits(forward, monkeypatch):
     model = policy_of("s")
     groups = engine_with("native", model).generate(prompts(), 4, SAMPLING)
     whole, most = scores(model, groups, forward), []
-    monkeypatch.setattr(policies, "LOGITS_AT_A_TIME", 7 * len(TASK.allowed_V))
+    monkeypatch.setattr(logprobs, "LOGITS_AT_A_TIME", 7 * len(TASK.allowed_V))
     model.lm_head.register_forward_hook(lambda _, inputs, logits: most.append(logits.numel()))
     agree(whole, scores(model, groups, forward), 1e-6)
-    assert max(most) == policies.LOGITS_AT_A_TIME < groups.lengths_B.sum() * len(TASK.allowed_V)
+    assert max(most) == logprobs.LOGITS_AT_A_TIME < groups.lengths_B.sum() * len(TASK.allowed_V)
 
 
 @pytest.mark.parametrize("forward", ["plain", "shared_prefix"])

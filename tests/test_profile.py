@@ -6,10 +6,12 @@ import pytest
 from scipy.stats import t as student
 
 import analysis
-from analysis.curves import make_curves
+from analysis.curves.check import make_curves
+from analysis.fitting.points import Points
+from analysis.fitting.problem import Problem
+from analysis.fitting.solve import solve
+from analysis.intervals.profile import Scatter, profile_tests, scatter
 from analysis.laws import get_law
-from analysis.profile import Scatter, profile_tests, scatter
-from analysis.solve import Points, Problem, solve
 
 X = np.geomspace(1e2, 1e5, 30)
 SIGMOID = {"r0": 0.05, "a": 0.6, "c_mid": 3e3, "b": 1.2}

@@ -11,7 +11,8 @@ import pytest
 import typer
 
 from scaling import cli, schema
-from scaling.config import RunConfig, dump
+from scaling.config.reading import dump
+from scaling.config.run import RunConfig
 from sweeps.study import ANALYSIS_KEYS, BLOCK_KEYS, KEYS, STUDIES, check_path
 
 ROOT = Path(__file__).parent.parent

@@ -6,8 +6,11 @@ import inspect
 import numpy as np
 import pytest
 
-from scaling import record, schema, trainer
-from scaling.config import GymConfig, RunConfig, parse_config, run_id
+from scaling import files, schema, trainer
+from scaling.config.identity import run_id
+from scaling.config.parts import GymConfig
+from scaling.config.reading import parse_config
+from scaling.config.run import RunConfig
 from scaling.prompts import PromptStream
 from scaling.rollout_types import generator
 from scaling.schema import InputError
@@ -136,5 +139,5 @@ def test_a_run(model, tmp_path):
     )
     assert run_id(config)
     trainer.train_run(config, tmp_path / "run", tmp_path)
-    rows = record.read_rows(tmp_path / "run" / schema.CURVE)
+    rows = files.read_rows(tmp_path / "run" / schema.CURVE)
     assert len(rows) == 3 and rows[-1]["test_loss"] == 1.0 and rows[-1]["verifier_failures"] == 0

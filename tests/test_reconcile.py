@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scaling import record, schema
+from scaling import files, schema
 from scaling.schema import InputError
 from sweeps import cluster
 from sweeps.cluster import Cluster
@@ -202,11 +202,11 @@ def test_what_fits_is_submitted_and_the_rest_is_counted(stub, tmp_path):
     result = study.launch()
     assert (result.runs, result.remaining) == (7, 3)
     assert "job submit limit" in result.refusals[-1]
-    sizes = [len(e["tasks"]) for e in record.read_rows(study.journal) if "submit" in e]
+    sizes = [len(e["tasks"]) for e in files.read_rows(study.journal) if "submit" in e]
     assert sizes == [4, 2, 2, 2, 2, 1, 1]  # 4 = MaxArraySize is refused, so is a fourth pair, then a single one
-    refused = sum("refused" in event for event in record.read_rows(study.journal))
+    refused = sum("refused" in event for event in files.read_rows(study.journal))
     assert refused == 3
-    jobs = {event["job"] for event in record.read_rows(study.journal) if "job" in event}
+    jobs = {event["job"] for event in files.read_rows(study.journal) if "job" in event}
     assert jobs == {"1000", "1002", "1004", "1006"}
 
 
@@ -226,7 +226,7 @@ def test_lost_without_accounting_is_submitted_again_and_never_for_ever(stub, tmp
         assert study.look().runs[plan.runs[0].run_id].state in ("lost", "no progress")
     last = study.launch()
     assert last.runs == 3  # the three that never found a place
-    failed = record.read_json(tmp_path / "out" / schema.RUNS / plan.runs[0].run_id / schema.FAILED)
+    failed = files.read_json(tmp_path / "out" / schema.RUNS / plan.runs[0].run_id / schema.FAILED)
     assert failed["message"].startswith("no progress: 3 jobs ended before the first checkpoint")
     assert plan.runs[0].name in study.retry()
 
@@ -278,7 +278,7 @@ def test_no_node_is_left_so_the_suspects_are_tried_again(stub, tmp_path, monkeyp
     look.runs = {run: replace(verdict, exclude=("n1",)) for run, verdict in look.runs.items()}
     monkeypatch.setattr(study, "look", lambda: look)
     assert study.launch().runs == 7
-    first, second, *_ = [e["submit"] for e in record.read_rows(study.journal) if "submit" in e]
+    first, second, *_ = [e["submit"] for e in files.read_rows(study.journal) if "submit" in e]
     texts = [(tmp_path / "out" / schema.SLURM / token / slurm.SCRIPT).read_text() for token in (first, second)]
     assert ["--exclude=n1" in text for text in texts] == [True, False]
 
@@ -289,5 +289,5 @@ def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):
     with open(study.journal, "a") as file:
         file.write('{"submit": "torn')
     study._note(retry=["b"], time=2.0)
-    assert [event["retry"] for event in record.read_rows(study.journal)] == [["a"], ["b"]]
+    assert [event["retry"] for event in files.read_rows(study.journal)] == [["a"], ["b"]]
     assert json.loads(study.journal.read_text().splitlines()[1])["time"] == 2.0

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scaling import record, schema
+from scaling import files, record, schema
 
 
 def write(run, steps, *, parent=None, first=0, value="a", end=True):
@@ -86,23 +86,23 @@ def test_committed_rows_end_at_the_newest_checkpoint(tmp_path):
 
 def test_nan_is_refused():
     with pytest.raises(ValueError, match="JSON compliant"):
-        record.dump_row({"step": 1, "x": float("nan")})
+        files.dump_row({"step": 1, "x": float("nan")})
 
 
 def test_a_lock_dies_with_its_holder(tmp_path):
     lock = tmp_path / "lock"
     code = (
-        "import pathlib, sys; from scaling import record\n"
-        "with record.exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
+        "import pathlib, sys; from scaling import files\n"
+        "with files.exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); input()"
     )
     holder = subprocess.Popen(
         [sys.executable, "-c", code, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert holder.stdout is not None
     assert holder.stdout.readline() == "held\n"
-    with record.exclusive(lock, wait=False) as mine:
+    with files.exclusive(lock, wait=False) as mine:
         assert not mine
     holder.kill()
     holder.wait()
-    with record.exclusive(lock, wait=False) as mine:
+    with files.exclusive(lock, wait=False) as mine:
         assert mine

@@ -12,11 +12,19 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 
 import analysis
-from analysis import figures, report_sections
-from analysis import report as pages
-from analysis.forecast import score_protocols
-from analysis.tables import amount, interval, latex, parameter
-from scaling import record, schema
+from analysis import figures
+from analysis.figures import labels
+from analysis.questions.pairs import algorithm_pairs, pair_summary
+from analysis.questions.scores import score_protocols
+from analysis.reporting import laws, report, study
+from analysis.reporting.forecasts import score_verdict
+from analysis.reporting.laws import LAWS
+from analysis.reporting.markup import prose, tone
+from analysis.reporting.page import CONTENTS
+from analysis.reporting.runs import cut_sentence
+from analysis.reporting.tables import latex
+from analysis.words import amount, interval, interval_text, number, parameter, short_number
+from scaling import files, record, schema
 from scaling.schema import InputError
 
 RUN_COLUMNS = ("model", "num_params", "num_params_non_embedding", "seed", "algorithm", "group_size", "task")
@@ -26,14 +34,14 @@ ANALYSIS = {"where": "algorithm == grpo and reuse_factor == 1 and group_size == 
 def write_study(folder, table, left_out=()):
     """A study folder with a run for each `run_id` of the table: config, attempt, rows, rollouts, DONE."""
     cells = []
-    for number, (name, rows) in enumerate(table.groupby("run_id", sort=False)):
-        run_id = f"{number:012x}"
+    for place, (name, rows) in enumerate(table.groupby("run_id", sort=False)):
+        run_id = f"{place:012x}"
         cells.append((run_id, int(rows["step"].max())))
         first = rows.iloc[0]
         if name in left_out:
             if left_out[name] is not None:
                 (folder / "runs" / run_id).mkdir(parents=True)
-                record.write_json(folder / "runs" / run_id / schema.FAILED, left_out[name])
+                files.write_json(folder / "runs" / run_id / schema.FAILED, left_out[name])
             continue
         run = folder / "runs" / run_id
         attempt = record.start_attempt(run, parent=None, first_step=0)
@@ -73,7 +81,7 @@ def write_study(folder, table, left_out=()):
             "num_params": int(first["num_params"]),
             "num_params_non_embedding": int(first["num_params_non_embedding"]),
         }
-        record.write_json(run / schema.CONFIG, {
+        files.write_json(run / schema.CONFIG, {
             "schema_version": 1, "run_id": run_id, "name": name, "config": config,
             "model": {"name": first["model"], **sizes},
         })  # fmt: skip
@@ -120,7 +128,7 @@ class Page(HTMLParser):
 def quick():
     """A self-test of 20 studies instead of 200: the tests do not look at its number."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pages, "SELF_TEST_STUDIES", 20)
+        patch.setattr(study, "SELF_TEST_STUDIES", 20)
         yield
 
 
@@ -140,7 +148,7 @@ def files_of(folder):
 def made(folder, tmp_path_factory):
     before = files_of(folder)
     out = tmp_path_factory.mktemp("out")
-    path = pages.report(folder, out)
+    path = report(folder, out)
     assert files_of(folder) == before, "the study folder was written to"
     assert path == out / "report" / "index.html"
     return out
@@ -159,9 +167,9 @@ def fit(folder):
 @pytest.fixture
 def plain_figures(monkeypatch):
     """Figures are made and not rendered, and few laws compared: what is tested here is the page around them."""
-    monkeypatch.setattr(report_sections, "LAWS", ("efficiency", "per_size"))
+    monkeypatch.setattr(laws, "LAWS", ("efficiency", "per_size"))
     monkeypatch.setattr(figures, "save", lambda full, column, folder, name: ("<svg></svg>", "<svg></svg>"))
-    monkeypatch.setattr(figures, "lay_out", lambda figure: None)
+    monkeypatch.setattr(labels.ConstrainedLayoutEngine, "execute", lambda engine, figure: None)
 
 
 # ---------------------------------------------------------------- the page as a document
@@ -203,7 +211,7 @@ def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
     assert len(drawings) == 2 * len(shown) == 20  # ten figures, two layouts
     assert all(attrs.get("role") == "img" for attrs in drawings)
     assert page.text.count("<title id=") == page.text.count("<desc id=") == 20
-    for name, _ in pages.CONTENTS:
+    for name, _ in CONTENTS:
         assert name in page.ids
 
 
@@ -232,7 +240,7 @@ def test_two_reports_are_equal_to_the_byte_and_nothing_is_written_elsewhere(fold
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)
-    pages.report(folder, tmp_path / "out")
+    report(folder, tmp_path / "out")
     assert files_of(tmp_path / "out") == files_of(made)
     assert not list(here.iterdir())
     assert sorted(path.name for path in made.iterdir()) == ["figures", "fits", "report"]
@@ -255,9 +263,9 @@ def test_numbers_in_the_sentences_are_those_of_the_fit(page, fit):
     k_max, n0 = fit.values["k_max"], fit.values["n0"]
     assert k_max["identified"] and n0["identified"]
     assert page.says(f"Kmax = {amount(k_max['value'])} {interval(k_max['ci95'])} is reached at N0 =")
-    assert page.says(f"{figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"{short_number(n0['value'])} {interval(n0['ci95'], short_number)}")
     goodness = fit.record["goodness"]
-    assert page.says(f"beside {figures.number(goodness['r2_pooled_constant'])} for the same with k = 0")
+    assert page.says(f"beside {number(goodness['r2_pooled_constant'])} for the same with k = 0")
     assert page.says(f"{fit.record['n_points']} evaluations of {fit.record['n_runs']} runs of 4 sizes")
 
 
@@ -278,11 +286,11 @@ def test_what_was_held_constant_and_what_varied(page):
 
 
 def test_algorithms_are_compared_by_seed_in_words_that_the_interval_allows(page, folder):
-    pairs = figures.algorithm_pairs(analysis.load(folder))
-    summary = figures.pair_summary(pairs).iloc[0]
+    pairs = algorithm_pairs(analysis.load(folder))
+    summary = pair_summary(pairs).iloc[0]
     assert summary["pairs"] == 3
-    ends = figures.interval_text(summary["low"], summary["high"], sign=True)
-    assert page.says(f"PAPO minus GRPO is {figures.number(summary['difference'], sign=True)} {ends} over 3 pairs")
+    ends = interval_text(summary["low"], summary["high"], sign=True)
+    assert page.says(f"PAPO minus GRPO is {number(summary['difference'], sign=True)} {ends} over 3 pairs")
     zero_inside = summary["low"] <= 0 <= summary["high"]
     assert page.says("cannot be told from zero") == zero_inside
 
@@ -300,14 +308,12 @@ def test_the_page_says_what_intervals_rest_on(page):
 
 def test_the_page_sets_the_law_beside_rules_without_one(page, made, folder):
     scores = score_protocols(folder, **ANALYSIS, calibrate=2, fraction=0.5)
-    assert page.says(report_sections.score_verdict(scores))
+    assert page.says(score_verdict(scores))
     shown = pd.read_csv(made / "report" / "tables" / "forecasts.csv")
     assert shown["rmse_law"].tolist() == pytest.approx([entry["rmse_ln_loss"]["law"] for entry in scores])
     assert page.says("Forecast of the next size, 411k (2.71 × m 152k)")
     laws = pd.read_csv(made / "report" / "tables" / "laws.csv").set_index("law")
-    assert set(report_sections.LAWS) <= set(laws.index) and page.says(
-        "apart by what they predict of the rest of a curve"
-    )
+    assert set(LAWS) <= set(laws.index) and page.says("apart by what they predict of the rest of a curve")
     assert page.says(laws.loc["sigmoid", "reason"]) and laws.loc["sigmoid", "status"] == "not fitted"
 
 
@@ -334,7 +340,7 @@ def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
 def make(tmp_path, table, **study):
     source = tmp_path / "mine.csv"
     table.to_csv(source, index=False)
-    return Page(pages.report(source, tmp_path / "out"))
+    return Page(report(source, tmp_path / "out"))
 
 
 def test_what_is_not_identified_is_said_so(tmp_path, plain_figures):
@@ -358,9 +364,9 @@ def test_runs_whose_answers_are_cut_are_named():
          "eval_truncated_share": [0.9, 0.06, np.nan, 0.8, 0.31, 0.04]}
     )  # fmt: skip
     study = SimpleNamespace(curves=SimpleNamespace(table=table), configs={"b": {"name": "m-seed0"}})
-    found = pages.cut_sentence(study)
+    found = cut_sentence(study)
     assert found.startswith("2 runs had 5 % or more") and "most of them m-seed0 (31 %)" in found
-    assert pages.cut_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] == "c"]))) == ""
+    assert cut_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] == "c"]))) == ""
 
 
 def test_one_size(tmp_path, plain_figures):
@@ -401,10 +407,10 @@ def test_bare_columns(tmp_path, plain_figures):
 
 
 def test_reference_data(tmp_path, plain_figures):
-    page = Page(pages.report("reference:qwen2.5_base", tmp_path))
+    page = Page(report("reference:qwen2.5_base", tmp_path))
     fitted = analysis.fit("reference:qwen2.5_base")
     n0 = fitted.values["n0"]
-    assert page.says(f"N0 = {figures.short_number(n0['value'])} {interval(n0['ci95'], figures.short_number)}")
+    assert page.says(f"N0 = {short_number(n0['value'])} {interval(n0['ci95'], short_number)}")
     assert page.says("One run per size: assumes the law, 5 degrees of freedom")
     assert page.says("The number of runs behind a mean changes within curves or is unknown")
     assert page.says("7B at τ = 100 minus that at τ = 1 is +.020 [−.002, +.041]") and page.says("not established")
@@ -414,17 +420,17 @@ def test_reference_data(tmp_path, plain_figures):
 def test_an_empty_source_is_refused(tmp_path):
     write_cells(tmp_path / "s", [("abc", 4)])
     with pytest.raises(InputError, match="no finished run"):
-        pages.report(tmp_path / "s")
+        report(tmp_path / "s")
 
 
 # ---------------------------------------------------------------- words
 
 
 def test_symbols_become_markup_and_words_do_not():
-    assert pages.prose("k of N0 & C = 2") == "<i>k</i> of <i>N</i><sub>0</sub> &amp; <i>C</i> = 2"
-    assert pages.prose("see Figure 3.") == 'see <a href="#figure-3">Figure 3</a>.'
-    assert pages.prose("95 % <b>") == "95\u00a0% &lt;b&gt;"
-    assert pages.prose("run-k, CPU and num_params.N") == "run-k, CPU and num_params.N"
+    assert prose("k of N0 & C = 2") == "<i>k</i> of <i>N</i><sub>0</sub> &amp; <i>C</i> = 2"
+    assert prose("see Figure 3.") == 'see <a href="#figure-3">Figure 3</a>.'
+    assert prose("95 % <b>") == "95\u00a0% &lt;b&gt;"
+    assert prose("run-k, CPU and num_params.N") == "run-k, CPU and num_params.N"
 
 
 def test_open_ends_and_missing_intervals_are_words():
@@ -440,7 +446,7 @@ def test_latex_escapes_what_latex_reads():
 
 
 def test_status_words_have_their_tone():
-    assert [pages.tone(word) for word in ("2 done", "not identified", "not established", "yes")] == [
+    assert [tone(word) for word in ("2 done", "not identified", "not established", "yes")] == [
         "ok", "bad", "warning", "none",
     ]  # fmt: skip
 
@@ -449,4 +455,4 @@ def test_a_law_that_does_not_describe_sizes_is_refused_in_one_line(tmp_path):
     write_run(tmp_path, "a", steps=8, size=5296)
     write_cells(tmp_path, [("a", 8)], {"law": "tau", "x": "step"})
     with pytest.raises(InputError, match="law tau describes reuse_factor, a report describes sizes"):
-        pages.report(tmp_path)
+        report(tmp_path)

@@ -9,11 +9,21 @@ import pytest
 from synthetic_curves import study_table, synthetic
 
 import analysis
-from analysis import figures, make_curves, report_sections
-from analysis.compare import compare_by, compare_laws
-from analysis.forecast import forecast, score_protocols
-from analysis.frontier import envelope, evaluations
-from analysis.tables import interval
+from analysis import figures, make_curves
+from analysis.questions.envelope import envelope
+from analysis.questions.finals import evaluations
+from analysis.questions.forecast import forecast
+from analysis.questions.laws import compare_laws
+from analysis.questions.pairs import compare_by, effects
+from analysis.questions.scores import score_protocols
+from analysis.reporting import laws as laws_section
+from analysis.reporting.budgets import BUDGETS, size_budgets
+from analysis.reporting.effects import algorithm_effects
+from analysis.reporting.forecasts import forecasts, score_verdict
+from analysis.reporting.laws import laws, thousandths
+from analysis.reporting.next_runs import next_runs, next_sentence, next_status
+from analysis.reporting.reuse import reuse_costs
+from analysis.words import interval, number, size_labels
 from scaling.schema import InputError
 
 SIZES = [1e9, 3e9, 9e9, 27e9]
@@ -23,7 +33,7 @@ CHOICES: dict[str, Any] = {"x": "prompts_seen"}
 def parts(table, **choices):
     curves = make_curves(table)
     found = analysis.fit(curves, **{**CHOICES, **choices})
-    return curves, found, figures.size_labels(evaluations(curves))
+    return curves, found, size_labels(evaluations(curves))
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +51,7 @@ def column(table, heading):
 
 
 def test_the_table_of_forecasts_holds_the_scores(study):
-    section = report_sections.forecasts(study[0], study[1], CHOICES, study[2])
+    section = forecasts(study[0], study[1], CHOICES, study[2])
     table = section.tables["forecasts"]
     scores = score_protocols(study[0], **CHOICES, calibrate=10, fraction=0.3)
     assert table.frame["protocol"].tolist() == [entry["protocol"] for entry in scores]
@@ -80,12 +90,12 @@ def scored(law, **rules):
     ],
 )  # fmt: skip
 def test_the_verdict_on_forecasts(scores, words):
-    assert words in report_sections.score_verdict(scores)
+    assert words in score_verdict(scores)
 
 
 def test_a_forecast_that_cannot_be_made_says_why():
     curves, found, labels = parts(synthetic(sizes=SIZES[:2], runs=2, noise=1, steps=12))
-    section = report_sections.forecasts(curves, found, CHOICES, labels)
+    section = forecasts(curves, found, CHOICES, labels)
     assert column(section.tables["forecasts"], "status") == ["not made", "not made", "scored"]
     assert column(section.tables["forecasts"], "law")[0] == "–"
     assert sum("needs three sizes or more" in sentence for sentence in section.sentences) == 2
@@ -96,7 +106,7 @@ def test_a_forecast_that_cannot_be_made_says_why():
 
 
 def test_the_next_run_is_the_forecast(study):
-    section = report_sections.next_runs(study[0], study[1], CHOICES, study[2])
+    section = next_runs(study[0], study[1], CHOICES, study[2])
     new, more = section.tables["next_runs"].frame.to_dict("records")
     assert (new["num_params"], new["x"]) == (pytest.approx(81e9), pytest.approx(512 * 40))
     assert (more["num_params"], more["x"]) == (27e9, pytest.approx(4 * 512 * 40))
@@ -105,16 +115,16 @@ def test_the_next_run_is_the_forecast(study):
         assert row["loss"] == predicted["loss"]
         assert [row["mean_low"], row["mean_high"]] == predicted["ci95_mean"]
         assert [row["run_low"], row["run_high"]] == predicted["ci95_run"]
-    assert f"L = {figures.number(new['loss'])}, 95 % " in section.sentences[0]
+    assert f"L = {number(new['loss'])}, 95 % " in section.sentences[0]
     assert "level linear in ln N over 4 sizes, nothing tuned on the size" in section.sentences[0]
 
 
 def test_a_next_run_without_an_interval_or_a_law_says_so(study):
     curves, found, labels = study
-    said = report_sections.next_runs(curves, found, {**CHOICES, "law": "efficiency_log_level"}, labels)
+    said = next_runs(curves, found, {**CHOICES, "law": "efficiency_log_level"}, labels)
     assert "without an interval" in said.sentences[0]
     assert column(said.tables["next_runs"], "status")[0] == "no interval"
-    said = report_sections.next_runs(curves, found, {**CHOICES, "law": "per_size"}, labels)
+    said = next_runs(curves, found, {**CHOICES, "law": "per_size"}, labels)
     assert said.sentences[0].startswith("No forecast of the next size, 81B")
     assert "says nothing of a size that was not fitted" in said.sentences[0]
     assert column(said.tables["next_runs"], "status") == ["not made", "predicted"]
@@ -123,9 +133,9 @@ def test_a_next_run_without_an_interval_or_a_law_says_so(study):
 def test_a_forecast_that_reaches_a_loss_of_one_is_not_identified():
     row = {"reason": "", "num_params": 4e5, "x": 1e11, "loss": 0.009, "identified": False, "law": "efficiency"}
     row |= {"mean_low": 1e-5, "mean_high": 1.0, "run_low": 1e-5, "run_high": 1.0, "rests_on": "four sizes"}
-    said = report_sections.next_sentence(row, "m 152k", "train_flops", 2.7)
+    said = next_sentence(row, "m 152k", "train_flops", 2.7)
     assert "the loss is not identified, 95 % [< .001, 1.000] for the mean curve" in said
-    assert report_sections.next_status(row) == "not identified"
+    assert next_status(row) == "not identified"
 
 
 # ---------------------------------------------------------------- budgets
@@ -150,7 +160,7 @@ def lines_of(levels, slopes, noise=0.01):
 def budgets():
     """The second size overtakes the first at exp(3) x 1e10; the third rises with compute."""
     _, found, labels = parts(lines_of([-0.4, -0.1, -0.05], [0.05, 0.15, -0.001]), x="train_flops", law="per_size")
-    return report_sections.size_budgets(found, envelope(found), labels, {"sigmoid": 0.02, "efficiency_log_level": 0.5})
+    return size_budgets(found, envelope(found), labels, {"sigmoid": 0.02, "efficiency_log_level": 0.5})
 
 
 def test_best_size_by_budget_and_where_sizes_cross(budgets):
@@ -174,7 +184,7 @@ def test_what_a_loss_costs(budgets):
     assert table.frame["x"].iloc[1] == pytest.approx(second, rel=0.1)
     assert column(table, "status")[1:] == ["reached", "never"]
     assert any("never reaches it: the line does not fall" in s for s in budgets.sentences)
-    assert any(f"L = {figures.number(target)}, the median over the sizes" in s for s in budgets.sentences)
+    assert any(f"L = {number(target)}, the median over the sizes" in s for s in budgets.sentences)
 
 
 def test_a_law_without_a_level_names_the_law_that_has_one_and_how_it_predicts(budgets):
@@ -189,9 +199,9 @@ def test_a_law_without_a_level_names_the_law_that_has_one_and_how_it_predicts(bu
 def test_the_continuous_frontier_where_the_law_has_a_level(study):
     curves = study[0]
     found = analysis.fit(curves, law="efficiency_log_level")
-    section = report_sections.size_budgets(found, envelope(found), study[2], {})
+    section = size_budgets(found, envelope(found), study[2], {})
     frame = section.tables["continuous"].frame
-    assert len(frame) == report_sections.BUDGETS
+    assert len(frame) == BUDGETS
     known = int(frame["identified"].sum())
     assert f"the best size is identified at {known} of 7 budgets" in section.sentences[-1]
     assert column(section.tables["continuous"], "status").count("identified") == known
@@ -199,21 +209,21 @@ def test_the_continuous_frontier_where_the_law_has_a_level(study):
 
 def test_reuse_and_group_size():
     curves = make_curves(study_table(seeds=(0, 1, 2)))
-    section = report_sections.reuse_costs(curves, None)
+    section = reuse_costs(curves, None)
     assert section.sentences[0].startswith("The final loss is worse from τ = 32 on")
     assert section.sentences[0].endswith("the next lower that was run is 1.")
     assert column(section.tables["reuse_differences"], "status") == ["worse"]
-    assert report_sections.reuse_costs(make_curves(synthetic(runs=1)), None).tables == {}
+    assert reuse_costs(make_curves(synthetic(runs=1)), None).tables == {}
 
 
 # ---------------------------------------------------------------- laws
 
 
 def test_the_table_of_laws_is_the_comparison_and_failures_are_named(monkeypatch):
-    monkeypatch.setattr(report_sections, "LAWS", ("efficiency", "per_size", "efficiency_log_level", "sigmoid"))
+    monkeypatch.setattr(laws_section, "LAWS", ("efficiency", "per_size", "efficiency_log_level", "sigmoid"))
     curves, found, _ = parts(synthetic(sizes=SIZES, runs=2, noise=1, steps=8))
-    section, scores = report_sections.laws(curves, found, CHOICES)
-    expected = compare_laws(curves, report_sections.LAWS, **CHOICES)
+    section, scores = laws(curves, found, CHOICES)
+    expected = compare_laws(curves, laws_section.LAWS, **CHOICES)
     table = section.tables["laws"]
     assert section.sentences == [expected["verdict"]]
     for row in expected["rows"]:
@@ -232,14 +242,14 @@ def test_the_table_of_laws_is_the_comparison_and_failures_are_named(monkeypatch)
 
 
 def test_small_squares_keep_their_digits():
-    assert [report_sections.thousandths(v) for v in (1.4e-6, 1.79e-4, -0.0612, 0.8153, 0.0)] == [
+    assert [thousandths(v) for v in (1.4e-6, 1.79e-4, -0.0612, 0.8153, 0.0)] == [
         "+.001", "+.179", "−61.2", "+815", ".000",
     ]  # fmt: skip
 
 
 def test_laws_that_cannot_be_compared_say_why():
     curves, found, _ = parts(synthetic(sizes=SIZES, runs=2, steps=2))
-    section, scores = report_sections.laws(curves, found, CHOICES)
+    section, scores = laws(curves, found, CHOICES)
     assert section.tables == {} and scores == {}
     assert section.sentences[0].startswith("Laws are not compared: ")
 
@@ -262,8 +272,8 @@ def pairs(seeds, gain=2.0):
 
 def test_effective_compute_of_known_curves():
     curves = pairs(3)
-    given = report_sections.effects(curves, {}, {5e4: "s 50k"})
-    section = report_sections.algorithm_effects(given)
+    given = effects(curves, {}, {5e4: "s 50k"})
+    section = algorithm_effects(given)
     row = section.tables["algorithm_effects"].frame.iloc[0]
     one = compare_by(curves)["comparisons"][0]
     assert row["first_multiplier"] == pytest.approx(2) and row["last_multiplier"] == pytest.approx(2)
@@ -273,23 +283,23 @@ def test_effective_compute_of_known_curves():
         f"GRPO needs 2.00 {ends} times the compute of PAPO (the interval excludes 1 at 7 of 7 losses, on 3 pairs only)"
         in (section.sentences[0])
     )
-    drawn = report_sections.multiplier(given, [5e4])
+    drawn = figures.multiplier(given, [5e4])
     assert drawn.table["multiplier"].tolist() == pytest.approx([2.0] * 7)
     assert f"is 2.00 {ends} over 3 pairs: the interval excludes 1." in drawn.finding
 
 
 def test_one_pair_has_no_interval_and_no_figure():
-    given = report_sections.effects(pairs(1), {}, {5e4: "s 50k"})
-    section = report_sections.algorithm_effects(given)
+    given = effects(pairs(1), {}, {5e4: "s 50k"})
+    section = algorithm_effects(given)
     assert "neither that difference nor an effective-compute multiplier is identified" in section.sentences[0]
     assert column(section.tables["algorithm_effects"], "multiplier, lowest L") == ["not identified"]
     with pytest.raises(InputError, match="two pairs or more"):
-        report_sections.multiplier(given, [5e4])
+        figures.multiplier(given, [5e4])
 
 
 def test_one_algorithm_is_a_reason():
     with pytest.raises(InputError, match="there is only grpo"):
-        report_sections.effects(make_curves(synthetic()), {}, {})
-    assert report_sections.algorithm_effects("there is only grpo.").sentences == [
+        effects(make_curves(synthetic()), {}, {})
+    assert algorithm_effects("there is only grpo.").sentences == [
         "Slopes and compute are not compared: there is only grpo."
     ]

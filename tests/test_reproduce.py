@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from analysis import reproduce
-from analysis.curves import load
+from analysis.curves.load import load
+from analysis.reporting.drawing import Drawing
 from scaling.schema import InputError
 
 
@@ -104,7 +105,7 @@ def test_disturbed_curves_move_our_column_and_not_the_published(study, tables):
 
 def no_figures():
     names = [name for _, figures in reproduce.PLACES.values() for name in figures]
-    return {name: reproduce.Drawing(reason="not drawn here") for name in names}
+    return {name: Drawing(reason="not drawn here") for name in names}
 
 
 def test_the_page_is_whole_and_takes_less_than_a_minute(tmp_path, study):

@@ -11,7 +11,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from scaling import rollouts
 from scaling.ladder import LADDER
-from scaling.policy import token_logprobs
+from scaling.logprobs import token_logprobs
 from scaling.schema import InputError
 
 ENGINES = ["hf", "native"]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from scaling.config import read_yaml
+from scaling.config.reading import read_yaml
 from scaling.schema import InputError
-from sweeps.plan import Estimator, cells_document, covarying, make_plan
+from sweeps.cost import Estimator
+from sweeps.plan import cells_document, covarying, make_plan
 from sweeps.study import STUDIES, load_study, parse_study, with_path
 
 GOLDEN = Path(__file__).parent / "golden" / "run_ids.json"

@@ -11,9 +11,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scaling import checkpoint, evaluate, record, schema, trainer
-from scaling.config import RunConfig
-from scaling.policy import load_policy, token_logprobs
+from scaling import checkpoint, evaluate, files, record, schema, trainer
+from scaling.config.run import RunConfig
+from scaling.logprobs import token_logprobs
+from scaling.policy import load_policy
 from scaling.process import Interrupted
 from scaling.prompts import PromptStream
 from scaling.rollout_types import Prompt, SamplingParams
@@ -46,7 +47,7 @@ def train(run, artifacts, **changes):
 
 
 def rows(run, name=schema.CURVE):
-    return [record.without_timing(row) for row in record.read_rows(run / name)]
+    return [record.without_timing(row) for row in files.read_rows(run / name)]
 
 
 def science(run):
@@ -66,7 +67,7 @@ def test_every_column_is_recorded(finished):
     for row in later:
         assert {*schema.COUNT_COLUMNS, *schema.TRAIN_COLUMNS} <= set(row)
     assert [row["step"] for row in [first, *later] if "test_loss" in row] == [0, 1, 2, 3, 4, 6, 8]
-    assert set(record.read_rows(finished / schema.CURVE)[0]["timing"]) == set(schema.TIMING_COLUMNS)
+    assert set(files.read_rows(finished / schema.CURVE)[0]["timing"]) == set(schema.TIMING_COLUMNS)
 
 
 def test_some_steps_are_updates(finished):
@@ -76,7 +77,7 @@ def test_some_steps_are_updates(finished):
 
 
 def test_counts_add_up(finished):
-    config = record.read_json(finished / schema.CONFIG)
+    config = files.read_json(finished / schema.CONFIG)
     assert config["model"]["num_params_non_embedding"] == 5296  # quickstart_study: the smallest size
     for row in rows(finished):
         assert row["prompts_seen"] == row["prompts_unique"] == 4 * row["step"]
@@ -183,7 +184,9 @@ def crash_at(monkeypatch, moment):
         return wrapper
 
     monkeypatch.setattr(record.Attempt, "append", dying(record.Attempt.append))
-    monkeypatch.setattr(record, "write_atomic", dying(record.write_atomic))
+    write_atomic = dying(files.write_atomic)
+    for module in (files, record):  # both call it by their own name
+        monkeypatch.setattr(module, "write_atomic", write_atomic)
     monkeypatch.setattr(os, "rename", dying(os.rename))
     monkeypatch.setattr(record.Attempt, "sync", dying(record.Attempt.sync))
 
@@ -364,7 +367,7 @@ def test_a_failure_is_recorded_with_its_last_lines(artifacts, tmp_path, monkeypa
     monkeypatch.setattr(trainer, "update_policy", broken)
     with pytest.raises(FloatingPointError):
         train(tmp_path, artifacts)
-    failed = record.read_json(tmp_path / schema.FAILED)
+    failed = files.read_json(tmp_path / schema.FAILED)
     assert failed["class"] == "FloatingPointError"
     assert "the loss is not finite" in failed["message"]
     assert any("broken" in line for line in failed["last_lines"])

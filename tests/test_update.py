@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from scaling import record, schema, trainer
-from scaling.config import RunConfig
+from scaling import files, schema, trainer
+from scaling.config.run import RunConfig
 from scaling.tasks import load_task
 
 CONFIG = {
@@ -88,7 +88,7 @@ def test_updates_with_the_clip_active_are_those_of_a_float64_loop(tmp_path, monk
 
     monkeypatch.setattr(trainer, "update_policy", watched)
     trainer.train_run(config, tmp_path / "run", tmp_path)
-    rows = record.read_rows(tmp_path / "run" / schema.CURVE)[1:]
+    rows = files.read_rows(tmp_path / "run" / schema.CURVE)[1:]
     policy, reference, before = calls[0][:3]
     model = copy.deepcopy(policy).double()
     model.load_state_dict(before)

@@ -16,9 +16,9 @@ from verl.trainer.ppo.core_algos import (
 )
 from verl.workers.config import ActorConfig
 
-from scaling.advantages import grpo_advantages
-from scaling.config import LossConfig
-from scaling.losses import policy_loss
+from scaling.algorithm.advantages import grpo_advantages
+from scaling.algorithm.losses import policy_loss
+from scaling.config.parts import LossConfig
 
 TRIALS = 300
 MEANS = {"token_mean": "token-mean", "sequence_mean": "seq-mean-token-mean"}

@@ -78,7 +78,7 @@ class Law:
         shape: for laws whose slope is an amplitude times a function of N with one scale parameter: that function of
             (N, scale), with `amplitude` and `scale` the names of the two. None where each size has its own k.
         group: the column that takes the place of N, "" for the size itself.
-        columns: what else a point must have, by name (see `analysis.fit.select_points`).
+        columns: what else a point must have, by name (see `analysis.fitting.points.select_points`).
         axes: two columns that the law ties together; its X is their mean on a log axis, the second brought to the
             first by its median ratio.
         cross_entropy: the loss may be a cross-entropy in nats instead of an error rate.

@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from transformers import DynamicCache
 
-from scaling.policy import allowed_log_softmax, copy_weights, draw_columns, ends, left_pad, whole_copy
+from scaling.forwards import left_pad
+from scaling.logprobs import allowed_log_softmax, draw_columns, ends
+from scaling.policy import copy_weights, whole_copy
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 
 

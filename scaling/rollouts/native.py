@@ -18,15 +18,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from scaling.policy import (
-    allowed_log_softmax,
-    check_dense_qwen2,
-    draw_columns,
-    ends,
-    is_sharded,
-    left_pad,
-    whole_copy,
-)
+from scaling.forwards import check_dense_qwen2, left_pad
+from scaling.logprobs import allowed_log_softmax, draw_columns, ends
+from scaling.policy import is_sharded, whole_copy
 from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 from scaling.schema import InputError
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 
 from scaling import rollout_types
-from scaling.config import TaskConfig
+from scaling.config.parts import TaskConfig
 from scaling.schema import check_name
 
 

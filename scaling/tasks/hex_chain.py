@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from scaling.config import BaseRecipe, HexChainConfig
+from scaling.config.parts import BaseRecipe, HexChainConfig
 from scaling.ladder import VOCABULARY
 from scaling.rollout_types import Encoding, Grade, Prompt, generator
 from scaling.schema import InputError

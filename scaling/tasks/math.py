@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config import MathConfig
+from scaling.config.parts import MathConfig
 from scaling.graders.math_answers import MathGrader
 from scaling.rollout_types import Encoding, Grade, Prompt
 from scaling.schema import InputError

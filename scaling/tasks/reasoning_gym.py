@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from scaling.config import GymConfig
+from scaling.config.parts import GymConfig
 from scaling.rollout_types import Encoding, Grade, Prompt
 from scaling.schema import InputError, check_name
 

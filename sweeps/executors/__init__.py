@@ -13,7 +13,7 @@ INTERRUPTED = 130
 
 def run_cell(config: dict[str, Any], run: str, artifacts: str, job: Any = None) -> None:
     """Train one run. `job` is the scheduler's job that this process is (scaling.process.Job), None elsewhere."""
-    from scaling.config import RunConfig
+    from scaling.config.run import RunConfig
     from scaling.trainer import train_run
 
     train_run(RunConfig.model_validate(config), Path(run), Path(artifacts), job)
@@ -22,7 +22,7 @@ def run_cell(config: dict[str, Any], run: str, artifacts: str, job: Any = None) 
 def make_base(config: dict[str, Any], artifacts: str) -> None:
     """Make one base model, unless it is there."""
     from scaling.base_models import ensure_base
-    from scaling.config import RunConfig
+    from scaling.config.run import RunConfig
 
     ensure_base(RunConfig.model_validate(config), Path(artifacts))
 

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from scaling import record, schema
-from scaling.config import ResourcesConfig
+from scaling import files as scaling_files
+from scaling import schema
+from scaling.config.parts import ResourcesConfig
 from scaling.schema import InputError
 from sweeps.reconcile import Account, QueueEntry
 
@@ -118,7 +119,7 @@ def submit(array: Array, lock: int | None = None) -> str:
     from submitit.slurm.slurm import SlurmExecutor
 
     script = array.folder / SCRIPT
-    record.write_atomic(script, batch_text(array))
+    scaling_files.write_atomic(script, batch_text(array))
     answer = _call(["sbatch", str(script)], keep=() if lock is None else (lock,))
     if answer.returncode:
         raise Refused(" ".join(answer.stderr.split()))
@@ -142,7 +143,7 @@ def snapshot(study: Path, *, write: bool = True) -> Path:
     ]
     digest = hashlib.sha256()
     for path in files:
-        digest.update(f"{path.relative_to(root)}\0{record.sha256(path)}\0".encode())
+        digest.update(f"{path.relative_to(root)}\0{scaling_files.sha256(path)}\0".encode())
     folder = study.resolve() / schema.CODE / digest.hexdigest()[:12]
     if write and not folder.exists():
         aside = folder.with_name(f".{folder.name}.{os.getpid()}")

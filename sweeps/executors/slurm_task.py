@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
-from scaling import record, schema  # noqa: E402
+from scaling import files, record, schema  # noqa: E402
 from sweeps.executors import INTERRUPTED, make_base, run_cell, tail  # noqa: E402
 from sweeps.reconcile import NO_BASE  # noqa: E402
 
@@ -79,9 +79,9 @@ def team_environments(folder: Path, nodes: int, processes: int) -> list[dict[str
     if node == 0:
         with socket.socket() as probe:
             probe.bind(("", 0))
-            record.write_json(meeting, [socket.gethostname(), probe.getsockname()[1]])
+            files.write_json(meeting, [socket.gethostname(), probe.getsockname()[1]])
     until = time.monotonic() + MEETING_WAIT
-    while (found := record.read_json(meeting)) is None:
+    while (found := files.read_json(meeting)) is None:
         if time.monotonic() > until:
             raise TimeoutError(f"{meeting}: the first node has not written where it listens")
         time.sleep(TICK)
@@ -113,11 +113,12 @@ def work_canary(study: Path, name: str, info: dict[str, Any]) -> int:
 
 
 def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = False) -> int:
-    from scaling.config import RunConfig, base_id
+    from scaling.config.identity import base_id
+    from scaling.config.run import RunConfig
 
     speak_into(run / schema.LOG, info)
     try:
-        config = record.read_json(run / schema.PLANNED)
+        config = files.read_json(run / schema.PLANNED)
         parsed = RunConfig.model_validate(config)
         if not base_too and parsed.model.made and not (artifacts / base_id(parsed)).exists():
             say(f"the base model {base_id(parsed)} is not there: its own job did not make it")
@@ -143,7 +144,7 @@ def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = 
             return PEER_LOST
     except Exception as error:
         traceback.print_exc()
-        if not isinstance(record.read_json(run / schema.FAILED), dict):
+        if not isinstance(files.read_json(run / schema.FAILED), dict):
             record.fail(run, error, traceback.format_exc().splitlines()[-12:])
         return 1
     return 0
@@ -157,7 +158,8 @@ def mirrored(run: Path) -> Iterator[None]:
     next start sends what is missing.
     """
     import scaling.trainer  # noqa: F401  # before a second thread imports MLflow
-    from scaling.mirror import is_server, open_mirror
+    from scaling.tracking.mirror import open_mirror
+    from scaling.tracking.store import is_server
 
     study, uri = run.parents[1], os.environ.get("MLFLOW_TRACKING_URI", "")
     if os.environ.get("RANK", "0") != "0" or not is_server(uri) or not (study / schema.CELLS).exists():
@@ -185,9 +187,10 @@ def mirrored(run: Path) -> Iterator[None]:
 
 def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
     """Make one base model. `name` is RUN: the base is that run's."""
-    from scaling.config import RunConfig, base_id
+    from scaling.config.identity import base_id
+    from scaling.config.run import RunConfig
 
-    config = record.read_json(study / schema.RUNS / name / schema.PLANNED)
+    config = files.read_json(study / schema.RUNS / name / schema.PLANNED)
     artifacts = study / schema.ARTIFACTS
     base = base_id(RunConfig.model_validate(config))
     speak_into(artifacts / f"{base}.log", info)
@@ -199,7 +202,7 @@ def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
     except Exception as error:
         traceback.print_exc()
         failure = {"class": type(error).__name__, "message": str(error), "last_lines": tail(artifacts / f"{base}.log")}
-        record.write_json(artifacts / f"{base}.{schema.FAILED}", failure)
+        files.write_json(artifacts / f"{base}.{schema.FAILED}", failure)
         return 1
     return 0
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import studies
 
-from scaling import record
+from scaling import files
 
 HERE = Path(__file__).parent
 NODES = 3
@@ -86,7 +86,7 @@ def cluster(offset=0, **settings):
     settings = {"NODES": NODES, "CPUS": 2, "SIGNAL": 1, "PORT": port, **settings}
     before = os.environ.get("SLURM_CONF")
     try:
-        with record.exclusive(Path("/tmp/slurmlab-install.lock")):  # two at once would both install the packages
+        with files.exclusive(Path("/tmp/slurmlab-install.lock")):  # two at once would both install the packages
             up = subprocess.run(
                 ["bash", HERE / "up.sh", folder], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                 env=os.environ | {f"SLURMLAB_{name}": str(value) for name, value in settings.items()},

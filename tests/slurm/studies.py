@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from scaling import record, schema
+from scaling import files, record, schema
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -70,7 +70,7 @@ def runs_of(path, out) -> dict[str, Path]:
 
 def science(run: Path):
     """Everything that the record holds, the clock apart, as the bytes of its lines."""
-    return [[record.dump_row(record.without_timing(row)) for row in record.read_rows(run / n)] for n in schema.RECORDS]
+    return [[files.dump_row(record.without_timing(row)) for row in files.read_rows(run / n)] for n in schema.RECORDS]
 
 
 def step_of(run: Path) -> int:
@@ -105,7 +105,7 @@ def check(path, out, steps, reference, database=None):
     """Every run is done; record and MLflow have each step exactly once, with the reference's values."""
     sent = mirrored(out, database)
     for name, run in runs_of(path, out).items():
-        assert record.read_json(run / schema.DONE)["step"] == steps, name
-        assert [row["step"] for row in record.read_rows(run / schema.CURVE)] == list(range(steps + 1)), name
+        assert files.read_json(run / schema.DONE)["step"] == steps, name
+        assert [row["step"] for row in files.read_rows(run / schema.CURVE)] == list(range(steps + 1)), name
         assert science(run) == reference[steps, name], name
         assert sent[run.name] == dict.fromkeys(range(steps + 1), 1), name

@@ -15,7 +15,7 @@ import time
 import pytest
 from studies import DEADLINE, check, mirrored, poll, runs_of, scaling, science, start, status, study
 
-from scaling import record, schema
+from scaling import files, record, schema
 
 FEW, MORE = 39, 195  # steps; evaluated in any case, as ceil(1.5 ** j). A run of FEW is over in seconds
 LONG = os.environ.get("SLURM_LONG") == "1"
@@ -35,7 +35,7 @@ def known(work):
     found = {}
     for name, run in runs_of(path, out).items():
         whole = science(run)
-        if record.read_json(run / schema.DONE)["step"] == MORE:
+        if files.read_json(run / schema.DONE)["step"] == MORE:
             found[MORE, name] = whole
         found[FEW, name] = [[line for line in lines if json.loads(line)["step"] <= FEW] for lines in whole]
     return found
@@ -58,7 +58,7 @@ def states(path, out):
 
 
 def submitted(out):
-    return [event for event in record.read_rows(out / schema.SLURM / "jobs.jsonl") if "submit" in event]
+    return [event for event in files.read_rows(out / schema.SLURM / "jobs.jsonl") if "submit" in event]
 
 
 # ---------------------------------------------------------------- the cluster
@@ -239,7 +239,7 @@ def test_a_launcher_killed_beside_sbatch_loses_and_doubles_nothing(lab, work, kn
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     launch(path, out, expect=-signal.SIGKILL)
     assert len(submitted(out)) == 1
-    assert not any("job" in event for event in record.read_rows(out / schema.SLURM / "jobs.jsonl"))
+    assert not any("job" in event for event in files.read_rows(out / schema.SLURM / "jobs.jsonl"))
     second = start("sweep", "launch", path, "--out", out, "--executor", "slurm")
     if when == "before":  # the orphan has not reached SLURM yet: the second launcher waits for it
         poll(lambda: waits_for_a_lock(second.pid), "the second launcher waits")
@@ -271,7 +271,7 @@ def test_a_folder_that_has_moved_is_the_same_study(lab, work, known):
     assert "submitted 1 runs and 0 base models" in launch(path, moved, "--wait")
     (run,) = runs_of(path, moved).values()
     assert record.attempt_numbers(run) == [1, 2]
-    assert [row["step"] for row in record.read_rows(run / schema.CURVE)] == list(range(59))
+    assert [row["step"] for row in files.read_rows(run / schema.CURVE)] == list(range(59))
     assert mirrored(out)[run.name] == dict.fromkeys(range(59), 1)  # MLflow knows the study by where it first lay
 
     (moved / schema.SLURM / "jobs.jsonl").unlink()  # the folder of the first submission is there, its line is not
@@ -427,10 +427,10 @@ def test_a_run_of_several_processes_has_the_losses_of_one_and_resumes(lab, work,
 
     poll(strike, "all end", pause=0.02)
     assert not blows
-    alone = record.read_rows(runs_of(*known_study(work))["us-seed0"] / schema.CURVE)
+    alone = files.read_rows(runs_of(*known_study(work))["us-seed0"] / schema.CURVE)
     for name, process in launchers.items():
         assert process.returncode == 0, process.communicate()[0]
-        rows = record.read_rows(found[name] / schema.CURVE)
+        rows = files.read_rows(found[name] / schema.CURVE)
         assert [row["step"] for row in rows] == list(range(FEW + 1)), name
         for row, expected in zip(rows, alone[: FEW + 1], strict=True):
             for key in ("test_loss", "reward_mean", "entropy", "gradient_norm", "kl"):

@@ -16,7 +16,7 @@ from collections import Counter
 import pytest
 from studies import DEADLINE, NORMAL, STEPS, check, runs_of, scaling, science, start, status, step_of, study
 
-from scaling import record, schema
+from scaling import files, record, schema
 
 TRIALS = int(os.environ.get("SLURM_TRIALS", "14"))
 SEED = int(os.environ.get("SLURM_SEED", time.time_ns() % 10**6))
@@ -32,7 +32,7 @@ def reference(work):
     found = {}
     for name, run in runs_of(path, work / "local" / "out").items():
         whole = science(run)
-        if record.read_json(run / schema.DONE)["step"] == LONG:
+        if files.read_json(run / schema.DONE)["step"] == LONG:
             found[LONG, name] = whole
         found[STEPS, name] = [[line for line in lines if json.loads(line)["step"] <= STEPS] for lines in whole]
     return found
@@ -48,14 +48,14 @@ def test_an_array_gives_the_curves_of_the_local_executor(lab, work, reference):
     assert not out.exists()
     assert "submitted 6 runs and 1 base models" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")
     journal = out / schema.SLURM / "jobs.jsonl"
-    events = record.read_rows(journal)
+    events = files.read_rows(journal)
     tokens = [event["submit"] for event in events if "submit" in event]
     # What was submitted is what the dry run printed, but for the id of the base's job.
     for token in tokens[:1]:
         assert (out / schema.SLURM / token / "submission.sh").read_text() in planned
     assert "--array=0-5%6" in (out / schema.SLURM / tokens[1] / "submission.sh").read_text()
 
-    journal.write_text("".join(record.dump_row(event) for event in events if "job" not in event))
+    journal.write_text("".join(files.dump_row(event) for event in events if "job" not in event))
     shown = status(path, out)
     assert {run["state"] for run in shown.values()} <= {"waiting", "running"}
     assert "submitted 0 runs and 0 base models" in scaling("sweep", "launch", path, "--out", out, "--executor", "slurm")

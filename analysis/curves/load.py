@@ -1,0 +1,267 @@
+"""Load learning curves from a study folder, a CSV or parquet file, MLflow or the shipped reference data.
+
+`expect` makes the same frame for a study that has not run yet, so that its choices can be checked before it trains.
+Runs that a source names but that have no curve are listed by name with the reason.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.check import _no_twins, make_curves
+from analysis.curves.frame import CONVENTION, NUMBER_COLUMNS, RUN_KEYS, Curves, run_label
+from analysis.curves.where import _clip
+from scaling import files, record, schema
+from scaling.schema import InputError, check_name, did_you_mean
+
+REFERENCE = Path(__file__).parents[1] / "reference"
+SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
+# Fields of a config that other columns stand for, or that do not change a curve.
+NOT_SETTINGS = ("name", "seed", "stop", "resources", "tracking", "algorithm.type", "task.name", "rollout.group_size")
+NOT_SETTINGS += ("model.size", "model.path", "data.prompts_unique", "data.reuse_factor")
+
+
+def load(source: str | Path | Curves) -> Curves:
+    """Load and check the curves of a study folder, a CSV or parquet file, `mlflow:EXPERIMENT` or `reference:NAME`.
+
+    Raises InputError, one line, naming the file, the column, what is legal and the nearest match.
+    """
+    if isinstance(source, Curves):
+        return source
+    text = str(source)
+    if text.startswith("reference:"):
+        names = sorted(path.stem for path in REFERENCE.glob("*.csv"))
+        return _load_table(REFERENCE / f"{check_name(text[10:], names, 'reference data set')}.csv", text)
+    if text.startswith("mlflow:"):
+        return _load_mlflow(text)
+    path = Path(source)
+    if os.path.isdir(path):
+        return _load_study(path)
+    if not os.path.exists(path):
+        raise InputError(f"{text}: no such file or folder; a source is {SOURCES}.{_near(path)}")
+    return _load_table(path, text)
+
+
+def expect(documents: dict[str, dict[str, Any]], source: str) -> Curves:
+    """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
+
+    Args:
+        documents: by run_id the `config` and `model` of its config.json, and its `reuse_factor`.
+    """
+    settings = _varying({run_id: document["config"] for run_id, document in documents.items()})
+    rows = [
+        {**_run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
+        | {name: values[run_id] for name, values in settings.items()}
+        for run_id, document in documents.items()
+    ]
+    table = pd.DataFrame(rows)
+    for name in table.columns.intersection(NUMBER_COLUMNS):
+        table[name] = table[name].astype(float)
+    unknown = [n for n in [*schema.ROW_COLUMNS, *schema.TIMING_COLUMNS, "reuse_factor_so_far"] if n not in table]
+    table = pd.concat([table, pd.DataFrame(np.nan, table.index, unknown)], axis=1)
+    return Curves(source, table, settings=list(settings))
+
+
+# ---------------------------------------------------------------- sources
+
+
+def _near(path: Path) -> str:
+    if (Path("studies") / path / schema.CELLS).exists():  # the name of a study instead of its folder
+        return f" Did you mean {Path('studies') / path}?"
+    parent = path.parent
+    return did_you_mean(path.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
+
+
+def _load_table(path: Path, source: str) -> Curves:
+    try:
+        if path.suffix.lower() == ".parquet":
+            table = pd.read_parquet(path)
+        elif path.suffix.lower() == ".csv":
+            with open(path, encoding="utf-8-sig", newline="") as file:
+                _no_twins(next(csv.reader(file), []), source)
+            # Leaving a run's name as text keeps 007 and 7 apart.
+            table = pd.read_csv(path, dtype={"run_id": str}, encoding="utf-8-sig", skipinitialspace=True)
+        else:
+            raise InputError(f"{source}: not a .csv or .parquet file; a source is {SOURCES}.")
+    except InputError:
+        raise
+    except pd.errors.EmptyDataError:
+        raise InputError(f"{source}: the file is empty.") from None
+    except (ValueError, OSError, csv.Error) as error:
+        raise InputError(f"{source}: cannot be read ({str(error).splitlines()[0]}).") from None
+    if table.empty:
+        raise InputError(f"{source}: the file has no rows.")
+    return make_curves(table, source)
+
+
+def _load_study(folder: Path) -> Curves:
+    """The runs that cells.json names, each once and as far as its longest cell goes."""
+    cells = files.read_json(folder / schema.CELLS)
+    if cells is None:
+        raise InputError(
+            f"{folder}: not a study folder, it has no {schema.CELLS}; give a folder that `scaling sweep launch` made."
+        )
+    if not isinstance(cells, dict) or cells.get("schema_version") != schema.SCHEMA_VERSION:
+        version = cells.get("schema_version") if isinstance(cells, dict) else None
+        raise InputError(
+            f"{folder / schema.CELLS}: schema_version {version!r}, this program reads {schema.SCHEMA_VERSION}; "
+            "launch the study again with it, or read it with the program that wrote it."
+        )
+    stops: dict[str, list[dict]] = {}
+    for cell in cells["cells"]:
+        stops.setdefault(cell["run_id"], []).append(cell.get("stop") or {})
+    frames, configs, names, left_out, notes = [], {}, {}, [], []
+    for run_id, run_stops in stops.items():
+        run = folder / schema.RUNS / run_id
+        config = files.read_json(run / schema.CONFIG)
+        reason = _not_done(run)
+        rows = [_flat(row) for row in record.read_record(run)] if config is not None and reason is None else []
+        needed = [_rows_to(rows, stop) for stop in run_stops]
+        reached = [count for count in needed if count]
+        name = run_label(run_id, (config or {}).get("name"))
+        if config is None or not reached:
+            left_out.append({"run": name, "reason": reason or "incomplete: it has not reached the stop of its cells"})
+            continue
+        if len(reached) < len(needed):
+            notes.append(f"{name}: {len(needed) - len(reached)} of its {len(needed)} cells are not reached yet.")
+        if max(reached) < len(rows):
+            notes.append(f"{name}: {len(rows) - max(reached)} rows after the last stop of its cells are not used.")
+        configs[run_id], names[run_id] = config["config"], config.get("name") or run_id
+        frames.append(pd.DataFrame(rows[: max(reached)]).assign(**_run_columns(config, run_id)))
+    runs = folder / schema.RUNS
+    others = sorted(p.name for p in runs.iterdir() if p.is_dir() and p.name not in stops) if runs.is_dir() else []
+    left_out += [{"run": other, "reason": "not in the current cells of the study"} for other in others]
+    if not frames:
+        reasons = "; ".join(f"{item['run']}: {item['reason']}" for item in left_out[:3]) or "it has no cells"
+        raise InputError(f"{folder}: no finished run ({reasons}); run `scaling sweep launch` first.")
+    table = pd.concat(frames, ignore_index=True)
+    settings = _varying(configs)
+    for name, values in settings.items():
+        table[name] = table["run_id"].map(values)
+    curves = make_curves(table, str(folder), settings=list(settings))
+    defaults, notes = cells.get("analysis") or {}, [*notes, *curves.notes]
+    return replace(curves, left_out=left_out, notes=notes, defaults=defaults, folder=folder, names=names)
+
+
+def _not_done(run: Path) -> str | None:
+    """Why the run has no finished record, or None."""
+    if (run / schema.DONE).exists():
+        return None
+    failed = files.read_json(run / schema.FAILED)
+    if failed:
+        return f"failed: {failed.get('class', 'error')}: {failed.get('message', '')}".strip(": ")
+    return "incomplete: not finished" if run.is_dir() else "missing: not started"
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """One row with its `timing` beside the other columns."""
+    return {**(row.get("timing") or {}), **record.without_timing(row)}
+
+
+def _rows_to(rows: list[dict[str, Any]], stop: dict[str, Any]) -> int:
+    """Number of rows up to and with the first that reaches the stop; 0 where none does."""
+    limits = [("steps", "step"), ("prompts", "prompts_seen"), ("train_flops", "train_flops")]
+    limits = [(stop[key], column) for key, column in limits if stop.get(key) is not None]
+    for count, row in enumerate(rows, start=1):
+        if any(row[column] >= limit for limit, column in limits):
+            return count
+    # A stop by wall time cannot be found in the rows: DONE says that it was reached.
+    return len(rows) if not limits or stop.get("wall_seconds") is not None else 0
+
+
+def _run_columns(config: dict[str, Any], run_id: str) -> dict[str, Any]:
+    """The columns of section `run` of the schema, from a run's config.json."""
+    model, settings = config["model"], config["config"]
+    return {
+        "run_id": run_id,
+        "model": model["name"],
+        "num_params": model["num_params"],
+        "num_params_non_embedding": model["num_params_non_embedding"],
+        CONVENTION: "counted",
+        "seed": settings["seed"],
+        "algorithm": settings["algorithm"]["type"],
+        "group_size": settings["rollout"]["group_size"],
+        "task": settings["task"]["name"],
+    }
+
+
+def _varying(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Config fields that differ between runs and are no column yet: {dotted name: {run_id: value}}."""
+
+    def dotted(part: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+        flat: dict[str, Any] = {}
+        for key, value in part.items():
+            name = f"{prefix}{key}"
+            if name in NOT_SETTINGS:
+                continue
+            flat |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        return flat
+
+    flats = {run_id: dotted(config) for run_id, config in configs.items()}
+    names = sorted({name for flat in flats.values() for name in flat})
+    columns = {name: {run_id: flat.get(name) for run_id, flat in flats.items()} for name in names}
+    return {name: values for name, values in columns.items() if len({repr(v) for v in values.values()}) > 1}
+
+
+def _load_mlflow(source: str) -> Curves:
+    """Finished runs of an MLflow experiment: metrics by step, parameters as run columns. Slow: use a folder if you can.
+
+    A metric's name may have a prefix (`eval/test_loss`); compute in PFLOP, as our own mirror writes it, becomes FLOPs.
+    """
+    try:
+        import mlflow
+    except ImportError:
+        raise InputError(f"{source}: mlflow is not installed; install the extra [track].") from None
+    uri = mlflow.get_tracking_uri()
+    scheme, _, place = uri.rpartition("://")
+    local = Path(place.removeprefix("/") if scheme == "sqlite" else place) if scheme in ("sqlite", "file", "") else None
+    if local is not None and not local.exists():  # the client would make an empty one
+        raise InputError(
+            f"{source}: there is no MLflow data at {uri}; set MLFLOW_TRACKING_URI to a server or, for a study, to "
+            "sqlite:///STUDY/mlflow.db, or give the study folder itself."
+        )
+    name = source.removeprefix("mlflow:")
+    try:
+        client = mlflow.MlflowClient()
+        experiment = client.get_experiment_by_name(name)
+        names = [found.name for found in client.search_experiments()]
+    except Exception as error:  # MLflow passes on whatever its database or connection raises
+        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from error
+    if experiment is None:
+        raise InputError(f"{source}: no such experiment; there are: {', '.join(names)}.{did_you_mean(name, names)}")
+    frames, left_out = [], []
+    for run in client.search_runs([experiment.experiment_id]):
+        if run.info.status != "FINISHED":
+            left_out.append({"run": run.info.run_name, "reason": f"MLflow says {run.info.status}"})
+            continue
+        columns: dict[str, dict[int, float]] = {}
+        for key in run.data.metrics:
+            column, factor = key.rsplit("/", 1)[-1], 1.0
+            if column.endswith("_pflop"):
+                column, factor = f"{column.removesuffix('_pflop')}_flops", 1e15
+            points = client.get_metric_history(run.info.run_id, key)
+            columns[column] = {point.step: point.value * factor for point in points}
+        table = pd.DataFrame(columns).rename_axis("step").reset_index()
+        known = {**run.data.params, **run.data.tags}
+        known = {key.rsplit(".", 1)[-1] if key not in known else key: value for key, value in known.items()}
+        aliases = {"algorithm": known.get("algorithm.type"), "group_size": known.get("rollout.group_size")}
+        for key in RUN_KEYS:
+            value = known.get(key, aliases.get(key))
+            if value is not None and key not in table:
+                table[key] = value
+        frames.append(table.assign(run_id=run.info.run_id))
+    if not frames:
+        raise InputError(f"{source}: the experiment has no finished run.")
+    table = pd.concat(frames, ignore_index=True)
+    for key in ("num_params", "num_params_non_embedding", "seed", "group_size"):
+        if key in table:
+            table[key] = pd.to_numeric(table[key], errors="coerce")
+    curves = make_curves(table, source)
+    return replace(curves, left_out=left_out)

@@ -1,0 +1,45 @@
+"""Figure: the best number of rollouts per prompt by budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from analysis.curves.frame import Frame
+from analysis.figures.envelope import ChoiceWords, best_in_words, draw_envelope, envelope_words
+from analysis.figures.style import ORDER_RAMP, Layout, ramp_colours
+from analysis.figures.svg import Drawn, drawn
+from analysis.questions.envelope import Envelope, envelope
+from analysis.questions.groups import group_fit
+from analysis.questions.residuals import fitted_points
+from analysis.words import between, size_labels
+
+
+def group_size(
+    curves: Any, *, steps: str | None = None, lines: tuple[Any, Frame, Envelope] | None = None, layout: Layout = "full"
+) -> Drawn:
+    """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run.
+
+    `lines`: what `group_fit` gives for these curves, and its envelope, where they are known already.
+    """
+    fit, chosen = group_fit(curves, steps) if lines is None else lines[:2]
+    label = size_labels(chosen)[chosen["size"].iloc[0]]
+    points = fitted_points(fit)
+    found = envelope(fit) if lines is None else lines[2]
+    colours = ramp_colours(found.values, ORDER_RAMP)
+    labels = {value: f"G = {value:.0f}" for value in found.values}
+    titles = (
+        "One line per group size",
+        "Which group size with a budget C" if layout == "full" else "Which group size at a budget",
+    )
+    words = ChoiceWords("group_size", titles, "best G", "group size")
+    figure = draw_envelope(fit, points, found, words, labels, colours, None, layout)
+    finding = f"At {label}: {best_in_words(found, labels, 'C')[0].lower()}{best_in_words(found, labels, 'C')[1:]}"
+    runs = [row["n_runs"] for row in fit.per_size]
+    caption = [
+        f"{label}, {between(min(runs), max(runs), 'run')} at each group size.",
+        *envelope_words(found, words, labels, "C", fit),
+        "Another group size changes what a step costs, so lines are compared at equal compute and not at equal steps.",
+        finding,
+    ]
+    table = found.table().rename(columns={"value": "group_size", "x": "train_flops", "line": "test_loss_line"})
+    return drawn(figure, "Group size.", caption, finding, table)

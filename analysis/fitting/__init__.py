@@ -1,0 +1,1 @@
+"""Fit a law to points: choices, points, solvers, the record."""

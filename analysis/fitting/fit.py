@@ -1,0 +1,191 @@
+"""Fit a law to curves: choose the points, have the optimum found, keep a record of everything that was chosen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import CONVENTION, Curves, run_label
+from analysis.fitting.choices import OBJECTIVES, choose_size_column, parse_split
+from analysis.fitting.consistency import _consistency
+from analysis.fitting.goodness import _diagnostics, _goodness, _r2, _warnings
+from analysis.fitting.held_out import _score, held_out
+from analysis.fitting.points import Points, select_points
+from analysis.fitting.record import FIT_SCHEMA_VERSION, Fit
+from analysis.fitting.solution import Solution
+from analysis.fitting.solve import solve
+from analysis.laws import Law, get_law
+from scaling import schema
+from scaling.schema import InputError, check_name
+
+
+def fit_curves(
+    curves: Curves,
+    law: str = "efficiency",
+    x: str = "train_flops",
+    objective: str = "log",
+    where: str | None = None,
+    steps: str | None = None,
+    points: str | None = None,
+    split: str = "none",
+    size_column: str | None = None,
+    seed: int = 0,
+    bounds: str | None = None,
+) -> Fit:
+    """The point fit of `analysis.fit`, without intervals.
+
+    Returns a Fit whose record has, besides what the command line documents: the law's formula and citation, the data
+    hash, the runs used and left out, the window, every start, bound hits, condition number and correlation.
+    """
+    formula, rule = get_law(law), parse_split(split)
+    check_name(objective, OBJECTIVES, "objective")
+    if bounds is not None:
+        check_name(bounds, ["published"], "set of bounds")
+    chosen = curves.where(where) if where is not None else curves
+    x = formula.axes[0] if formula.axes else x
+    size_column = choose_size_column(chosen, size_column, formula)
+    every, notes = select_points(chosen, x, size_column, steps, points, formula)
+    held = held_out(rule, every.run, every.size)
+    used = every.take(~held)
+    _check_enough(used, formula, curves.source)
+    solution = solve(used, formula, objective, bounds == "published")
+    own = "log" if objective == "huber" else objective  # a size's own line knows no outliers
+    lines = solution if law == "per_size" else solve(used, get_law("per_size"), own)
+    known = solution.values
+    found = {
+        "schema_version": FIT_SCHEMA_VERSION,
+        "law": law,
+        "formula": formula.formula,
+        "citation": formula.citation,
+        "source": curves.source,
+        "data_hash": curves.data_hash,
+        "points_hash": used.hash(),
+        "x": x,
+        "x_unit": schema.COLUMNS[x].unit if x in schema.COLUMNS else "",
+        "size_column": size_column,
+        "size_convention": _convention(chosen),
+        "objective": objective,
+        "objective_meaning": OBJECTIVES[objective],
+        "weights": _weights(used, objective),
+        "window": {
+            "where": " and ".join(f"({e})" for e in chosen.filters) or None,
+            "steps": steps, "points": points, "smoothing": None, "first_step": int(used.step.min()),
+            "last_step": int(used.step.max()),
+        },
+        "split": rule.text,
+        "seed": seed,
+        "bounds": bounds or "wide",
+        "n_points": len(used),
+        "n_runs": len(used.runs),
+        "n_sizes": len(used.sizes),
+        "runs": used.runs,
+        "run_names": [curves.names.get(run, run) for run in used.runs],
+        "left_out": [*curves.left_out, *_not_used(curves, chosen, every)],
+        "status": "ok" if solution.converged else "not converged",
+        "warnings": _warnings(chosen, used, solution, formula),
+        "notes": [*curves.notes, *notes],
+        "values": {
+            p.name: {
+                "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
+                "at_bound": p.name in solution.bound_hits, "meaning": p.meaning, "log_scale": p.scale,
+            }
+            for p in formula.shared
+        },
+        "per_size": _per_size(used, solution, lines),
+        "goodness": _goodness(used, solution, formula),
+        "diagnostics": _diagnostics(used, solution, formula),
+        "held_out": None,
+    }  # fmt: skip
+    fit = Fit(found, used, solution, curves=chosen)
+    if held.any():
+        found["held_out"] = _score(fit, rule, lines, every, held)
+    if formula.axes:
+        found["consistency"] = _consistency(fit, steps, points)
+    return fit
+
+
+def _check_enough(points: Points, law: Law, source: str) -> None:
+    """Slopes need two points of a size; a law of N needs two sizes; a curve needs as many points as parameters."""
+    distinct = np.array([len(set(points.x[points.size == i])) for i in range(len(points.sizes))])
+    per_size = sum(p.per_size for p in law.parameters)
+    if per_size and not law.closed_form and (distinct < per_size).any():
+        i = int(np.argmin(distinct))
+        raise InputError(
+            f"{source}: law {law.name} has {per_size} parameters for each size, size {points.sizes[i]:.4g} has points "
+            f"at {distinct[i]} different X; widen --steps and --points, leave the size out, or use --law per_size."
+        )
+    if not per_size and len(points) < len(law.parameters):
+        raise InputError(
+            f"{source}: law {law.name} has {len(law.parameters)} parameters, there are {len(points)} points."
+        )
+    if not per_size and len(points.sizes) < 2:
+        raise InputError(f"{source}: law {law.name} needs two sizes or more; use --law per_size.")
+    if not per_size and np.ptp(points.x) == 0:
+        raise InputError(f"{source}: every point has the same X, so there is nothing to fit; evaluate more often.")
+    if law.slope is None:
+        return
+    lines = int(np.sum(distinct >= 2))
+    if lines == 0:
+        raise InputError(
+            f"{source}: no size has two evaluated points at different X, so there is no slope to fit; "
+            "widen --steps and --points, or evaluate more often."
+        )
+    if law.shape is not None and lines < 2:
+        raise InputError(
+            f"{source}: law {law.name} describes how slopes change with size and needs two sizes or more, here "
+            f"{lines} of {len(points.sizes)} has a slope; use --law per_size."
+        )
+
+
+def _weights(points: Points, objective: str) -> str:
+    if objective == "linear":
+        return "equal in total for each size"
+    if objective == "huber":
+        return "equal for each point"
+    return "counts of evaluated samples" if points.trials is not None else "equal for each point: no counts"
+
+
+def _convention(curves: Curves) -> str:
+    return str(curves.table[CONVENTION].iloc[0]) if CONVENTION in curves.table else "not stated"
+
+
+def _not_used(curves: Curves, chosen: Curves, used: Points) -> list[dict[str, str]]:
+    """Runs of the source that bring no point to the fit, and why."""
+    loaded, kept, runs = (
+        list(dict.fromkeys(t["run_id"])) for t in (curves.table, chosen.table, pd.DataFrame({"run_id": used.runs}))
+    )
+    reasons = {
+        run: "not selected by where" if run not in kept else "no evaluated point in the window" for run in loaded
+    }
+    return [
+        {"run": run_label(str(run), curves.names.get(run)), "reason": reason}
+        for run, reason in reasons.items()
+        if str(run) not in runs
+    ]
+
+
+def _per_size(points: Points, solution: Solution, lines: Solution) -> list[dict[str, Any]]:
+    """One entry per size: the independent line (null without two different X), and the law there."""
+    rows = []
+    runs = np.bincount(points.run_sizes(), minlength=len(points.sizes))
+    for i, size in enumerate(points.sizes):
+        here = points.size == i
+        x, loss = points.x[here], points.loss[here]
+        known = lines.information[i] > 0
+        rows.append({
+            "num_params": float(size),
+            "efficiency": float(lines.slope[i]) if known else None,
+            "efficiency_ci95": None,
+            "intercept": float(lines.intercept[i]) if known else None,
+            "r2": _r2(loss, np.exp(lines.intercept[i] - lines.slope[i] * x)) if known else None,
+            "efficiency_law": float(solution.slope[i]),
+            "intercept_law": float(solution.intercept[i]),
+            "values": {name: float(values[i]) for name, values in solution.per_size.items()},
+            "values_ci95": {},
+            "r2_law": _r2(loss, np.exp(solution.eta[here])),
+            "n_runs": int(runs[i]),
+            "n_points": int(here.sum()),
+        })  # fmt: skip
+    return rows

@@ -1,0 +1,115 @@
+"""How well a law describes the fitted points: R2, errors, diagnostics of the optimum, and warnings to the reader."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from analysis.curves.frame import Curves
+from analysis.fitting.points import Points
+from analysis.fitting.solution import Solution
+from analysis.laws import Law
+
+
+def rmse(residual: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(residual))))
+
+
+def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> list[str]:
+    """What a reader must know before trusting the values."""
+    found = []
+    table = curves.table[curves.table["run_id"].isin(points.runs)]
+    size_of = dict(zip(points.runs, points.run_sizes(), strict=True))
+    for name in curves.settings:
+        if name in table:
+            values = table.groupby("run_id")[name].first()
+            mixed = values.groupby(values.index.map(size_of)).nunique(dropna=False).max() > 1  # type: ignore[arg-type]
+            if mixed:
+                shown = ", ".join(str(value) for value in sorted(values.unique(), key=str)[:6])
+                found.append(f"runs of one size differ in {name} ({shown}) and are fitted together; use where or by")
+    if any(word in " ".join(curves.filters) for word in ("test_loss", "pass_at_1")):
+        found.append("where selects points by their result, which biases the fit")
+    counts = np.bincount(points.size)
+    few = [f"{points.sizes[i]:.4g}" for i in np.flatnonzero(counts < 3)]
+    if few and law.slope is not None:
+        found.append(f"fewer than 3 points at N = {', '.join(few)}: nothing there tests the line")
+    zeros = int((points.loss == 0).sum())
+    if zeros and points.trials is not None:
+        found.append(f"{zeros} points have no error at all: ln L is taken at half an error there")
+    if law.shape is not None and len(points.sizes) == 2:
+        found.append("two sizes determine the law exactly: nothing is left to test it")
+    found += [f"{name} is at a bound of its range" for name in solution.bound_hits]
+    elsewhere = sum(not start["best"] for start in solution.starts)
+    if elsewhere:
+        found.append(f"{elsewhere} of {len(solution.starts)} starts ended in a worse optimum than the one given")
+    if solution.condition_number is not None and solution.condition_number > 1e5:
+        found.append(
+            f"the parameters are hardly told apart (condition number {solution.condition_number:.1g}): the curve is "
+            "determined, its parameters are not"
+        )
+    if law.shape is not None and solution.values[law.amplitude] == 0:
+        found.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")
+    if not solution.converged:
+        found.append("the fit did not converge")
+    return found
+
+
+def _r2(observed: np.ndarray, fitted: np.ndarray) -> float | None:
+    """1 - SSE/SST on L; None where the observations do not vary."""
+    total = float(np.sum((observed - observed.mean()) ** 2))
+    return 1 - float(np.sum((observed - fitted) ** 2)) / total if total > 0 else None
+
+
+def _goodness(points: Points, solution: Solution, law: Law) -> dict[str, Any]:
+    """All R2 are on L, unweighted. `r2_pooled_constant`: the law with k = 0, a mean level per size. `r2_within`: the
+    part of the variation within sizes that the law explains."""
+    eta = solution.eta
+    count = points.sum_by_size(np.ones(len(points)))
+    level = (points.sum_by_size(points.loss) / count)[points.size]
+    within = float(np.sum((points.loss - level) ** 2))
+    residual = points.ln_loss() - eta
+    return {
+        "r2_pooled": _r2(points.loss, np.exp(eta)),
+        "r2_pooled_constant": _r2(points.loss, level),
+        "r2_within": 1 - float(np.sum((points.loss - np.exp(eta)) ** 2)) / within if within > 0 else None,
+        "rmse_ln_loss": rmse(residual) if np.isfinite(residual).all() else None,
+        "rmse_loss": rmse(points.loss - np.exp(eta)),
+        "n_parameters": sum(len(points.sizes) if p.per_size else 1 for p in law.parameters),
+    }
+
+
+def _diagnostics(points: Points, solution: Solution, law: Law) -> dict[str, Any]:
+    """Starts, share that reached the best optimum, bound hits, condition number and correlation.
+
+    The last two are of the Jacobian in (ln amplitude, ln scale) at the optimum, levels eliminated.
+    """
+    found: dict[str, Any] = {
+        "rounds": solution.rounds, "objective_value": solution.objective, "bound_hits": solution.bound_hits,
+        "starts": solution.starts, "share_best": None, "condition_number": None, "correlation": None,
+    }  # fmt: skip
+    if not law.closed_form:
+        if solution.starts:
+            found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
+        found["condition_number"] = solution.condition_number
+        if solution.covariance is not None:
+            names, covariance = solution.covariance
+            sd = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
+            found["correlation"] = {
+                f"{names[i]}, {names[j]}": float(covariance[i, j] / sd[i] / sd[j])
+                for i in range(len(names)) for j in range(i)
+            }  # fmt: skip
+        return found
+    if law.shape is None or not solution.starts:
+        return found
+    scale, h = solution.values[law.scale], 1e-5
+    found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
+    f = law.shape(points.sizes, scale)
+    df = (law.shape(points.sizes, scale * np.exp(h)) - law.shape(points.sizes, scale * np.exp(-h))) / (2 * h)
+    jacobian = np.sqrt(solution.information)[:, None] * solution.values[law.amplitude] * np.column_stack([f, df])
+    singular = np.linalg.svd(jacobian, compute_uv=False)
+    if singular[-1] > 1e-12 * singular[0] > 0:
+        covariance = np.linalg.inv(jacobian.T @ jacobian)
+        found["condition_number"] = float(singular[0] / singular[-1])
+        found["correlation"] = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+    return found

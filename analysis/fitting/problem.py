@@ -1,0 +1,184 @@
+"""A law on points as a problem of least squares: a vector of parameters, its bounds, its curve and its derivatives."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+
+from analysis.fitting.lines import _solve_lines
+from analysis.fitting.objectives import _criterion, _linearise, _mean
+from analysis.fitting.points import Points
+from analysis.fitting.solution import Solution
+from analysis.laws import TINY, Law, Parameter, get_law
+from scaling.schema import InputError
+
+# ---------------------------------------------------------------- any other law
+
+
+class Problem:
+    """A law on points as a function of one vector: shared and per-size parameters in the law's order, scales in logs.
+
+    Attributes:
+        slots: (parameter, index of the size or -1) of each entry of the vector.
+        low, high: bounds of each entry. linear: mask of the entries that the curve is linear in.
+        weight: (n,) weights of `log`, else 1. each: (n,) number of points of the point's size.
+    """
+
+    def __init__(self, points: Points, law: Law, objective: str, published_bounds: bool):
+        self.points, self.law, self.n, self.x = points, law, points.sizes[points.size], np.exp(points.x)
+        self.objective, self.each = objective, points.sum_by_size(np.ones(len(points)))[points.size]
+        self.weight = np.ones(len(points))
+        if objective == "log" and points.trials is not None:
+            lines = _solve_lines(points, get_law("per_size"), "log", False, points.ln_loss(), None)
+            self.weight = _linearise(points, "log", lines.eta)[0]
+        self.slots: list[tuple[Parameter, int]] = []
+        for parameter in law.parameters:
+            sizes = range(len(points.sizes)) if parameter.per_size else [-1]
+            self.slots += [(parameter, i) for i in sizes]
+        limits = [self._limits(p, i, published_bounds) for p, i in self.slots]
+        self.low, self.high = (np.array([ends[j] for ends in limits]) for j in (0, 1))
+        self.linear = np.array([p.linear for p, _ in self.slots])
+
+    def _x_of(self, i: int) -> np.ndarray:
+        return self.x if i < 0 else self.x[self.points.size == i]
+
+    def _limits(self, parameter: Parameter, i: int, published_bounds: bool) -> tuple[float, float]:
+        low, high = parameter.limits(self.points.sizes, published_bounds, self._x_of(i))
+        return (math.log(low), math.log(high)) if parameter.scale else (low, high)
+
+    def values(self, vector: np.ndarray) -> dict[str, Any]:
+        """Values by name: a float for a shared parameter, (n_sizes,) for the others."""
+        found: dict[str, Any] = {}
+        for (parameter, i), value in zip(self.slots, vector, strict=True):
+            value = math.exp(value) if parameter.scale else float(value)
+            if i < 0:
+                found[parameter.name] = value
+            else:
+                found.setdefault(parameter.name, np.empty(len(self.points.sizes)))[i] = value
+        return found
+
+    def vector(self, solution: Solution, size: int | None = None) -> np.ndarray:
+        """The entries of a solution; with `size` those of the shared parameters and of that size."""
+        values = {**solution.values, **solution.per_size}
+        known = [np.atleast_1d(values[p.name])[i if size is None else size if p.per_size else 0] for p, i in self.slots]
+        found = [math.log(v) if p.scale else v for v, (p, _) in zip(known, self.slots, strict=True)]
+        return np.clip(found, self.low, self.high)
+
+    def curve(self, vector: np.ndarray) -> np.ndarray:
+        """(n,) the law on its own scale."""
+        values = {k: v if np.ndim(v) == 0 else v[self.points.size] for k, v in self.values(vector).items()}
+        with np.errstate(over="ignore", invalid="ignore"):
+            return np.asarray(self.law.curve(self.n, self.x, values, **self.points.columns), float)
+
+    def eta(self, vector: np.ndarray) -> np.ndarray:
+        found = self.curve(vector)
+        return found if self.law.link == "log" else np.log(np.maximum(found, TINY))
+
+    def columns(self, vector: np.ndarray, which: np.ndarray) -> np.ndarray:
+        """(n, entries) derivative of the curve by the entries of the mask: exact where linear, else by differences."""
+        found = np.empty((len(self.points), int(which.sum())))
+        at = np.where(self.linear, 0.0, vector)
+        base = self.curve(at)
+        # A shared and a per-size parameter cost one evaluation each: sizes do not see each other's values.
+        done: dict[str, np.ndarray] = {}
+        for j, slot in enumerate(np.flatnonzero(which)):
+            parameter, i = self.slots[slot]
+            if parameter.name not in done:
+                same = np.array([p is parameter for p, _ in self.slots])
+                if parameter.linear:
+                    done[parameter.name] = self.curve(at + same) - base
+                else:
+                    h = 1e-6 * np.maximum(1.0, np.abs(vector)) * same
+                    up, down = self.curve(vector + h), self.curve(vector - h)
+                    step = h[same] if i < 0 else h[same][self.points.size]
+                    done[parameter.name] = (up - down) / (2 * step)
+            found[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
+        return found
+
+    def log_columns(self, vector: np.ndarray) -> np.ndarray:
+        """(n, entries) derivative of the fitted ln L by every entry."""
+        found = self.columns(vector, np.ones(len(vector), bool))
+        return found if self.law.link == "log" else found / np.maximum(self.curve(vector), TINY)[:, None]
+
+    def with_linear(self, vector: np.ndarray, weight: np.ndarray, response: np.ndarray) -> np.ndarray:
+        """The vector with its linear entries replaced by their weighted least squares optimum within bounds."""
+        design = self.columns(vector, self.linear)
+        offset = self.curve(np.where(self.linear, 0.0, vector))
+        root = np.sqrt(weight)
+        a, b = design * root[:, None], (response - offset) * root
+        if not (np.isfinite(a).all() and np.isfinite(b).all()):
+            return np.where(self.linear, np.clip(0.0, self.low, self.high), vector)
+        norm = np.abs(a).max(axis=0)
+        norm = np.where(norm > 0, norm, 1.0)
+        low, high = self.low[self.linear] * norm, self.high[self.linear] * norm
+        best, free = np.zeros(len(norm)), np.ones(len(norm), bool)
+        for _ in range(4):  # entries beyond a bound are set to it, and the rest solved again
+            rest = b - (a / norm)[:, ~free] @ best[~free]
+            best[free] = np.linalg.lstsq((a / norm)[:, free], rest, rcond=1e-14)[0]
+            beyond = (best < low) | (best > high)
+            best = np.clip(best, low, high)
+            if not beyond.any() or not (free := free & ~beyond).any():
+                break
+        found = vector.copy()
+        found[self.linear] = np.clip(best / norm, self.low[self.linear], self.high[self.linear])
+        return found
+
+    def residual(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(residuals whose squares, or Huber losses, sum to the objective; their derivative by eta), (n,) each."""
+        points = self.points
+        if self.objective == "linear":
+            mu = np.exp(np.minimum(eta, 2.0))
+            return (points.loss - mu) / np.sqrt(self.each), -mu / np.sqrt(self.each)
+        if self.objective != "binomial":
+            root = np.sqrt(self.weight)
+            return root * (points.ln_loss() - eta), -root
+        assert points.trials is not None
+        mu, trials, loss = _mean(points, eta), points.trials, points.loss
+        with np.errstate(divide="ignore", invalid="ignore"):
+            deviance = np.where(loss > 0, loss * np.log(loss / mu), 0.0)
+            deviance += np.where(loss < 1, (1 - loss) * np.log((1 - loss) / (1 - mu)), 0.0)
+        size = np.sqrt(np.maximum(2 * trials * deviance, 0))
+        away = np.where(loss >= mu, size, -size)
+        flat = -np.sqrt(trials * mu / (1 - mu))
+        slope = np.where(size > 1e-5, trials * (mu - loss) / (1 - mu) / np.where(size > 1e-5, away, 1.0), flat)
+        # Beyond the limits of mu the residual goes on along its tangent: no flat ground.
+        return away + slope * (eta - np.log(mu)), slope
+
+    def criterion(self, eta: np.ndarray) -> float:
+        """What is minimised: as `_criterion`; for log the weighted mean square, for binomial the deviance a sample."""
+        if self.objective == "log":
+            return float(np.mean(self.residual(eta)[0] ** 2))
+        if self.objective == "binomial":
+            return float(np.sum(self.residual(eta)[0] ** 2) / np.sum(self.points.trials))  # type: ignore[arg-type]
+        return _criterion(self.points, self.objective, eta)
+
+    def starts(self, own: dict[str, float] | None) -> list[np.ndarray]:
+        """Vectors with every combination of the parameters' starts; sizes move together."""
+        searched = [p for p in self.law.parameters if not p.linear]
+        combinations = list(itertools.product(*(range(len(p.starts)) for p in searched)))
+        chosen: list[dict[str, Any]] = [
+            {p.name: k for p, k in zip(searched, combination, strict=True)} for combination in combinations
+        ]
+        if own:
+            unknown = set(own) - {p.name for p in searched}
+            if unknown or len(own) < len(searched):
+                names = ", ".join(p.name for p in searched)
+                raise InputError(f"start: wants a value for each of {names}; there is {', '.join(own)}.")
+        found = []
+        for choice in [*([None] if own else []), *chosen]:
+            vector = np.zeros(len(self.slots))
+            for slot, (parameter, i) in enumerate(self.slots):
+                if parameter.linear:
+                    continue
+                value = (
+                    own[parameter.name] if choice is None and own
+                    else parameter.start_values(self.points.sizes, self._x_of(i))[choice[parameter.name]]  # type: ignore[index]
+                )  # fmt: skip
+                value = math.log(value) if parameter.scale else value
+                gap = min(1e-6, (self.high[slot] - self.low[slot]) / 4)
+                vector[slot] = np.clip(value, self.low[slot] + gap, self.high[slot] - gap)
+            found.append(vector)
+        return found

@@ -1,0 +1,1 @@
+"""Intervals at the level of runs."""

@@ -1,0 +1,120 @@
+"""The run-level tests behind a fit, and what they give: intervals of k for each size and bands of its mean curve."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import t as student
+
+from analysis.fitting.points import Points
+from analysis.fitting.record import Fit
+from analysis.intervals.law_test import EXACT, LEVEL, LawTest, f_tail, law_test
+from analysis.intervals.run_lines import RunLines, run_lines
+from analysis.intervals.size_test import SizeTest, _spread_out
+from scaling.schema import InputError
+
+# Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
+BORROWED = (0.0025, 0.004)
+
+
+@dataclass(frozen=True)
+class RunTest:
+    """What stands behind the intervals of a fit: the runs' lines, the test of the law (None below three runs or for a
+    single size) and the basis of the intervals per size, in words."""
+
+    lines: RunLines
+    law: LawTest | None
+    law_exact: bool
+    basis: str
+
+    def trend(self) -> np.ndarray:
+        return self.law.trend if self.law is not None else np.ones(len(self.lines.sizes))
+
+    def sizes(self, h: np.ndarray, variance: np.ndarray) -> SizeTest:
+        return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend())
+
+
+def run_test(points: Points, law_exact: bool = False, of_sizes: bool = True) -> RunTest:
+    """The run-level tests of the points of a fit; `of_sizes` false where the lines are of other things than sizes,
+    whose slopes need not follow k(N)."""
+    lines = run_lines(points)
+    law = None
+    if of_sizes and len(lines.runs) > 2 and len(np.unique(lines.size)) > 1:
+        law = law_test(lines.slope, lines.slope_variance, lines.num_params, EXACT if law_exact else None)
+    repeats = np.bincount(lines.size, minlength=len(lines.sizes))
+    spread = int(np.maximum(repeats - 1, 0).sum())
+    if spread > 0:
+        basis = f"spread between runs of one size, {spread} degrees of freedom"
+    elif law is not None:
+        basis = f"one run per size: assumes the law, {law.df} degrees of freedom"
+    elif of_sizes:
+        basis = "none: one run per size and too few runs"
+    else:
+        basis = "none: one run of each, and nothing says how their slopes differ"
+    return RunTest(lines, law, law_exact, basis)
+
+
+def efficiency_intervals(test: RunTest) -> list[tuple[float, float] | None]:
+    """Interval of k of each size, by its own runs; with one run per size by the scatter of the sizes about the law."""
+    lines = test.lines
+    sizes = test.sizes(lines.slope, lines.slope_variance)
+    present = np.bincount(lines.size, minlength=len(lines.sizes)) > 0
+    if sizes.df > 0:
+        return [sizes.interval(i) if present[i] else None for i in range(len(present))]
+    law = test.law
+    if law is None:
+        return [None] * len(present)
+    index = np.searchsorted(law.sizes, lines.sizes)
+    slope = np.zeros(len(present))
+    slope[lines.size] = lines.slope
+
+    def interval(i: int) -> tuple[float, float]:
+        spread = law.scale * law.size_variance[:, index[i]]
+        p = lambda value: float(law.weight @ f_tail((slope[i] - value) ** 2 / spread, law.df))  # noqa: E731
+        reach = math.sqrt(float(spread.max())) * student.isf(LEVEL / 2, law.df)
+        return _spread_out(p, float(slope[i]), reach)
+
+    return [interval(i) if present[i] else None for i in range(len(present))]
+
+
+def efficiency_interval(fit: Fit, num_params: float) -> tuple[float | None, float | None]:
+    """95 % interval of the law's own k(num_params), also for a size that was not fitted; (None, None) without test."""
+    test = _tested(fit)
+    return (None, None) if test.law is None else test.law.efficiency_interval(num_params)
+
+
+def band(fit: Fit, num_params: float, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """95 % band of the mean curve of a fitted size over X: (low, high) in test loss, and what it rests on.
+
+    By the size's own runs; where each size has one run, by that run's own noise and a seed spread borrowed from the
+    reference replicates (slope .0025, level .004), which is too narrow where seeds differ more.
+    """
+    test = _tested(fit)
+    found = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
+    if len(found) == 0 or not (test.lines.size == found[0]).any():
+        raise InputError(
+            f"no run of size {num_params:.4g} has a line in this fit; there are {test.lines.sizes.tolist()}."
+        )
+    i = int(found[0])
+    low, high = np.empty(len(x)), np.empty(len(x))
+    basis = test.basis
+    for j, ln_x in enumerate(np.log(x)):
+        h, variance = test.lines.at(float(ln_x))
+        sizes = test.sizes(h, variance)
+        if sizes.df > 0:
+            low[j], high[j] = sizes.interval(i)
+            continue
+        run = int(np.flatnonzero(test.lines.size == i)[0])
+        away = ln_x - test.lines.centre[run]
+        half = 1.96 * math.sqrt(variance[run] + (BORROWED[0] * away) ** 2 + BORROWED[1] ** 2)
+        low[j], high[j] = h[run] - half, h[run] + half
+        basis = "one run per size: its own noise and a borrowed seed spread (slope .0025, level .004)"
+    return np.exp(low), np.minimum(np.exp(high), 1.0), basis
+
+
+def _tested(fit: Fit) -> RunTest:
+    if fit.test is None:
+        raise InputError("this fit has no runs behind it (it was loaded from its record); fit the source again.")
+    return fit.test

@@ -1,0 +1,84 @@
+"""Test of one size at a time, on the mean over its runs of a slope or of ln L at some X."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import t as student
+
+from analysis.intervals.law_test import LEVEL, NOTHING, POWER, RATIO, f_tail, trend_variance
+
+# ---------------------------------------------------------------- one size: slopes, levels, bands, crossings
+
+
+class SizeTest:
+    """Tests of the mean over runs of any quantity h of a run (a slope, ln L at some X), size by size.
+
+    The same shapes of variance as LawTest, without misfit; weights from the spread within sizes, sum(R - 1) degrees of
+    freedom. A size's variance is its own squares pooled with four degrees of freedom of the common shape.
+
+    Attributes:
+        df: sum over sizes of runs - 1; 0 where each size has one run: then nothing can be tested.
+        mean: (cells, sizes); variance: (cells, sizes) of a run about its size's mean.
+    """
+
+    def __init__(self, h: np.ndarray, variance: np.ndarray, size: np.ndarray, n_sizes: int, trend: np.ndarray):
+        belongs = (size == np.arange(n_sizes)[:, None]) * 1.0
+        self.runs_per_size = belongs.sum(1)
+        self.df = int(np.maximum(self.runs_per_size - 1, 0).sum())
+        if self.df == 0:
+            return
+        medians = [np.median(variance[size == i]) for i in range(n_sizes) if (size == i).any()]
+        cells = [(g, r) for g in POWER for r in RATIO if r or g == 0]
+        grown = trend_variance([g for g, _ in cells], trend, size)
+        runs = variance + np.array([[r] for _, r in cells]) * float(np.median(medians)) * grown[:, size]
+        weight = 1 / runs
+        summed = np.maximum(weight @ belongs.T, 1e-300)
+        self.mean = (weight * h) @ belongs.T / summed
+        squares = (weight * (h - self.mean[:, size]) ** 2) @ belongs.T
+        within = np.maximum(squares.sum(1), NOTHING)
+        log_weight = [math.log(POWER[g]) for g, _ in cells] - 0.5 * (
+            np.log(runs).sum(1) + np.log(summed).sum(1) + self.df * np.log(within)
+        )
+        self.weight = np.exp(log_weight - log_weight.max())
+        self.weight /= self.weight.sum()
+        count = np.maximum(self.runs_per_size, 1)
+        self.variance = count / summed * (4 * (within / self.df)[:, None] + squares) / (3 + count)
+
+    def degrees(self, i: int) -> float:
+        return float(min(3 + self.runs_per_size[i], self.df))
+
+    def centre(self, i: int) -> float:
+        return float(self.weight @ self.mean[:, i])
+
+    def p(self, i: int, value: float) -> float:
+        """p of "the mean of size i is value"."""
+        spread = self.variance[:, i] / self.runs_per_size[i]
+        return float(self.weight @ f_tail((self.mean[:, i] - value) ** 2 / spread, self.degrees(i)))
+
+    def p_equal(self, i: int, j: int) -> float:
+        """p of "sizes i and j have the same mean": the test that a crossover inverts over X."""
+        spread = self.variance[:, i] / self.runs_per_size[i] + self.variance[:, j] / self.runs_per_size[j]
+        square = (self.mean[:, i] - self.mean[:, j]) ** 2 / spread
+        return float(self.weight @ f_tail(square, min(self.degrees(i), self.degrees(j))))
+
+    def interval(self, i: int) -> tuple[float, float]:
+        """All means of size i with p > .05."""
+        reach = math.sqrt(float(np.max(self.variance[:, i]))) * student.isf(LEVEL / 2, self.degrees(i))
+        reach += float(np.ptp(self.mean[:, i])) + 1e-300
+        return _spread_out(lambda value: self.p(i, value), self.centre(i), reach)
+
+
+def _spread_out(p: Callable[[float], float], centre: float, reach: float) -> tuple[float, float]:
+    """The ends at which p falls to .05, within `reach` of the centre or beyond."""
+
+    def end(direction: float) -> float:
+        far = reach
+        while p(centre + direction * far) > LEVEL:
+            far *= 2
+        return centre + direction * brentq(lambda d: p(centre + direction * d) - LEVEL, 0, far, xtol=1e-9 * far)
+
+    return (end(-1.0), end(1.0)) if p(centre) > LEVEL and reach > 1e-150 else (centre, centre)

@@ -1,0 +1,114 @@
+"""What a loss costs: where the lines of sizes cross, and the X at which each size reaches a target loss."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+
+from analysis.fitting.record import Fit
+from analysis.intervals.law_test import LEVEL
+from analysis.intervals.run_test import band
+from analysis.questions.envelope import equal_p, run_ranges
+from scaling.schema import InputError
+
+FAR = 1e3  # how far beyond the data a cost to a target loss is looked for
+
+
+# --- what a loss costs ------------------------------------------------------------------------------------------------
+def crossovers(fit: Fit) -> list[dict[str, Any]]:
+    """Where the lines of neighbouring sizes cross: ln X = (E2 - E1) / (k2 - k1), and the X at which they are not told
+    apart; `identified` where that is closed on both sides in the range that both were run."""
+    rows = [row for row in fit.per_size if row["efficiency"] is not None]
+    assert fit.test is not None
+    found = []
+    ranges = run_ranges(fit, np.array([row["num_params"] for row in rows]))
+    for a, b in zip(range(len(rows)), range(1, len(rows)), strict=False):
+        gap = rows[b]["efficiency"] - rows[a]["efficiency"]
+        entry: dict[str, Any] = {"smaller": rows[a]["num_params"], "larger": rows[b]["num_params"], "x": None,
+                                 "ci95": [None, None], "identified": False, "inside": False}  # fmt: skip
+        found.append(entry)
+        if gap == 0:
+            continue
+        ln_x = (rows[b]["intercept"] - rows[a]["intercept"]) / gap
+        low, high = max(ranges[a, 0], ranges[b, 0]), min(ranges[a, 1], ranges[b, 1])
+        entry["x"] = math.exp(ln_x) if abs(ln_x) < 700 else None
+        if low >= high:
+            continue
+        entry["inside"] = bool(math.log(low) <= ln_x <= math.log(high))
+        i, j = (int(np.searchsorted(fit.test.lines.sizes, rows[k]["num_params"])) for k in (a, b))
+        test, ends = fit.test, (math.log(low), math.log(high))
+        entry["ci95"] = _not_told_apart(lambda at: equal_p(test, at, i, [j])[0] - LEVEL, ln_x, ends)  # noqa: B023
+        entry["identified"] = entry["inside"] and None not in entry["ci95"]
+    return found
+
+
+def _not_told_apart(excess: Any, centre: float, ends: tuple[float, float]) -> list[float | None]:
+    """The stretch of X around the crossing (or the nearer end of the range) where `excess` of ln X is above 0; None
+    where it reaches the end of the range."""
+    grid = np.linspace(*ends, 120)
+    start = min(max(centre, ends[0]), ends[1])
+    found: list[float | None] = []
+    if excess(start) <= 0:
+        return [None, None]
+    for side in (np.append(start, grid[grid < start][::-1]), np.append(start, grid[grid > start])):
+        beyond = next((k for k in range(1, len(side)) if excess(side[k]) <= 0), None)
+        found.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
+    return found
+
+
+def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
+    """X at which each size reaches a test loss, by its own line (a law with curves: by the law), with its band.
+
+    Where it is not reached `x` is None and `why` says "never" (a line that does not fall, a floor of the law above the
+    target) or that it lies beyond 1000 times the largest X that was run. An end of the band is None beyond that too.
+    """
+    if not 0 < target < 1:
+        raise InputError(f"target: {target:g} is not a test loss; it lies between 0 and 1.")
+    straight = fit.law.slope is not None
+    found = []
+    for row in fit.per_size:
+        size = row["num_params"]
+        entry: dict[str, Any] = {"num_params": size, "x": None, "ci95": None, "extrapolated": False, "why": ""}
+        found.append(entry)
+        if row["efficiency"] is None:
+            entry["why"] = "no line: fewer than two points"
+            continue
+        low, high = run_ranges(fit, np.array([size]))[0]
+        grid = np.geomspace(low / FAR, high * FAR, 241)
+        if straight:
+            line = row["intercept"] - row["efficiency"] * np.log(grid)
+        else:
+            line = np.log(fit.predict(size, grid, **dict.fromkeys(fit.law.columns, 1.0)))
+        entry["x"] = _first_below(grid, line, math.log(target))
+        if entry["x"] is None:
+            end = math.inf if straight else float(fit.predict(size, high * 1e60, **dict.fromkeys(fit.law.columns, 1.0)))
+            if straight and row["efficiency"] <= 0:
+                entry["why"] = "never: the line does not fall"
+            elif not straight and end > target:
+                entry["why"] = f"never: the law ends at {end:.3g}"
+            else:
+                entry["why"] = f"not within {FAR:g} times the largest X that was run"
+        entry["extrapolated"] = entry["x"] is not None and not low <= entry["x"] <= high
+        try:
+            lower, upper, _basis = band(fit, size, grid)
+        except InputError:
+            continue
+        if straight:
+            ends = [_first_below(grid, np.log(side), math.log(target)) for side in (lower, upper)]
+            entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
+    return found
+
+
+def _first_below(grid: np.ndarray, line: np.ndarray, level: float) -> float | None:
+    """First X at which a line is at or below a level; None where it stays above."""
+    below = np.flatnonzero(line <= level)
+    if len(below) == 0:
+        return None
+    i = int(below[0])
+    if i == 0:
+        return float(grid[0])
+    share = (line[i - 1] - level) / (line[i - 1] - line[i])
+    return float(np.exp(np.log(grid[i - 1]) + share * (np.log(grid[i]) - np.log(grid[i - 1]))))

@@ -1,0 +1,158 @@
+"""Which of several choices (sizes, group sizes) has the lowest line at each budget, and which are as good.
+
+Lines are each size's own, over the range in which it was run. Every choice comes with what the data cannot tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from analysis.curves.frame import Frame
+from analysis.fitting.record import Fit
+from analysis.intervals.run_test import BORROWED
+from analysis.questions.finals import evaluations
+from scaling.schema import InputError
+
+
+class Envelope(NamedTuple):
+    """Which of n choices (sizes, group sizes) has the lowest line at each of m budgets.
+
+    Fields:
+        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where not run or above 1.
+        fitted: (n, m) inside the fitted steps; best: (m,) index of the lowest line, -1 where none was run.
+        as_good: (n, m) not rejected as best at 5 %, where two or more were run.
+        switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run)
+            and the 95 % interval `low`, `high` of a crossover, NaN where it is open in the range that both were run.
+    """
+
+    values: np.ndarray
+    x: np.ndarray
+    loss: np.ndarray
+    fitted: np.ndarray
+    best: np.ndarray
+    as_good: np.ndarray
+    switches: Frame
+
+    @property
+    def lowest(self) -> np.ndarray:
+        """(m,) loss of the best line."""
+        return np.where(self.best < 0, np.nan, self.loss[self.best, np.arange(len(self.x))])
+
+    def table(self) -> Frame:
+        """One row per choice and budget at which it was run."""
+        grid = pd.DataFrame({
+            "value": np.repeat(self.values, len(self.x)), "x": np.tile(self.x, len(self.values)),
+            "line": self.loss.ravel(), "inside_fitted_steps": self.fitted.ravel(),
+            "best": (np.arange(len(self.values))[:, None] == self.best).ravel(),
+            "not_rejected_as_best": self.as_good.ravel(),
+        })  # fmt: skip
+        return grid[grid["line"].notna()]
+
+
+def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
+    """p of "the mean curves of sizes i and j meet at ln X" for each j; one run per size borrows the seed spread."""
+    heights, variance = test.lines.at(ln_x)
+    sizes = test.sizes(heights, variance)
+    if sizes.df > 0:
+        return np.array([1.0 if j == i else sizes.p_equal(i, j) for j in others])
+    variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
+    run = {size: position for position, size in enumerate(test.lines.size)}
+    gaps = [abs(heights[run[i]] - heights[run[j]]) / np.sqrt(variance[run[i]] + variance[run[j]]) for j in others]
+    return np.asarray(2 * norm.sf(gaps))
+
+
+def envelope(fit: Any) -> Envelope:
+    """The lower envelope of the own lines of a fit's sizes over the range in which each was run."""
+    rows = [row for row in fit.per_size if row["efficiency"] is not None]
+    if len(rows) < 2:
+        raise InputError(f"needs lines of two choices to compare; there is {len(rows)}.")
+    values = np.array([row["num_params"] for row in rows])
+    index = np.searchsorted(fit.test.lines.sizes, values)
+    ran, used = run_ranges(fit, values), fitted_ranges(fit, values)
+    x = np.unique(np.concatenate([np.geomspace(ran.min(), ran.max(), 160), ran.ravel(), used.ravel()]))
+    line = np.array([np.exp(row["intercept"] - row["efficiency"] * np.log(x)) for row in rows])
+    inside = (ran[:, :1] <= x) & (x <= ran[:, 1:])
+    loss = np.where(inside & (line <= 1), line, np.nan)
+    fitted = (used[:, :1] <= x) & (x <= used[:, 1:])
+    best = np.where(np.isnan(loss).all(0), -1, np.argmin(np.nan_to_num(loss, nan=np.inf), axis=0))
+    as_good = np.zeros(loss.shape, bool)
+    for j, budget in enumerate(x):
+        here = np.flatnonzero(~np.isnan(loss[:, j]))
+        if len(here) > 1:
+            as_good[here, j] = (
+                equal_p(fit.test, float(np.log(budget)), int(index[best[j]]), index[here].tolist()) > 0.05
+            )
+    return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(fit, rows, index, x, inside, best))
+
+
+def envelope_switches(
+    fit: Any, rows: list[dict[str, Any]], index: np.ndarray, x: np.ndarray, inside: np.ndarray, best: np.ndarray
+) -> Frame:
+    found = []
+    for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
+        a, b = best[j], best[j + 1]
+        at, low, high = x[j + 1], np.nan, np.nan
+        kind = "first step" if not inside[b, j] else "end of run" if not inside[a, j + 1] else "crossover"
+        if kind == "crossover":
+            gap = rows[b]["efficiency"] - rows[a]["efficiency"]
+            at = np.exp((rows[b]["intercept"] - rows[a]["intercept"]) / gap)
+            both = np.flatnonzero(inside[a] & inside[b])
+            equal = [equal_p(fit.test, float(np.log(x[i])), int(index[a]), [int(index[b])])[0] > 0.05 for i in both]
+            centre = int(np.searchsorted(both, j))
+            left, right = centre, centre
+            while left > 0 and equal[left - 1]:
+                left -= 1
+            while right < len(both) - 1 and equal[right + 1]:
+                right += 1
+            low = np.nan if left == 0 else x[both[left]]
+            high = np.nan if right == len(both) - 1 else x[both[right]]
+        found.append((at, rows[a]["num_params"], rows[b]["num_params"], kind, low, high))
+    return pd.DataFrame(found, columns=["x", "before", "after", "kind", "low", "high"])
+
+
+def run_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
+    """(n, 2) smallest and largest X at which each size was evaluated, in the fit's window or not."""
+    frame = evaluations(fit.curves, fit.record["size_column"])
+    x = frame[fit.record["x"]]
+    frame, x = frame[(frame["step"] > 0) & (x > 0)], x[(frame["step"] > 0) & (x > 0)]
+    return np.array([[x[frame["size"] == size].min(), x[frame["size"] == size].max()] for size in sizes])
+
+
+def fitted_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
+    """(n, 2) smallest and largest X of the fitted points of each size."""
+    assert fit.points is not None
+    of = fit.points.sizes[fit.points.size]
+    return np.array([[np.exp(fit.points.x[of == n].min()), np.exp(fit.points.x[of == n].max())] for n in sizes])
+
+
+def segments(found: Envelope) -> list[dict[str, Any]]:
+    """Stretches of X with one best choice: `from`, `to`, `best`, `not_rejected` (choices that cannot be told from it
+    somewhere in the stretch) and `compared`: false where only one choice was run."""
+    rows: list[dict[str, Any]] = []
+    for j, best in enumerate(found.best):
+        if best < 0:
+            continue
+        others = {float(found.values[i]) for i in np.flatnonzero(found.as_good[:, j]) if i != best}
+        several = bool((~np.isnan(found.loss[:, j])).sum() > 1)
+        key = (float(found.values[best]), several)
+        if rows and (rows[-1]["best"], rows[-1]["compared"]) == key and found.best[j - 1] == best:
+            rows[-1]["to"] = float(found.x[j])
+            rows[-1]["not_rejected"] = sorted({*rows[-1]["not_rejected"], *others})
+        else:
+            rows.append({"from": float(found.x[j]), "to": float(found.x[j]), "best": key[0], "compared": several,
+                         "not_rejected": sorted(others)})  # fmt: skip
+    return rows
+
+
+def _switches(found: Envelope) -> list[dict[str, Any]]:
+    return [
+        {"x": float(row.x), "before": float(row.before), "after": float(row.after), "kind": row.kind,
+         "ci95": [None if np.isnan(end) else float(end) for end in (row.low, row.high)],
+         "identified": row.kind == "crossover" and not (np.isnan(row.low) or np.isnan(row.high))}
+        for row in found.switches.itertuples()
+    ]  # fmt: skip

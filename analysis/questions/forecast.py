@@ -1,0 +1,110 @@
+"""Predict the run that was not paid for, with an interval.
+
+There are three situations, each with its recipe: a fitted size (`analysis.questions.prediction`), and a new size with
+its level predicted or calibrated (`analysis.questions.new_size`). Coverage was measured in simulated studies where the
+recipe comes from; see `analysis.intervals.law_test` for what the tests of runs assume.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from analysis.curves.load import load
+from analysis.fitting.fit import fit_curves
+from analysis.fitting.points import select_points
+from analysis.intervals.record import add_intervals
+from analysis.laws import get_law
+from analysis.questions.new_size import first_points, predict_new_size
+from analysis.questions.prediction import predict_fitted_size
+from scaling.schema import InputError
+
+# ---------------------------------------------------------------- a forecast
+
+
+def forecast(
+    source: Any,
+    num_params: float,
+    at: float | list[float],
+    law: str = "efficiency",
+    x: str = "train_flops",
+    objective: str = "log",
+    where: str | None = None,
+    steps: str | None = None,
+    points: str | None = None,
+    size_column: str | None = None,
+    calibrate: int = 0,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """The loss of a size at X = `at`, with 95 % intervals of the mean curve and of one run as it would be measured.
+
+    Args:
+        num_params: N in the unit of the size column; at: one X or several.
+        calibrate: m, the number of first points of that size (in the data, left out of the fit) that set its level.
+        The others as for `analysis.fit`.
+
+    Returns:
+        A document: `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted), `size_factor`, `rests_on`,
+        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run}], `warnings`.
+
+    Raises:
+        InputError: where the law cannot predict, or the size has no points to calibrate on.
+    """
+    curves = load(source)
+    at_x = np.atleast_1d(np.asarray(at, float))
+    if not (np.isfinite(at_x).all() and (at_x > 0).all() and math.isfinite(num_params) and num_params > 0):
+        raise InputError(f"forecast: size {num_params:g} and at {at} must be numbers above 0.")
+    first = None
+    if calibrate:
+        formula = get_law(law)
+        every, _notes = select_points(curves.where(where) if where else curves, x, size_column, steps, points, formula)
+        here = np.isclose(every.sizes[every.size], num_params, rtol=1e-6)
+        if here.sum() < calibrate:
+            raise InputError(
+                f"forecast: size {num_params:.4g} has {int(here.sum())} points in the data, calibrate asks for "
+                f"{calibrate}; sizes: {', '.join(f'{s:.4g}' for s in every.sizes)}."
+            )
+        first = first_points(every.take(here), calibrate)
+        column = size_column or (
+            "num_params_non_embedding" if "num_params_non_embedding" in curves.table else "num_params"
+        )
+        curves = replace(curves, table=curves.table[~np.isclose(curves.table[column], num_params, rtol=1e-6)])
+    fit = add_intervals(fit_curves(curves, law, x, objective, where, steps, points, "none", size_column, seed))
+    known = [row["num_params"] for row in fit.per_size]
+    seen = any(math.isclose(size, num_params, rel_tol=1e-6) for size in known)
+    if seen:
+        found = predict_fitted_size(fit, num_params, np.log(at_x), seed)
+    else:
+        found = predict_new_size(fit, num_params, np.log(at_x), first, seed)
+    assert fit.points is not None
+    furthest = (
+        fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
+    )
+    furthest = float(np.exp(furthest.max()))
+    rows = [
+        {
+            "x": float(value), "loss": float(np.exp(min(found.ln_loss[i], 0.0))), "x_factor": float(value / furthest),
+            **{name: None if ends is None else [float(np.exp(ends[0][i])), float(np.exp(ends[1][i]))]
+               for name, ends in (("ci95_mean", found.mean), ("ci95_run", found.run))},
+        }
+        for i, value in enumerate(at_x)
+    ]  # fmt: skip
+    warnings = [*fit.warnings]
+    if (found.ln_loss > 0).any():
+        warnings.append("the law says a loss above 1 there: shown as 1")
+    warnings += [
+        f"at X = {row['x']:.3g} the law is outside what the size's own runs say: it misses them"
+        for row in rows
+        if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
+    ]
+    return {
+        "law": law, "formula": fit.law.formula, "x": x, "size_column": fit.record["size_column"],
+        "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
+        "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,
+        "window": fit.record["window"],
+        "rests_on": found.rests_on, "tuned_on_size": f"level on its first {calibrate} points" if calibrate else
+        "its own runs" if seen else "nothing", "predictions": rows, "warnings": warnings,
+    }  # fmt: skip

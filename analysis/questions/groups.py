@@ -1,0 +1,59 @@
+"""Which group size is best at each budget: a line for each G, and a law of the best G."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from scipy.optimize import least_squares
+
+from analysis.curves.frame import Curves, Frame
+from analysis.fitting.fit import fit_curves
+from analysis.fitting.record import Fit
+from analysis.intervals.record import add_intervals
+from analysis.laws.group_size import optimal_group
+from analysis.questions.envelope import Envelope
+from analysis.questions.finals import evaluations
+from analysis.words import counted
+from scaling.schema import InputError
+
+
+# --- all of it --------------------------------------------------------------------------------------------------------
+def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
+    """Lines for each group size, at the size where most were run, and the rows they come from. N of the fit is G."""
+    frame = evaluations(curves)
+    frame = frame[frame["group_size"].notna()]
+    groups = [
+        rows
+        for _, rows in frame.groupby(["size", "algorithm", "reuse_factor", "condition"], dropna=False)
+        if rows["group_size"].nunique() > 1
+    ]
+    if not groups:
+        values = ", ".join(f"{g:.0f}" for g in sorted(frame["group_size"].unique())) or "none"
+        raise InputError(f"needs runs at two group sizes at one model size; there is only G = {values}.")
+    chosen = max(groups, key=lambda rows: rows["group_size"].nunique())
+    # The fit groups its lines by N; here they are grouped by G.
+    table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")
+    by_group = replace(curves, table=table.assign(num_params=table["group_size"]), settings=[])
+    fit = fit_curves(by_group, law="per_size", x="train_flops", steps=steps, size_column="num_params")
+    return add_intervals(fit), chosen
+
+
+def group_law(found: Envelope) -> dict[str, Any]:
+    """ln G*(C) as a sigmoid in ln C (arXiv 2603.12151) from the lowest to the highest best G of the envelope: least
+    squares on it; `c_mid`, `steepness`, or `error` where lines cross fewer than two times."""
+    crossings = found.switches[found.switches["kind"] == "crossover"]
+    if len(crossings) < 2:
+        return {"error": f"lines of two group sizes cross {counted(len(crossings), 'time')}; ln G*(C) as a sigmoid "
+                "in ln C needs two crossings"}  # fmt: skip
+    inside = (found.best >= 0) & ((~np.isnan(found.loss)).sum(0) > 1)
+    x, best = found.x[inside], found.values[found.best[inside]]
+    low, high = float(best.min()), float(best.max())
+
+    def missed(at: np.ndarray) -> np.ndarray:
+        return np.log(optimal_group(x, low, high, np.exp(at[0]), np.exp(at[1])) / best)
+
+    end = least_squares(missed, [float(np.log(crossings["x"]).mean()), 0.0])
+    return {"smallest": low, "largest": high, "c_mid": float(np.exp(end.x[0])), "steepness": float(np.exp(end.x[1])),
+            "rmse_ln_group": float(np.sqrt(np.mean(end.fun**2)))}  # fmt: skip

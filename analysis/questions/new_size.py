@@ -1,0 +1,183 @@
+"""Predict a size that was not fitted, with its level predicted or calibrated on its first points.
+
+    predicted     slope by the law; level in the middle of a curve linear in ln N; nothing tuned on the size
+    calibrated    the level from the mean of its first m points, a number that is declared
+
+Draws: a shape of variance by its posterior weight, a scale, n0 and k_max from their test, then level, misfit, seeds and
+the noise of an evaluation. One run per size: the spread between seeds is borrowed from the reference replicates.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from analysis.fitting.points import Points
+from analysis.fitting.record import Fit
+from analysis.intervals.law_test import RATIO, LawTest
+from analysis.intervals.run_lines import RunLines
+from analysis.intervals.run_test import BORROWED
+from analysis.laws import saturation
+from analysis.questions.prediction import DRAWS, Prediction, _ends, _noise, _test
+from scaling.schema import InputError
+
+# Misfit of levels about a line in ln N, in run variances: levels miss it by far more than slopes miss k(N).
+LEVEL_MISFIT = (0.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
+
+
+# ---------------------------------------------------------------- a new size
+
+
+@dataclass(frozen=True)
+class _SlopeDraws:
+    """Draws of a new size's slope: of its mean curve, and the variance that a seed adds; (DRAWS,) each."""
+
+    mean: np.ndarray
+    seed_sd: np.ndarray
+
+
+def _slopes(law: LawTest, num_params: float, rng: np.random.Generator, repeats: bool) -> _SlopeDraws:
+    cell = rng.choice(len(law.weight), DRAWS, p=law.weight)
+    scale = law.scale[cell] * law.df / rng.chisquare(law.df, DRAWS)
+    # n0 where the signed root of the profile equals a normal draw.
+    excess = np.sqrt(np.maximum(law.square - law.least[:, None], 0))
+    best = law.square.argmin(1)
+    signed = np.where(np.arange(excess.shape[1]) < best[:, None], -excess, excess)
+    signed = np.maximum.accumulate(signed, axis=1)
+    z = rng.standard_normal(DRAWS) * np.sqrt(scale)
+    ln_n0 = np.array([np.interp(z[i], signed[c], law.ln_n0) for i, c in enumerate(cell)])
+    near = np.clip(np.searchsorted(law.ln_n0, ln_n0), 0, len(law.ln_n0) - 1)
+    k_max = law.slope_at[cell, near] + rng.standard_normal(DRAWS) * np.sqrt(scale / law.information[cell, near])
+    g, r, w = (np.array(law.cells)[:, j] for j in range(3))
+    f = saturation(np.append(law.sizes, num_params), math.exp(law.centre))
+    u = np.clip(f / f[:-1].max(), 0.03, None)
+    per_run = np.repeat(u[:-1], law.runs_per_size.astype(int))
+    grown = u[-1] ** (2 * g) / np.array([np.median(per_run ** (2 * power)) for power in g])
+    missed = (w * (1 + r) * law.median * grown)[cell] / law.runs_per_size.mean() * scale
+    mean = np.maximum(k_max, 0) * saturation(num_params, np.exp(ln_n0)) + rng.standard_normal(DRAWS) * np.sqrt(missed)
+    seeds = np.sqrt((r * law.median * grown)[cell] * scale) if repeats else np.full(DRAWS, BORROWED[0])
+    return _SlopeDraws(mean, seeds)
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """Levels of runs at the middle of their curves against ln N: the new size's centre and level."""
+
+    centre: float
+    point: float
+    mean: np.ndarray
+    seed_sd: np.ndarray
+
+
+def _levels(lines: RunLines, num_params: float, rng: np.random.Generator) -> _Levels:
+    """Level in the middle of the curve, linear in ln N, with a misfit of its own; so is where the middle is."""
+    sizes, index = np.unique(lines.num_params, return_inverse=True)
+    ln_n, new = np.log(sizes), np.array([1.0, math.log(num_params)])
+    count = np.bincount(index)
+    design = np.column_stack([np.ones(len(sizes)), ln_n])
+    centre = np.bincount(index, lines.centre) / count
+    centre_new = float(new @ np.linalg.lstsq(design, centre, rcond=None)[0])
+    level, variance = lines.level - lines.slope * (centre[index] - lines.centre), lines.level_variance
+    median, repeats = float(np.median(variance)), count.max() > 1
+    df = len(level) - 2
+    cells, log_weight, found = [], [], []
+    for r in RATIO if repeats else (BORROWED[1] ** 2 / median,):
+        for w in LEVEL_MISFIT:
+            v = variance + r * median
+            summed = np.bincount(index, 1 / v)
+            mean = np.bincount(index, level / v) / summed
+            within = float(np.sum((level - mean[index]) ** 2 / v))
+            of_mean = 1 / summed + w * (1 + r) * median / count.mean()
+            information = design.T @ (design / of_mean[:, None])
+            b = np.linalg.solve(information, design.T @ (mean / of_mean))
+            square = within + float(np.sum((mean - design @ b) ** 2 / of_mean))
+            cells.append((r, w))
+            found.append((b, np.linalg.inv(information), max(square, 1e-12) / df))
+            log_weight.append(
+                -0.5 * (np.log(v).sum() + np.log(summed).sum() + np.log(of_mean).sum()
+                        + np.linalg.slogdet(information)[1] + df * math.log(max(square, 1e-12)))
+            )  # fmt: skip
+    weight = np.exp(np.array(log_weight) - max(log_weight))
+    cell = rng.choice(len(cells), DRAWS, p=weight / weight.sum())
+    scale = np.array([f[2] for f in found])[cell] * df / rng.chisquare(df, DRAWS)
+    r, w = (np.array(cells)[cell, j] for j in (0, 1))
+    point = np.array([new @ f[0] for f in found])
+    spread = np.array([new @ f[1] @ new for f in found])[cell] + w * (1 + r) * median / count.mean()
+    mean = point[cell] + rng.standard_normal(DRAWS) * np.sqrt(spread * scale)
+    seeds = np.sqrt(r * median * scale) if repeats else np.full(DRAWS, BORROWED[1])
+    best = float(np.sum(weight * point) / weight.sum())
+    return _Levels(centre_new, best, mean, seeds)
+
+
+def _seed_correlation(lines: RunLines) -> float:
+    """Correlation of slope and level between runs of one size; 0 where each size has one run."""
+    count = np.bincount(lines.size, minlength=len(lines.sizes))
+    if count.max() < 2:
+        return 0.0
+    away = [v - (np.bincount(lines.size, v, len(count)) / np.maximum(count, 1))[lines.size]
+            for v in (lines.slope, lines.level)]  # fmt: skip
+    power = math.sqrt(float(away[0] @ away[0]) * float(away[1] @ away[1]))
+    return float(away[0] @ away[1]) / power if power > 0 else 0.0
+
+
+def predict_new_size(
+    fit: Fit, num_params: float, ln_x: np.ndarray, first: Points | None = None, seed: int = 0
+) -> Prediction:
+    """A size that was not fitted: level predicted, or calibrated on its `first` points.
+
+    A law with a level of N gives the point by itself; no method with measured coverage is known for its interval.
+    """
+    test, law = _test(fit), fit.law
+    if first is None and law.predicts_unseen:
+        if law.columns:
+            raise InputError(f"law {law.name} predicts at a given {law.columns[0]}; use fit.predict.")
+        return Prediction(np.log(fit.predict(num_params, np.exp(ln_x))), None, None, "the law's own level of N")
+    if law.shape is None or test.law is None:
+        raise InputError(
+            f"law {law.name} says nothing of a size that was not fitted (N = {num_params:.4g}): use efficiency or a "
+            "law with a level of N, with three runs at two sizes or more."
+        )
+    rng = np.random.default_rng([seed, 3])
+    lines, repeats = test.lines, np.bincount(test.lines.size).max() > 1
+    slopes = _slopes(test.law, num_params, rng, bool(repeats))
+    k, dispersion = float(fit.efficiency(num_params)), float(lines.dispersion.mean())
+    z = rng.standard_normal((2, DRAWS, 1))
+    rho = _seed_correlation(lines)
+    seed_slope = slopes.seed_sd[:, None] * z[0]
+    if first is None:
+        levels = _levels(lines, num_params, rng)
+        away = ln_x - levels.centre
+        mean = levels.mean[:, None] - slopes.mean[:, None] * away
+        seeds = levels.seed_sd[:, None] * (rho * z[0] + math.sqrt(1 - rho**2) * z[1]) - seed_slope * away
+        point = levels.point - k * away
+        basis = (
+            f"slope by law {law.name}, level linear in ln N over {len(lines.sizes)} sizes, nothing tuned on the size"
+        )
+    else:
+        centre, level = float(first.x.mean()), float(first.ln_loss().mean())
+        away = ln_x - centre
+        error = math.sqrt(float(_noise(lines, np.array(level), dispersion)) / len(first))
+        at = level + rng.standard_normal((DRAWS, 1)) * error
+        # These points are of one run: its seed is in them, and what follows is the same run.
+        mean = at - slopes.mean[:, None] * away
+        seeds = -seed_slope * away
+        point = level - k * away
+        basis = f"slope by law {law.name}, level from the first {len(first)} points of the size"
+    run = mean + seeds
+    run = run + rng.standard_normal(run.shape) * np.sqrt(_noise(lines, run, dispersion))
+    if not repeats:
+        basis += "; one run per size: borrowed seed spread (slope .0025, level .004)"
+    return Prediction(point, _ends(mean + (seeds if first is not None else 0)), _ends(run), basis)
+
+
+def first_points(points: Points, count: int) -> Points:
+    """The `count` points with the lowest steps of the first run. Raises InputError where that run has fewer."""
+    mine = np.flatnonzero(points.run == points.run.min())
+    # Never topped up from the next run: that one is to be predicted.
+    if len(mine) < count:
+        raise InputError(f"run {points.runs[0]} has {len(mine)} points; its first {count} cannot set a level.")
+    mask = np.zeros(len(points), bool)
+    mask[mine[np.argsort(points.step[mine], kind="stable")[:count]]] = True
+    return points.take(mask)

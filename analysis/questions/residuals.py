@@ -1,0 +1,94 @@
+"""The evaluations of a fit beside its law: the state of each point, the line of each size with its band,
+and what the law leaves over.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import Frame
+from analysis.intervals.run_test import band
+from analysis.questions.finals import evaluations
+from analysis.questions.runs import step_bins
+from scaling.schema import InputError
+
+
+def fitted_sizes(fit: Any) -> set[float]:
+    return {row["num_params"] for row in fit.per_size}
+
+
+def fitted_points(fit: Any) -> Frame:
+    """The evaluations of the fit's curves after step 0, each with its `state`: fitted, held out or not used."""
+    record = fit.record
+    frame = evaluations(fit.curves, record["size_column"])
+    frame = frame[(frame["step"] > 0) & (frame[record["x"]] > 0)].copy()
+    frame["x"] = frame[record["x"]]
+    names = np.array(fit.points.runs)[fit.points.run]
+    used = pd.MultiIndex.from_arrays([names, fit.points.step])
+    here = pd.MultiIndex.from_arrays([frame["run_id"].astype(str), frame["step"]])
+    frame["state"] = np.where(here.isin(used), "fitted", "not used")
+    if record["held_out"] is not None:
+        frame.loc[held_out_rows(frame, fit), "state"] = "held out"
+    # The floor of half an error, as in the fit: a loss of 0 has no place on a log axis.
+    problems = frame["eval_problems"].fillna(np.inf)
+    frame["loss_floored"] = np.maximum(frame["test_loss"], 0.5 / problems)
+    known = frame["size"].isin(fitted_sizes(fit)) & (not fit.law.columns)
+    frame["law"] = np.nan
+    frame.loc[known, "law"] = fit.predict(frame.loc[known, "size"], frame.loc[known, "x"])
+    return frame.reset_index(drop=True)
+
+
+def held_out_rows(frame: Frame, fit: Any) -> Any:
+    """Rows that the split held out: the largest size, or of each run what comes after its last fitted point."""
+    record = fit.record
+    if record["split"] == "inter":
+        return frame["size"] == record["held_out"]["num_params"]
+    names = np.array(fit.points.runs)[fit.points.run]
+    last = pd.Series(fit.points.step).groupby(names).max()
+    until = record["window"]["steps"]
+    stop = float(until.split(":")[1] or np.inf) if until else np.inf
+    return (frame["step"] > frame["run_id"].astype(str).map(last)) & (frame["step"] <= stop)
+
+
+def law_line(fit: Any, points: Frame, size: float) -> Frame:
+    """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with its band."""
+    rows = points[points["size"] == size]
+    fitted, shown = rows[rows["state"] == "fitted"]["x"], rows[rows["state"] != "not used"]["x"]
+    solid = np.geomspace(fitted.min(), fitted.max(), 40)
+    beyond = np.geomspace(fitted.max(), shown.max(), 20) if shown.max() > fitted.max() * 1.001 else np.array([])
+    xs = np.concatenate([solid, beyond])
+    low, high, basis = mean_band(fit, size, xs)
+    part = ["fitted"] * len(solid) + ["extrapolated"] * len(beyond)
+    found = {
+        "size": size,
+        "x": xs,
+        "loss": fit.predict(size, xs, **dict.fromkeys(fit.law.columns, 1.0)),
+        "low": low,
+        "high": high,
+    }
+    return pd.DataFrame(found | {"part": part, "basis": basis})
+
+
+def mean_band(fit: Any, size: float, xs: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """95 % band of the mean curve of a size and its basis in words; NaN where the fit has none."""
+    try:
+        return band(fit, size, xs)
+    except InputError:
+        return np.full(len(xs), np.nan), np.full(len(xs), np.nan), ""
+
+
+def residual_means(points: Frame) -> Frame:
+    """Mean of ln(measured/law) per size in percent, at the evaluated steps or over equal ratios of steps."""
+    rows = points[(points["state"] != "not used") & points["law"].notna()]
+    found = []
+    for size, of_size in rows.groupby("size"):
+        residual = np.log(of_size["loss_floored"] / of_size["law"])
+        for _, residuals in residual.groupby(step_bins(of_size["step"])):
+            here = of_size.loc[residuals.index]
+            held = (here["state"] == "held out").mean() > 0.5
+            percent = 100 * np.expm1(residuals.mean())
+            found.append((size, here["step"].mean(), percent, len(residuals), held))
+    return pd.DataFrame(found, columns=["size", "step", "percent", "points", "held_out"])

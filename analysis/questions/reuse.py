@@ -1,0 +1,87 @@
+"""How often a prompt may be reused before the final loss is worse."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import Curves, Frame
+from analysis.intervals.means import t_interval
+from analysis.questions.finals import Spread, already_there, evaluations, final_losses, pooled_spread
+from analysis.words import counted
+from scaling.schema import InputError
+
+
+def reuse_frame(curves: Any, replicates: Any) -> Frame:
+    """The runs that differ in data reuse only, at the size where most values of it were run."""
+    frame = evaluations(curves)
+    frame = frame[frame["reuse_factor"].notna()]
+    groups = [
+        rows
+        for _, rows in frame.groupby(["size", "algorithm", "group_size", "condition"], dropna=False)
+        if rows["reuse_factor"].nunique() > 1
+    ]
+    if not groups:
+        values = ", ".join(f"{tau:.3g}" for tau in sorted(frame["reuse_factor"].unique())) or "none"
+        raise InputError(f"needs runs at two values of data reuse at one size; there is only τ = {values}.")
+    chosen = max(groups, key=lambda rows: rows["reuse_factor"].nunique())
+    if replicates is None:
+        return chosen
+    more = evaluations(replicates)
+    more = more[(more["size"] == chosen["size"].iloc[0]) & more["reuse_factor"].isin(chosen["reuse_factor"])]
+    more = more[more["step"] <= chosen["step"].max()]
+    more = more.groupby("run_id").filter(lambda run: not already_there(run, chosen))
+    return pd.concat([chosen, more], ignore_index=True)
+
+
+def reuse_summary(runs: Frame, spread: Spread) -> Frame:
+    rows = []
+    for tau, values in runs.groupby("reuse_factor")["final"]:
+        centre, half = float(values.mean()), spread.half_width(len(values))
+        rows.append((tau, len(values), centre, centre * np.exp(-half), min(centre * np.exp(half), 1.0)))
+    return pd.DataFrame(rows, columns=["reuse_factor", "runs", "mean", "low", "high"])
+
+
+def reuse_difference(runs: Frame, spread: Spread, base: float, tau: float) -> tuple[float, float, float, str]:
+    """Difference of final loss, its 95 % interval and what it rests on: pairs by seed where there are two or more."""
+    sides = [runs[runs["reuse_factor"] == value] for value in (base, tau)]
+    pairs = sides[0].dropna(subset="seed").merge(sides[1], on="seed")
+    if len(pairs) > 1:
+        draws = pairs["eval_problems_x"] * pairs["final_evaluations_x"]
+        loss = (pairs["final_x"] + pairs["final_y"]) / 2
+        noise = float(np.nan_to_num(np.sqrt(2 * loss * (1 - loss) / draws).mean()))
+        differences = (pairs["final_y"] - pairs["final_x"]).to_numpy()
+        return differences.mean(), *t_interval(differences, noise), f"{len(pairs)} pairs by seed, t interval"
+    means = [float(side["final"].mean()) for side in sides]
+    relative = [spread.half_width(len(side)) * mean for side, mean in zip(sides, means, strict=True)]
+    half, difference = float(np.hypot(relative[0], relative[1])), means[1] - means[0]
+    return difference, difference - half, difference + half, f"{counted(len(sides[1]), 'run')}, spread of the repeats"
+
+
+# --- data reuse -------------------------------------------------------------------------------------------------------
+def reuse_threshold(curves: Curves, replicates: Curves | None = None) -> dict[str, Any]:
+    """The reuse factor from which the final loss is worse than at the lowest: the smallest tau whose interval of the
+    difference, and that of every larger one, lies above 0; None and `identified` false where there is none."""
+    frame = reuse_frame(curves, replicates)
+    finals = final_losses(frame)
+    if replicates is None:
+        spread = pooled_spread(finals.runs, ["reuse_factor"], "at one reuse")
+    else:
+        several = evaluations(replicates).groupby("size").filter(lambda rows: rows["run_id"].nunique() > 1)
+        repeated = pd.concat([final_losses(rows, finals.last).runs for _, rows in several.groupby("size")])
+        spread = pooled_spread(repeated, ["size"], f"of {counted(repeated['size'].nunique(), 'size')}")
+    taus = sorted(frame["reuse_factor"].unique())
+    rows = []
+    for tau in taus[1:]:
+        difference, low, high, basis = reuse_difference(finals.runs, spread, taus[0], tau)
+        ends = [None if not np.isfinite(end) else float(end) for end in (low, high)]
+        rows.append({"reuse_factor": float(tau), "difference": float(difference), "ci95": ends, "basis": basis})
+    worse = [row["ci95"][0] is not None and row["ci95"][0] > 0 for row in rows]
+    first = next((i for i in range(len(rows)) if all(worse[i:])), None)
+    return {
+        "num_params": float(frame["size"].iloc[0]), "baseline": float(taus[0]), "window": finals.window(),
+        "threshold": None if first is None else rows[first]["reuse_factor"], "identified": first is not None,
+        "highest_run": float(taus[-1]), "rows": rows,
+    }  # fmt: skip

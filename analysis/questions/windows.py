@@ -1,0 +1,56 @@
+"""The fit repeated over windows of steps: what the choice of the window moves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import Frame
+from analysis.fitting.fit import fit_curves
+from analysis.questions.finals import evaluations
+from scaling.schema import InputError
+
+
+def shows_n0(fit: Any) -> bool:
+    return "n0" in fit.values and fit.values["n0"]["identified"]
+
+
+def window_fits(fit: Any) -> Frame:
+    """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, both pooled R2."""
+    record, by_n0 = fit.record, shows_n0(fit)
+    frame = evaluations(fit.curves, record["size_column"])
+    steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
+    own = record["window"]["first_step"], record["window"]["last_step"]
+    rows = []
+    for last in window_ends(steps, own[1], 5, falling=True):
+        for first in window_ends(steps, own[0], 7):
+            if ((steps >= first) & (steps <= last)).sum() < 4:
+                continue
+            try:
+                found = fit_curves(
+                    fit.curves, record["law"], record["x"], record["objective"], steps=f"{first}:{last}",
+                    size_column=record["size_column"], bounds=None if record["bounds"] == "wide" else record["bounds"],
+                )  # fmt: skip
+            except InputError:
+                continue
+            goodness, largest = found.record["goodness"], found.per_size[-1]
+            if largest["efficiency"] is None or goodness["r2_pooled"] is None:
+                continue
+            value = found.values["n0"]["value"] if by_n0 else largest["efficiency"]
+            endless = by_n0 and found.values["n0"]["at_bound"]
+            rows.append((first, last, value, endless, goodness["r2_pooled"], goodness["r2_pooled_constant"]))
+    columns = ["first_step", "last_step", "value", "no_finite_optimum", "r2_pooled", "r2_pooled_constant"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def window_ends(steps: np.ndarray, own: int, most: int, *, falling: bool = False) -> list[int]:
+    """At most `most` evaluated steps to begin or end a window at, in equal ratios, with the fit's own among them."""
+    low, high = (steps[min(9, len(steps) // 2)], steps[-1]) if falling else (steps[0], steps[-1] / 2)
+    wanted = np.geomspace(low, max(high, low), most)
+    nearest = {int(steps[np.abs(np.log(steps / step)).argmin()]) for step in wanted}
+    if own not in nearest:
+        nearest.discard(min(nearest, key=lambda step: abs(np.log(step / own))))
+        nearest.add(int(own))
+    return sorted(nearest, reverse=falling)

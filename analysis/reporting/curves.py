@@ -1,0 +1,76 @@
+"""Section: what was fitted to the learning curves, how well, and what the law says of a size that it has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from analysis.fitting.record import Fit
+from analysis.questions.residuals import fitted_points, residual_means
+from analysis.reporting.study import Study
+from analysis.words import AXIS_SHORT, amount, as_sentence, counted, interval, largest_miss, number, size_labels
+
+
+def open_ends(document: Mapping[str, Any]) -> list[str]:
+    """What a fit says of the ends of its intervals that are open."""
+    return (document.get("intervals") or {}).get("open", [])
+
+
+def other_warnings(document: Mapping[str, Any]) -> list[str]:
+    """The warnings of a fit that no sentence about Kmax and N0 says already."""
+    return [as_sentence(text) for text in document["warnings"] if text not in open_ends(document)]
+
+
+def fit_sentences(fitted: Fit) -> list[str]:
+    """What was fitted to what, and how well, R2 beside that of no learning."""
+    document = fitted.json()
+    goodness, window = document["goodness"], document["window"]
+    axis = AXIS_SHORT.get(document["x"], "X")
+    sizes = counted(len(document["per_size"]), "size")
+    law = (
+        f"The law ln L = −k(N) ln {axis} + E(N) has one function k(N) for all sizes and a level of its own for each"
+        if document["values"]
+        else f"Each size has a line of its own, ln L = −k ln {axis} + E; no law joins the sizes"
+    )
+    said = [
+        f"{law}; a line is drawn solid only over the steps that were fitted.",
+        f"It rests on {counted(document['n_points'], 'evaluation')} of {counted(document['n_runs'], 'run')} of "
+        f"{sizes}, "
+        f"steps {window['first_step']}–{window['last_step']}, {document['objective']} objective.",
+    ]
+    pooled, constant, within = (goodness.get(name) for name in ("r2_pooled", "r2_pooled_constant", "r2_within"))
+    if pooled is not None and constant is not None and within is not None:
+        said.append(
+            f"It explains {100 * within:.0f} % of the variation of L within sizes (pooled over sizes its R2 is "
+            f"{number(pooled)}, beside {number(constant)} for the same with k = 0, no learning at all)."
+        )
+    if goodness.get("rmse_ln_loss") is not None:
+        said.append(f"The points scatter about it by {number(goodness['rmse_ln_loss'])} in ln L (root mean square).")
+    points = fitted_points(fitted)
+    miss = largest_miss(residual_means(points), size_labels(points))
+    said.append(f"{as_sentence(miss).rstrip('.')} (panel b).")
+    return [*said, *other_warnings(document)]
+
+
+def unseen_slope(study: Study) -> str:
+    """Whether the law that has not seen the largest size predicts its k."""
+    found, main = study.without_largest, study.main
+    held = {} if isinstance(found, str) else found.json()["held_out"]
+    if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
+        return ""
+    label = study.labels[held["num_params"]]
+    own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
+    inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
+    return (
+        f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
+        f"{interval(held['efficiency_law_ci95'])} there; its own line has "
+        f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}."
+    )
+
+
+def verdict(ends: Sequence[float | None] | None, value: float) -> str:
+    if ends is None:
+        return "without an interval this says little"
+    low, high = ends
+    held = (low is None or low <= value) and (high is None or value <= high)
+    return "inside the predicted interval" if held else "outside the predicted interval"

@@ -1,0 +1,109 @@
+"""The figures of the report: which there are, each drawn in both layouts, saved and numbered, or the reason why
+it is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from analysis import figures
+from analysis.figures.svg import Drawn
+from analysis.fitting.record import Fit
+from analysis.questions.windows import window_fits
+from analysis.reporting.study import Study, companion, known, replicates
+from analysis.reporting.tables import Column, Table, of
+from scaling.schema import InputError
+
+MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure as the page shows it, or the reason why there is none."""
+
+    reason: str = ""
+    number: int = 0
+    title: str = ""
+    caption: str = ""
+    finding: str = ""
+    full: str = ""
+    column: str = ""
+    table: Table | None = None
+    more_rows: int = 0
+
+    @property
+    def link(self) -> str:
+        return "" if self.reason else f" (Figure {self.number})"
+
+
+def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
+    """The figures in the order of the page; each takes `layout`."""
+    curves = study.curves
+
+    def fitted(axis: str | None) -> Fit:
+        axis = axis or study.main_axis
+        if axis not in study.fits:
+            raise InputError(study.no_fit.get(axis, "no law could be fitted."))
+        return study.fits[axis]
+
+    windows = window_fits(study.main) if study.main else None
+    return {
+        "loss_vs_compute": lambda **o: figures.loss_curves(curves, fitted("train_flops"), x="train_flops", **o),
+        "loss_vs_prompts": lambda **o: figures.loss_curves(curves, fitted("prompts_seen"), x="prompts_seen", **o),
+        "efficiency": lambda **o: figures.efficiency(curves, fitted(None), **o),
+        "frontier": lambda **o: figures.frontier(curves, fitted("train_flops"), found=known(study.ladder), **o),
+        "reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o),
+        "group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o),
+        "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
+        "multiplier": lambda **o: figures.multiplier(known(study.pairs), sorted(study.labels), **o),
+        "compute_split": lambda **o: figures.compute_split(curves, **o),
+        "sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), windows=windows, **o),
+    }
+
+
+def draw(makers: Mapping[str, Callable[..., Drawn]], folder: Path) -> dict[str, Drawing]:
+    """Draw every figure in both layouts, save it, and number those that the data can carry."""
+    drawings: dict[str, Drawing] = {}
+    numbered = 0
+    for name, make in makers.items():
+        try:
+            full, column = make(layout="full"), make(layout="column")
+            inline = figures.save(full, column, folder, name)
+        except InputError as error:
+            drawings[name] = Drawing(reason=str(error))
+            continue
+        numbered += 1
+        drawings[name] = Drawing(
+            number=numbered,
+            title=full.title,
+            caption=full.caption.removeprefix(str(escape(full.title))).strip(),
+            finding=full.finding,
+            full=Markup(inline[0]),
+            column=Markup(inline[1]),
+            table=as_table(name, full),
+            more_rows=max(0, len(full.table) - MOST_ROWS),
+        )
+    return drawings
+
+
+def as_table(name: str, drawn: Drawn) -> Table:
+    """The first rows of a figure's data, numbers to four digits."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, float | np.floating):
+            return f"{value:.4g}".replace("e+", "e")
+        return str(value)
+
+    frame = drawn.table.head(MOST_ROWS)
+    columns = [Column(str(c).replace("_", " "), of(str(c), text), left=frame[c].dtype == object) for c in frame]
+    return Table(name, drawn.title, frame, columns)
+
+
+def findings(drawing: Drawing) -> list[str]:
+    return [] if drawing.reason else [drawing.finding]

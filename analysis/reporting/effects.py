@@ -1,0 +1,95 @@
+"""Section: what one algorithm changes in the slope k, the level and the effective compute, by pairs of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.questions.pairs import FEW_PAIRS, Effects
+from analysis.reporting.section import Section
+from analysis.reporting.tables import Column, Table, ends_of, of, put_ends
+from analysis.words import amount, contains_zero, counted, ended, interval, number, overlap, signed, whole
+
+
+def algorithm_effects(given: Effects | str) -> Section:
+    """Difference of k, level and E, and the effective-compute multiplier at the ends of the shared losses."""
+    if isinstance(given, str):
+        return Section([f"Slopes and compute are not compared: {ended(given)}"], {})
+    base, other = given.names
+    rows = []
+    for label, one in zip(given.labels, given.found["comparisons"], strict=True):
+        row: dict[str, Any] = {"label": label, "num_params": one["num_params"], "pairs": one["n_pairs"]}
+        for name in ("efficiency", "level", "intercept"):
+            row[name] = one[name]["mean"]
+            put_ends(row, f"{name}_", one[name]["ci95"])
+        for name, entry in zip(("first", "last"), ends_of_list(one["multiplier"]), strict=True):
+            row |= {f"{name}_{key}": (entry or {}).get(key) for key in ("loss", "multiplier")}
+            put_ends(row, f"{name}_", (entry or {}).get("ci95"))
+        known = [entry["ci95"] for entry in one["multiplier"] if entry["identified"]]
+        row |= {"losses": len(known), "excluding_1": sum(not overlap((1.0, 1.0), ends) for ends in known)}
+        rows.append(row | {"reason": one["no_multiplier"]})
+    frame = pd.DataFrame(rows)
+    columns = [
+        Column("size", of("label")),
+        Column("pairs", of("pairs", whole)),
+        Column("k", lambda row: with_ends(row, "efficiency", signed)),
+        Column("ln L, middle", lambda row: with_ends(row, "level", signed)),
+        Column("E", lambda row: with_ends(row, "intercept", lambda value: number(value, 1, sign=True))),
+        Column("multiplier, highest L", lambda row: multiplier_cell(row, "first")),
+        Column("multiplier, lowest L", lambda row: multiplier_cell(row, "last")),
+    ]  # fmt: skip
+    note = (
+        f"k, ln L, E: {other} minus {base}, mean over pairs of one seed with its t interval; each run's own line "
+        "against C. Middle: at the middle of the C that all runs of the pairs had; E is ln L at C = 1, far outside the "
+        f"data, and follows k. Multiplier: C that {base} needs for a loss over what {other} needs for it, at both ends "
+        f"of the losses that every run passes, not adjusted for their number; above 1 {other} needs less. Where curves "
+        "bend, it is that of the lines."
+    )
+    without = [f"{row['label']}: {row['reason']}" for row in rows if row["reason"]]
+    note += f" No multiplier: {'; '.join(without)}." if without else ""
+    unpaired = given.found["unpaired"]
+    note += f" {counted(len(unpaired), 'run')} without a partner." if unpaired else ""
+    table = Table(
+        "algorithm_effects", f"{base} and {other}: learning efficiency and effective compute", frame, columns, note
+    )
+    return Section([effect_sentence(row, base, other) for row in rows], {"algorithm_effects": table})
+
+
+def ends_of_list(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    return (rows[0], rows[-1]) if rows else (None, None)
+
+
+def with_ends(row: Mapping[str, Any], name: str, show: Callable[[float], str]) -> str:
+    """A difference with its interval, or that it has none: one pair."""
+    ends = ends_of(row, f"{name}_")
+    return f"{show(row[name])} {interval(ends, show) if ends else '(one pair)'}"
+
+
+def multiplier_cell(row: Mapping[str, Any], name: str) -> str:
+    ends, value = ends_of(row, f"{name}_"), row[f"{name}_multiplier"]
+    if pd.isna(value):
+        return "–"
+    return "not identified" if ends is None else f"{amount(value)} {interval(ends)} at {number(row[f'{name}_loss'], 2)}"
+
+
+def effect_sentence(row: Mapping[str, Any], base: str, other: str) -> str:
+    """k and the multiplier of one comparison in words that their intervals allow."""
+    ends = ends_of(row, "efficiency_")
+    said = f"{row['label']}: k of {other} minus {base} is {signed(row['efficiency'])} "
+    if ends is None:
+        return said + "in one pair, so neither that difference nor an effective-compute multiplier is identified."
+    said += f"{interval(ends, signed)}, {'not told from zero' if contains_zero(ends) else 'the interval excludes 0'}"
+    if pd.isna(row["last_multiplier"]):
+        return f"{said}; no effective-compute multiplier: {row['reason']}."
+    last = ends_of(row, "last_")
+    assert last is not None
+    told = f"not told from 1 at any of {row['losses']} losses"
+    if row["excluding_1"]:
+        few = f", on {counted(int(row['pairs']), 'pair')} only" if row["pairs"] <= FEW_PAIRS else ""
+        told = f"the interval excludes 1 at {row['excluding_1']} of {row['losses']} losses{few}"
+    return (
+        f"{said}; for L = {number(row['last_loss'], 2)} {base} needs {amount(row['last_multiplier'])} {interval(last)} "
+        f"times the compute of {other} ({told})."
+    )

@@ -1,0 +1,95 @@
+"""Section: the held-out error of the law beside rules without a law, by leak-free protocols."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import Curves
+from analysis.fitting.record import Fit
+from analysis.questions.scores import score_protocols
+from analysis.reporting.section import Section
+from analysis.reporting.tables import Column, Table, of
+from analysis.words import Labels, as_sentence, counted, joined, number, signed, span, whole
+
+CALIBRATE = 10  # points of the largest size that set its level, where its curve is long
+SHARE = 0.3  # ... and else this share of its first run; also the part of each curve that the intra-model score fits
+LEAST = 5  # points: where SHARE of a curve has fewer, a line through them says nothing, and half is fitted
+RULES = {"last value": "the last value", "line per size": "a line per size", "nearest size": "the nearest size"}
+
+
+def forecasts(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: Labels) -> Section:
+    """The leak-free protocols, scored in ln L beside the rules without a law."""
+    points = fitted.points
+    assert points is not None
+    length = np.bincount(points.run)
+    largest = int(length[points.run_sizes() == points.run_sizes().max()][0])
+    count = min(CALIBRATE, max(2, int(SHARE * largest)))
+    fraction = SHARE if SHARE * length.min() >= LEAST else 0.5
+    given = {**choices, "x": fitted.record["x"]}
+    scores = score_protocols(curves, **given, calibrate=count, fraction=fraction)
+    rows = []
+    for entry in scores:
+        status = "not made" if "error" in entry else "leaks" if entry["leak"] else "scored"
+        row = {"protocol": entry["protocol"], "status": status, "reason": entry.get("error")}
+        row |= {"tuned": entry.get("tuned_on_held_out"), "points": entry.get("n_points")}
+        row |= {"x_factor": entry.get("x_factor"), "size_factor": entry.get("size_factor")}
+        row |= {f"rmse_{rule}": (entry.get("rmse_ln_loss") or {}).get(rule) for rule in ("law", *RULES)}
+        row |= {"bias_law": (entry.get("bias_ln_loss") or {}).get("law"), "coverage": entry.get("interval_coverage")}
+        rows.append(row)
+    columns = [
+        Column("protocol", of("protocol")),
+        Column("status", of("status"), status=True),
+        *(Column(rule, of(f"rmse_{rule}", number)) for rule in ("law", *RULES)),
+        Column("bias", of("bias_law", signed)),
+        Column("inside 95 %", of("coverage", lambda share: f"{100 * share:.0f} %")),
+        Column("points", of("points", whole)),
+        Column("X factor", of("x_factor", "{:.1f} ×".format)),
+        Column("N factor", of("size_factor", "{:.1f} ×".format)),
+        Column("tuned on it", of("tuned", lambda text: text.partition(" on ")[0]), left=True),
+    ]
+    note = (
+        "Law and rules: root mean square error of ln L on the held-out points; a dash: the rule cannot predict them. "
+        "Bias: of the law, predicted minus measured. Inside 95 %: share of the held-out points in the interval of a "
+        "measured run. Factors: how far X and N lie beyond the fitted. Scored: the held-out losses were disturbed and "
+        f"no prediction moved. The level rests on the first {counted(count, 'point')} of one run and the last protocol "
+        f"fits the first {100 * fraction:.0f} % of each curve: {CALIBRATE} points and {100 * SHARE:.0f} % where curves "
+        "are long enough."
+    )
+    title = "Held-out error of the law and of rules without a law"
+    table = Table("forecasts", title, pd.DataFrame(rows), columns, note)
+    missing = [as_sentence(f"Not made: {row['protocol']}: {row['reason']}") for row in rows if row["reason"]]
+    leaks = [f"{row['protocol']} uses what it predicts: a leak." for row in rows if row["status"] == "leaks"]
+    shares = [100 * row["coverage"] for row in rows if row["coverage"] is not None]
+    said = [score_verdict(scores), *missing, *leaks]
+    if shares:
+        said.insert(
+            1, f"Of the held-out points {span(shares, whole)} % lie inside the 95 % interval of a measured run."
+        )
+    return Section(said, {"forecasts": table})
+
+
+def score_verdict(scores: Sequence[Mapping[str, Any]]) -> str:
+    """Whether the law beat the rules without a law, over all protocols that could be scored."""
+    made = [entry for entry in scores if "error" not in entry and not entry["leak"]]
+    if not made:
+        return "No forecast could be scored, so nothing here says that the law predicts."
+    lost = []
+    for entry in made:
+        errors = entry["rmse_ln_loss"]
+        better = [rule for rule in RULES if errors.get(rule, math.inf) <= errors["law"]]
+        beaten = joined([f"{number(errors[rule])} by {RULES[rule]}" for rule in better])
+        if better:
+            lost.append(f"{entry['protocol']}: {beaten}, {number(errors['law'])} by the law")
+    several = len(made) > 1
+    of_all = counted(len(made), "protocol")
+    if not lost:
+        return f"The law beats every rule without a law in {'all ' if several else 'the '}{of_all}."
+    won = len(made) - len(lost)
+    beaten = f"only {won} of the {of_all}" if won else f"none of the {of_all}" if several else "no protocol"
+    said = f"The law beats every rule without a law in {beaten}; as good or better without one, in ln L"
+    return f"{said}: {'; '.join(lost)}."

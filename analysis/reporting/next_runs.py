@@ -1,0 +1,97 @@
+"""Section: forecasts of the runs that were not paid for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from analysis.curves.frame import Curves
+from analysis.fitting.record import Fit
+from analysis.questions.forecast import forecast
+from analysis.reporting.section import Section
+from analysis.reporting.tables import Column, Table, ends_of, of, put_ends
+from analysis.words import AXIS_SHORT, Labels, as_sentence, at_x, ended, interval, number, short_number, show_x
+from scaling.schema import InputError
+
+
+def loss(value: float) -> str:
+    """A loss with three decimals; one that would round to zero is not shown as if it were."""
+    return "< .001" if 0 < value < 0.0005 else number(value)
+
+
+FURTHER = 4.0  # how far beyond its largest X the largest size is predicted
+SIZE_STEPS = 2.0, 4.0  # the next size is the ratio of the two largest beyond them, within these
+
+
+def next_runs(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: Labels) -> Section:
+    """The runs that were not paid for: the next size at the most X that was run, and the largest size with more."""
+    points, axis = fitted.points, fitted.record["x"]
+    assert points is not None
+    sizes, x = points.sizes, np.exp(points.x)
+    factor = float(np.clip(sizes[-1] / sizes[-2], *SIZE_STEPS)) if len(sizes) > 1 else SIZE_STEPS[0]
+    most, own = float(x.max()), float(x[points.size == len(sizes) - 1].max())
+    label = labels[float(sizes[-1])]
+    rows = []
+    for what, n, at in [
+        (f"next size, {short_number(float(sizes[-1]) * factor)}", float(sizes[-1]) * factor, most),
+        (f"{label}, {FURTHER:g} × its longest run", float(sizes[-1]), FURTHER * own),
+    ]:
+        row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
+        rows.append(row)
+        try:
+            found = forecast(curves, n, at, **{**choices, "x": axis})
+        except InputError as error:
+            row["reason"] = str(error)
+            continue
+        predicted = found["predictions"][0]
+        row |= {"loss": predicted["loss"], "x_factor": predicted["x_factor"], "size_factor": found["size_factor"]}
+        row |= {"law": found["law"], "tuned": found["tuned_on_size"], "rests_on": found["rests_on"]}
+        row["warnings"] = "; ".join(text for text in found["warnings"] if text not in fitted.warnings)
+        put_ends(row, "mean_", predicted["ci95_mean"])
+        put_ends(row, "run_", predicted["ci95_run"])
+        row["identified"] = predicted["ci95_mean"] is not None and predicted["ci95_mean"][1] < 1
+    columns = [
+        Column("forecast", of("what")),
+        Column("status", next_status, status=True),
+        Column(AXIS_SHORT.get(axis, "X"), of("x", show_x(axis))),
+        Column("L", of("loss", loss)),
+        Column("mean curve, 95 %", lambda row: "–" if row["reason"] else interval(ends_of(row, "mean_"), loss)),
+        Column("one run, 95 %", lambda row: "–" if row["reason"] else interval(ends_of(row, "run_"), loss)),
+        Column("rests on", of("rests_on"), left=True),
+    ]
+    note = (
+        "One run: as it would be measured, on this test set. Not identified: the interval of the mean curve goes up to "
+        "a loss of 1, so the data do not bound it. The next size is as far from the largest as that is from "
+        f"the one before, but {SIZE_STEPS[0]:g} to {SIZE_STEPS[1]:g} ×, at the most {AXIS_SHORT.get(axis, 'X')} that "
+        "any run had."
+    )
+    said = [next_sentence(rows[0], label, axis, factor)]
+    said += [as_sentence(f"For {row['what']}: {row['warnings']}") for row in rows if row.get("warnings")]
+    table = Table("next_runs", "Runs that were not made", pd.DataFrame(rows), columns, note)
+    return Section(said, {"next_runs": table})
+
+
+def next_status(row: Mapping[str, Any]) -> str:
+    if row["reason"]:
+        return "not made"
+    if ends_of(row, "mean_") is None:
+        return "no interval"
+    return "predicted" if row["identified"] else "not identified"
+
+
+def next_sentence(row: Mapping[str, Any], label: str, axis: str, factor: float) -> str:
+    where = f"the next size, {short_number(row['num_params'])} ({factor:.3g} × {label}), at {at_x(axis, row['x'])}"
+    if row["reason"]:
+        return f"No forecast of {where}: {ended(row['reason'])}"
+    if ends_of(row, "mean_") is None:
+        bands = "without an interval, as none with measured coverage is known for it"
+    else:
+        mean, run = (interval(ends_of(row, prefix), loss) for prefix in ("mean_", "run_"))
+        bands = f"95 % {mean} for the mean curve and {run} for one run as it would be measured"
+    told = f"L = {loss(row['loss'])}, {bands}"
+    if next_status(row) == "not identified":
+        told = f"the loss is not identified, {bands} (optimum {loss(row['loss'])})"
+    return f"Forecast of {where}: {told}. It rests on law {row['law']} ({row['rests_on']})."

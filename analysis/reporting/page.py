@@ -1,0 +1,133 @@
+"""The page of the report: its contents, its tables in order, and the template filled in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from markupsafe import Markup
+
+from analysis.reporting.algorithms import algorithm_sentences, algorithms_table
+from analysis.reporting.curves import fit_sentences, unseen_slope
+from analysis.reporting.drawing import Drawing, findings
+from analysis.reporting.efficiency import (
+    efficiency_sentence,
+    efficiency_table,
+    limit_sentence,
+    parameters_table,
+    zero_sentence,
+)
+from analysis.reporting.intervals import interval_sentences
+from analysis.reporting.markup import TEMPLATES, environment
+from analysis.reporting.provenance import provenance
+from analysis.reporting.rollouts import rollouts
+from analysis.reporting.runs import conditions_table, left_out_table, runs_table
+from analysis.reporting.sensitivity import sensitivity_sentences, sensitivity_table
+from analysis.reporting.settings import covariates_table, settings_table, what_was_held
+from analysis.reporting.study import Study
+from analysis.reporting.summary import summary
+from analysis.reporting.tables import Table
+from analysis.words import as_sentence, counted
+
+CONTENTS = [
+    ("summary", "Summary"),
+    ("runs", "What was run"),
+    ("curves", "Learning curves"),
+    ("efficiency", "Learning efficiency"),
+    ("frontier", "Compute-optimal size"),
+    ("reuse", "Data reuse"),
+    ("group-size", "Group size"),
+    ("algorithms", "GRPO against PAPO"),
+    ("compute", "Where the compute went"),
+    ("choices", "Choices and sensitivity"),
+    ("rollouts", "Sample rollouts"),
+    ("intervals", "What the intervals rest on"),
+    ("provenance", "Provenance"),
+]
+SYMBOLS = (
+    "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
+    "rollouts per prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 "
+    "− pass@1; k(N) learning efficiency, −d ln L / d ln X for X = C or D; Kmax its limit as N grows; N0 the size at "
+    "which k = Kmax/2; "
+    "E(N) intercept, ln L at X = 1. Brackets hold 95 % intervals."
+)
+
+
+def all_tables(study: Study) -> dict[str, Table | None]:
+    """The tables by name, in the order of the page; None where the study has nothing to fill one."""
+    return {
+        "conditions": conditions_table(study),
+        "left_out": left_out_table(study),
+        "covariates": covariates_table(study),
+        "runs": runs_table(study),
+        "settings": settings_table(study),
+        "efficiency": efficiency_table(study),
+        "parameters": parameters_table(study),
+        "algorithms": algorithms_table(study),
+        "sensitivity": sensitivity_table(study),
+        **dict.fromkeys(SECTION_TABLES),
+        **{name: table for section in study.sections.values() for name, table in section.tables.items()},
+    }
+
+
+# What the sections make, for a study that lacks some of them.
+SECTIONS = ("forecasts", "next_runs", "laws", "frontier", "reuse", "algorithms")
+SECTION_TABLES = (
+    "forecasts", "next_runs", "laws", "segments", "crossovers", "cost", "continuous", "reuse_differences",
+    "group_segments", "algorithm_effects",
+)  # fmt: skip
+
+
+def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> str:
+    left_out = [] if tables["left_out"] else ["Runs left out: none."]
+    left_out += [as_sentence(text) for text in study.curves.notes]
+    limits = [limit_sentence(study.main)] if study.main and study.main.json()["values"] else []
+    fits = {axis: fit_sentences(fitted) for axis, fitted in study.fits.items()}
+    sizes = [study.labels[n].split()[0] for n in sorted(study.labels)]
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8").strip()),
+            title=f"How test loss scales with size and compute: {study.name}",
+            subtitle=" · ".join(
+                [
+                    f"{len(sizes)} sizes, {sizes[0]}–{sizes[-1]}" if len(sizes) > 1 else f"one size, {sizes[0]}",
+                    counted(
+                        study.curves.table["run_id"].nunique(),
+                        "mean curve" if "n_runs" in study.curves.table else "run",
+                    ),
+                    counted(int(study.curves.table["test_loss"].notna().sum()), "evaluation"),
+                ]
+            ),
+            contents=CONTENTS,
+            figures=drawings,
+            tables=tables,
+            summary=summary(study, drawings, tables),
+            runs={"left_out": left_out, **what_was_held(study)},
+            sections={name: study.sections[name].sentences if name in study.sections else [] for name in SECTIONS},
+            curves={
+                "compute": fits.get("train_flops", []),
+                "prompts": fits.get("prompts_seen", [])[1:],  # the law is explained once
+                "unseen": [unseen_slope(study)],
+            },
+            efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
+            if study.main
+            else [],
+            frontier=[*findings(drawings["frontier"]), FREE_STEP] if not drawings["frontier"].reason else [],
+            reuse=findings(drawings["reuse"]),
+            group_size=findings(drawings["group_size"]),
+            algorithms=algorithm_sentences(tables["algorithms"]),
+            compute=findings(drawings["compute_split"]),
+            choices=sensitivity_sentences(study, tables["sensitivity"]),
+            rollouts=rollouts(study),
+            intervals=interval_sentences(study),
+            provenance=provenance(study),
+            symbols_line=SYMBOLS,
+        )
+        + "\n"
+    )
+
+
+FREE_STEP = (
+    "Step 0 costs no training compute: where budgets are small the frontier ranks base models and says nothing of RL."
+)

@@ -1,0 +1,207 @@
+"""What pages, tables and captions are written with: numbers, plurals, names and intervals as words.
+
+This module computes nothing and imports only the type `Frame` of `analysis`, so every other part may use it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from analysis.curves.frame import Frame
+
+
+def counted(n: int, word: str) -> str:
+    """`1 run`, `14 curves`, `1,214 points`."""
+    return f"{n:,} {word}" + ("" if n == 1 else "s")
+
+
+def short_number(value: float) -> str:
+    """At most three digits and a word for the size: 145k, 0.5B, 7B, 1.2T."""
+    steps = [(999.5, 1, ""), (999.5e3, 1e3, "k"), (5e8, 1e6, "M"), (999.5e9, 1e9, "B"), (np.inf, 1e12, "T")]
+    for limit, divisor, unit in steps:
+        if value < limit:
+            return f"{value / divisor:.3g}{unit}"
+    return "∞"
+
+
+def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
+    """A number for a caption: `digits` decimals, true minus, no zero before the point; `sign` also writes a plus."""
+    text = f"{abs(value):.{digits}f}".removeprefix("0")
+    if float(f"{value:.{digits}f}") == 0:
+        return "." + "0" * digits
+    return ("−" if value < 0 else "+" if sign else "") + text
+
+
+def power_of_ten(value: float, *, math: bool = False) -> str:
+    """2.1×10¹⁸, for captions (plain) or figures (mathtext)."""
+    head, _, exponent = f"{value:.1e}".partition("e")
+    head, exponent = head.removesuffix(".0"), int(exponent)
+    if math:
+        return rf"{head}×10$^{{{exponent}}}$"
+    return f"{head}×10" + str(exponent).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def between(low: int, high: int, word: str) -> str:
+    """`2 runs` or `1–3 runs`."""
+    return counted(int(low), word) if low == high else f"{low}–{high} {word}s"
+
+
+def joined(words: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`; nothing for no words."""
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+def labelled(size: str, condition: str) -> str:
+    """`xs 20.8k`, or `xs 20.8k (modulus 10)` where a condition has to be told."""
+    return f"{size} ({condition})" if condition else size
+
+
+def size_labels(frame: Frame) -> dict[float, str]:
+    """`0.5B`, and `s 55.8k` where the model's name is a short one that does not say its size."""
+    labels = {}
+    for size, rows in frame.groupby("size"):
+        name = rows["model"].iloc[0]
+        bare = not isinstance(name, str) or len(name) > 6 or re.search(r"\d[kMBT]\b", name)
+        labels[size] = short_number(float(size)) if bare else f"{name} {short_number(float(size))}"
+    return labels
+
+
+def interval_text(low: float, high: float, digits: int = 3, *, sign: bool = False) -> str:
+    return f"[{number(low, digits, sign=sign)}, {number(high, digits, sign=sign)}]"
+
+
+def largest_miss(residuals: Frame, labels: dict[float, str]) -> str:
+    """Where the means of the measured loss are farthest from the law."""
+    worst = residuals.loc[residuals["percent"].abs().idxmax()]
+    percent = f"{worst['percent']:+.1f}".replace("-", "−")
+    return f"the largest mean miss is {percent} % at {labels[worst['size']]}, step {worst['step']:.0f}"
+
+
+def law_in_words(record: dict[str, Any], letter: str) -> str:
+    """The law's formula with this figure's x, and Unicode for what the record spells in ASCII."""
+    formula = record["formula"].replace("k_max", "Kmax").replace("n0", "N0").replace(" X", f" {letter}")
+    return formula.replace("-", "−")
+
+
+def window_in_words(record: dict[str, Any]) -> str:
+    window = record["window"]
+    words = [f"steps {window['first_step']}–{window['last_step']}"]
+    if window["points"]:
+        words.append(f"points {window['points']} of each curve")
+    if window["where"]:
+        one = ") and (" not in window["where"]
+        words.append(f"where {window['where'][1:-1] if one else window['where']}")
+    return ", ".join(words)
+
+
+def unidentified_in_words(record: dict[str, Any]) -> str:
+    missing = [NAMES.get(name, name) for name, entry in record["values"].items() if not entry["identified"]]
+    return f"Not identified by these data: {joined([str(name) for name in missing])}." if missing else ""
+
+
+NAMES = {"k_max": "Kmax", "n0": "N0"}
+
+
+def crossing_interval(low: float, high: float) -> str:
+    if np.isnan(low) and np.isnan(high):
+        return "(not bounded in the range that both were run)"
+    ends = ["open" if np.isnan(end) else power_of_ten(end) for end in (low, high)]
+    return f"[{ends[0]}, {ends[1]}]"
+
+
+def interval_words(ends: Sequence[float | None], show: Any) -> str:
+    return "[" + ", ".join("open" if end is None else show(end) for end in ends) + "]"
+
+
+AXES = {
+    "train_flops": "training compute",
+    "prompts_seen": "prompts seen",
+    "total_flops": "total compute",
+    "step": "steps",
+}
+
+
+def amount(value: float) -> str:
+    """A number of at most three digits: .043, 1.25, 17.4, 482."""
+    if abs(value) < 1:
+        return number(value)
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    return number(value, digits)
+
+
+def interval(ends: Sequence[float | None] | None, show: Callable[[float], str] = amount) -> str:
+    """`[.02, .05]`; an open end is said in words, a missing interval too."""
+    if ends is None:
+        return "no interval"
+    low, high = ends
+    if low is None and high is None:
+        return "no bounds"
+    return f"[{'no lower bound' if low is None else show(low)}, {'no upper bound' if high is None else show(high)}]"
+
+
+def parameter(value: Mapping[str, Any]) -> str:
+    """A value of a fit with its interval, or that it is not identified; never the value alone."""
+    show = show_of(value)
+    return f"{show(value['value'])} {interval(value['ci95'], show)}" if value["identified"] else "not identified"
+
+
+def show_of(value: Mapping[str, Any]) -> Callable[[float], str]:
+    return short_number if value["unit"] == "parameters" else amount
+
+
+def contains_zero(ends: Sequence[float | None] | None) -> bool:
+    return ends is not None and (ends[0] is None or ends[0] <= 0) and (ends[1] is None or ends[1] >= 0)
+
+
+def span(values: Sequence[float], show: Callable[[float], str] = amount) -> str:
+    """`.21–.28`, or the one value where all are shown alike."""
+    low, high = show(min(values)), show(max(values))
+    return low if low == high else f"{low}–{high}"
+
+
+def whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D"}
+
+
+def as_sentence(text: str) -> str:
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+
+
+Labels = Mapping[float, str]
+
+
+def signed(value: float) -> str:
+    return number(value, sign=True)
+
+
+def ended(text: str) -> str:
+    """A reason after a colon, with its full stop."""
+    return text.strip().rstrip(".") + "."
+
+
+def at_x(axis: str, value: float) -> str:
+    """`C = 3.5×10¹¹ FLOPs`, `D = 960`."""
+    letter = AXIS_SHORT.get(axis, "X")
+    return f"{letter} = {power_of_ten(value)} FLOPs" if axis.endswith("flops") else f"{letter} = {value:,.4g}"
+
+
+def show_x(axis: str) -> Callable[[float], str]:
+    return power_of_ten if axis.endswith("flops") else "{:,.4g}".format
+
+
+def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:
+    """Whether two intervals of positive values share one; an open end, None, goes on."""
+    (a, b), (c, d) = ((low or 0.0, math.inf if high is None else high) for low, high in (one, two))
+    return a <= d and c <= b
+
+
+SYMBOL = {"k_max": "Kmax", "n0": "N0"}

@@ -1,0 +1,71 @@
+"""The clipped policy loss. Suffixes: _B flat batch of responses, _T tokens of a response."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from scaling.config.parts import LossConfig
+
+LOG_RATIO_LIMIT = 20.0  # keeps exp() finite; far outside of any clip range
+
+
+class PolicyLoss(NamedTuple):
+    """`loss` is differentiable; the sums are over the masked tokens of this call, so that micro-batches add up."""
+
+    loss: torch.Tensor
+    clipped_sum: torch.Tensor  # tokens whose gradient the clip cuts off
+    kl_sum: torch.Tensor  # k3 estimate of KL(sampler, policy)
+
+
+def policy_loss(
+    logprobs_BT: torch.Tensor,
+    sampler_logprobs_BT: torch.Tensor,
+    advantages_B: torch.Tensor,
+    mask_BT: torch.Tensor,
+    config: LossConfig,
+    *,
+    tokens_total: int,
+    sequences_total: int,
+    reference_logprobs_BT: torch.Tensor | None = None,
+) -> PolicyLoss:
+    """PPO's clipped objective per token (arXiv 1707.06347, eq. 7) with one advantage for all tokens of a response.
+
+    Args:
+        logprobs_BT: log-probs under the policy, differentiable.
+        sampler_logprobs_BT: log-probs under the weights that sampled.
+        advantages_B: total advantage of each response.
+        mask_BT: bool, the response's own tokens.
+        config: clip range, dual clip (arXiv 1912.09729), KL weight, aggregation.
+        tokens_total: response tokens of the whole mini-batch, groups that were left out included.
+        sequences_total: responses of the whole mini-batch, likewise.
+        reference_logprobs_BT: log-probs under the base model, wanted where kl_weight > 0.
+
+    token_mean divides the sum over tokens by `tokens_total`; sequence_mean averages over the tokens of each response
+    first and divides by `sequences_total`. Losses of micro-batches therefore add up to that of the whole.
+    """
+    log_ratio_BT = (logprobs_BT - sampler_logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    ratio_BT = log_ratio_BT.exp()
+    advantages_BT = advantages_B[:, None]
+    free_BT = -ratio_BT * advantages_BT
+    cut_BT = -ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high) * advantages_BT
+    loss_BT = torch.maximum(free_BT, cut_BT)
+    clipped_BT = cut_BT > free_BT
+    if config.dual_clip is not None:
+        bound_BT = -config.dual_clip * advantages_BT
+        bounded_BT = (advantages_BT < 0) & (loss_BT > bound_BT)
+        loss_BT, clipped_BT = torch.where(bounded_BT, bound_BT, loss_BT), clipped_BT | bounded_BT
+    if config.kl_weight > 0:
+        assert reference_logprobs_BT is not None, "kl_weight > 0 needs the reference's log-probs"
+        away_BT = (reference_logprobs_BT - logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+        loss_BT = loss_BT + config.kl_weight * (away_BT.exp() - away_BT - 1)  # k3 (Schulman 2020)
+
+    masked_BT = torch.where(mask_BT, loss_BT, 0.0)
+    if config.aggregation == "token_mean":
+        loss = masked_BT.sum() / tokens_total
+    else:
+        loss = (masked_BT.sum(dim=1) / mask_BT.sum(dim=1).clamp(min=1)).sum() / sequences_total
+    with torch.no_grad():
+        kl_BT = ratio_BT - log_ratio_BT - 1
+        return PolicyLoss(loss, (clipped_BT & mask_BT).sum(), kl_BT[mask_BT].sum())

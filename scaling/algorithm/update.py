@@ -1,0 +1,107 @@
+"""The update: optimizer steps over the mini-batches of one rollout batch.
+
+Dimension suffixes: _P prompts, _G rollouts of a prompt, _B flat batch, _T tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from scaling import files
+from scaling.algorithm.losses import policy_loss
+from scaling.config.run import RunConfig
+from scaling.logprobs import token_logprobs
+from scaling.parallel import Team, passes
+from scaling.rollout_types import RolloutGroups
+
+
+@dataclass(frozen=True)
+class Update:
+    row: files.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
+    active_P: np.ndarray  # bool: groups that were trained on
+    loss: float  # mean over the mini-batches
+
+
+def update_policy(
+    policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None,
+    team: Team | None = None,
+) -> Update:  # fmt: skip
+    """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
+
+    A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its
+    zero advantages had gone through the backward pass.
+    """
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    prompts, group_size = advantage_PG.shape
+    active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
+    team = team or Team("ddp", str(policy.device))
+    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "loss": 0.0}
+    norms, difference = [], 0.0
+    for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
+        rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
+        tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
+        optimizer.zero_grad(set_to_none=False)
+        trained_P = minibatch_P[active_P[minibatch_P]]
+        for rows_B, counted in passes(rows_of[trained_P], rollouts, config.resources, team):
+            score = _score(policy, rollouts, rows_B, allowed_V, config)
+            mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
+                score.logprobs_BT.device
+            )
+            sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
+            advantages_B = torch.from_numpy(advantage_PG.ravel()[rows_B]).to(sampler_BT)
+            reference_BT = None
+            if reference is not None:
+                with torch.no_grad():
+                    reference_BT = _score(reference, rollouts, rows_B, allowed_V, config).logprobs_BT
+            loss = policy_loss(
+                score.logprobs_BT, sampler_BT, advantages_B, mask_BT, config.loss,
+                tokens_total=tokens_total, sequences_total=len(minibatch_P) * group_size,
+                reference_logprobs_BT=reference_BT,
+            )  # fmt: skip
+            if not torch.isfinite(loss.loss):
+                raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
+            team.backward(loss.loss * counted)
+            if not counted:  # in step with the others: under fsdp a pass is a common act
+                continue
+            sums["loss"] += float(loss.loss.detach())
+            sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
+            sums["clipped"] += float(loss.clipped_sum)
+            sums["kl"] += float(loss.kl_sum)
+            sums["tokens"] += int(mask_BT.sum())
+            if updates == 0:  # later mini-batches are meant to differ from the sampler
+                apart = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
+                difference = max(difference, float(apart))
+        for parameter in policy.parameters():
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        team.sum_gradients(policy.parameters())
+        norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
+        optimizer.step()
+        norms.append(float(norm.full_tensor() if team.sharded else norm))
+    if team.world > 1:
+        parts = team.all((sums, difference))
+        sums, difference = {name: sum(part[name] for part, _ in parts) for name in sums}, max(d for _, d in parts)
+    tokens = sums["tokens"]
+    row = {
+        "entropy": sums["entropy"] / tokens if tokens else None,
+        "gradient_norm": float(np.mean(norms)),
+        "clip_share": sums["clipped"] / tokens if tokens else None,
+        "kl": sums["kl"] / tokens if tokens else None,
+        "logprob_difference": difference if tokens else None,
+    }
+    return Update(row, active_P, sums["loss"] / config.loss.updates_per_batch)
+
+
+def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
+    half, kept = config.model.dtype == "bfloat16", not config.resources.gradient_checkpointing
+    # With checkpointing no cast of a weight is used twice: kept, the casts of a whole model would fill 2 bytes each.
+    with torch.autocast(model.device.type, torch.bfloat16, enabled=half, cache_enabled=kept):
+        return token_logprobs(
+            model, rollouts, rows_B,
+            allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
+        )  # fmt: skip

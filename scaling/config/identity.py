@@ -1,0 +1,169 @@
+"""What a config is, in 12 hex digits: run_id, base_id, the hashes of files and folders, and tau resolved to U.
+
+The run_id covers the scientific fields that differ from their defaults. Models and data files enter by content, never
+by path.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from scaling.config.parts import FILE, Part
+from scaling.config.run import SCIENCE, RunConfig
+from scaling.models import MODELS
+from scaling.schema import InputError
+
+
+def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
+    """Fields that differ from their defaults, the key of a union and the version where it is not the first.
+
+    A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
+    """
+    values: dict[str, Any] = {}
+    for name, field in type(part).model_fields.items():
+        value = getattr(part, name)
+        if isinstance(value, Part):
+            value = _delta(value, missing)
+            if value:
+                values[name] = value
+        elif isinstance(value, dict) and value and all(isinstance(one, Part) for one in value.values()):
+            values[name] = {key: _delta(one, missing) for key, one in value.items()}
+        elif FILE in field.metadata and value is not None:
+            file = str(value)
+            if missing is not None and not Path(file).exists():
+                missing.add(file)
+                values[name] = {"missing": file}
+            else:
+                values[name] = {"content": hash_file(Path(file), name)}
+        elif value != field.default or name in ("type", "name"):
+            values[name] = value
+    if part.VERSION != 1:
+        values["version"] = part.VERSION
+    return values
+
+
+def hash12(value: Any) -> str:
+    """12 hex digits of sha256 over canonical JSON."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def hash_file(path: Path, what: str) -> str:
+    """sha256 of a file's content; `what` names the field in the InputError of a file that is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        raise InputError(f"{what}: there is no file {path} (looked in {path.absolute().parent}).") from None
+    return _hash_content(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(4096)  # a plan asks for the same file in every cell
+def _hash_content(path: Path, mtime_ns: int, size: int) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _model_files(folder: Path) -> list[Path]:
+    files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
+    if not any(p.name == "config.json" for p in files) or len(files) < 2:
+        raise InputError(f"model.path: {folder} is not a transformers folder (config.json and weights).")
+    return files
+
+
+def _hash_files(folder: Path) -> str:
+    files = _model_files(folder)
+    status = [path.stat() for path in files]
+    return _hash_folder(tuple((path, s.st_mtime_ns, s.st_size) for path, s in zip(files, status, strict=True)))
+
+
+@functools.lru_cache(64)
+def _hash_folder(files: tuple[tuple[Path, int, int], ...]) -> str:
+    digest = hashlib.sha256()
+    for path, _, _ in files:
+        digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def base_recipe(config: RunConfig) -> dict[str, Any]:
+    """What a base model is made from: task, size, base seed and recipe. Its hash names the artefact."""
+    return {
+        "task": _delta(config.task),
+        "size": config.model.size,
+        "base_seed": config.base_seed,
+        "recipe": _delta(config.model.base),
+    }
+
+
+def base_id(config: RunConfig) -> str:
+    """Name of the base model's artefact: hash of its recipe, known before it exists."""
+    return hash12(base_recipe(config))
+
+
+def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
+    """12 hex digits of sha256 over the scientific part: the fields that differ from their defaults.
+
+    A model enters by recipe, by its published name or, given as a path, by content; a data file by content; data by
+    the number of distinct prompts, never by tau. `missing` collects data files that are not there, which are an
+    InputError without it: an id without them is for planning only.
+    """
+    config = resolve(config)
+    parts = {name: getattr(config, name) for name in SCIENCE}
+    science = {name: _delta(part, missing) if isinstance(part, Part) else part for name, part in parts.items()}
+    dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
+    if config.model.made:
+        science["model"] = {**base_recipe(config), **dtype}
+    elif config.model.path is None:
+        science["model"] = {"hub": MODELS[config.model.size or ""].hub, **dtype}
+    else:
+        science["model"] = {"content": _hash_files(Path(config.model.path)), **dtype}
+    if config.optimizer.schedule != "constant":
+        science["horizon"] = config.stop.steps
+    return hash12(science)
+
+
+def planned_prompts(config: RunConfig) -> int | None:
+    """D: prompts that the stop allows, where it says so in steps or prompts."""
+    limits = [
+        limit
+        for limit in (
+            config.stop.steps and config.stop.steps * config.data.prompts_per_step,
+            config.stop.prompts,
+        )
+        if limit
+    ]
+    return min(limits, default=None)
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Resolve tau against the stop: U = D / tau. Raises InputError where they contradict each other.
+
+    The result has `prompts_unique` and no `reuse_factor`.
+    """
+    data = config.data
+    if data.reuse_factor is None:
+        return config
+    prompts, tau = planned_prompts(config), data.reuse_factor
+    if prompts is not None:
+        exact = prompts / tau
+        if data.prompts_unique is not None and data.prompts_unique != round(exact):
+            raise InputError(
+                f"data: prompts_unique {data.prompts_unique} contradicts D = {prompts} prompts "
+                f"at reuse_factor {tau:g}: {prompts} / {tau:g} = {exact:g}; give two of the three."
+            )
+        if abs(exact - round(exact)) > 1e-9 or exact < 1:
+            raise InputError(
+                f"data.reuse_factor: {prompts} prompts / {tau:g} = {exact:g} is not a whole number of distinct "
+                f"prompts; choose a reuse_factor that divides {prompts}."
+            )
+        unique = None if tau == 1 else round(exact)
+    else:
+        unique = data.prompts_unique
+    changed = data.model_copy(update={"prompts_unique": unique, "reuse_factor": None})
+    return config.model_copy(update={"data": changed})

@@ -1,0 +1,409 @@
+"""The parts of a RunConfig: one closed and frozen class for each, and the unions of tasks and of estimators.
+
+Defaults are the hex recipe of the quickstart study. `Part` is what all of them share: unknown keys are refused, and a
+changed default bumps VERSION.
+"""
+
+from __future__ import annotations
+
+import re
+import reprlib
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from scaling.ladder import LADDER
+from scaling.models import MODELS, find_weights
+from scaling.schema import did_you_mean
+
+_BRIEF = reprlib.Repr()
+_BRIEF.maxlevel, _BRIEF.maxlong = 4, 40
+_BRIEF.maxstring = _BRIEF.maxother = 120
+
+
+def brief(value: Any) -> str:
+    """repr of what was given, cut where it would fill the screen: for error messages."""
+    return _BRIEF.repr(value)
+
+
+def _no_text_numbers(value: Any) -> Any:
+    if isinstance(value, str | bool):
+        raise ValueError(f"wants a number, not {brief(value)}")
+    return value
+
+
+# Text never becomes a number silently: '5' in quotes is a mistake, not five.
+# The bound keeps whole numbers exact wherever they go: JSON, data frames, seeds of generators.
+Int = Annotated[int, BeforeValidator(_no_text_numbers), Field(le=2**53)]
+Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
+# Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
+FILE = "data file"
+OptionalDataFile = Annotated[str | None, FILE]
+
+
+class Part(BaseModel):
+    """A part of a RunConfig. A changed default bumps VERSION, which is hashed, so that old ids keep their meaning."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    VERSION: ClassVar[int] = 1
+
+
+class BaseRecipe(Part):
+    """How a base model is made: demonstrations first with every step written, then with the habit of leaping."""
+
+    iterations: Int = Field(default=600, ge=0)
+    leaping_iterations: Int = Field(default=100, ge=0)
+    batch_size: Int = Field(default=64, ge=1)
+    value_share: Float = Field(default=0.65, ge=0, le=1)
+    """Probability that a value is written after an operation in the leaping phase."""
+    matrix_learning_rate: Float = Field(default=0.02, gt=0)
+    """Muon, for matrices."""
+    other_learning_rate: Float = Field(default=5e-3, gt=0)
+    """AdamW, for embeddings, norms and biases."""
+
+
+class ModelConfig(Part):
+    """The policy: a rung of the ladder, made by recipe; a published model, by name; or a transformers folder."""
+
+    size: str | None = None
+    """us to xl are made here; a published model (`scaling models`) is read from the hub's cache, never fetched."""
+    path: str | None = None
+    """A transformers folder; its content enters the run_id, not its place."""
+    base_seed: Int | None = Field(default=None, ge=0)
+    """Seed of the base model; null = the run's own seed, so that seeds are independent from the start."""
+    base: BaseRecipe = BaseRecipe()
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """What is computed in. bfloat16: the sampler's weights too; the optimizer's stay float32, or steps of a learning
+    rate of 1e-6 would be rounded away."""
+
+    @model_validator(mode="after")
+    def _one_source(self):
+        if (self.size is None) == (self.path is None):
+            raise ValueError("give exactly one of size (a rung of the ladder) and path (a transformers folder)")
+        if self.size is not None and self.size not in LADDER and self.size not in MODELS:
+            raise ValueError(
+                f"{self.size!r} is not a size of the ladder; there are {', '.join(LADDER)}, and the published models "
+                f"that `scaling models` lists.{did_you_mean(self.size, [*LADDER, *MODELS])}"
+            )
+        return self
+
+    @property
+    def made(self) -> bool:
+        """Whether the base is made here by recipe, from the task's demonstrations."""
+        return self.size in LADDER
+
+    @property
+    def folder(self) -> str | None:
+        """The transformers folder of a policy that is not made here. Raises InputError where it is not found."""
+        return None if self.made else self.path or str(find_weights(self.size or ""))
+
+
+class HexChainConfig(Part):
+    """Chains of + - * modulo 16; with modulus 10 and noise .3 the noisy variant."""
+
+    TEST_PROBLEMS: ClassVar[int] = 2048
+    """Held-out problems that there are."""
+    name: Literal["hex_chain"] = "hex_chain"
+    modulus: Literal[16, 10] = 16
+    noise: Float = Field(default=0.0, ge=0, le=1)
+    """Share of demonstrations with a duplicated or wrong step."""
+
+    @property
+    def distinct_prompts(self) -> int:
+        """Prompts until level 2, the smallest of four levels that go in turn, has no new one: it has two operations."""
+        return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - self.TEST_PROBLEMS // 4)
+
+
+class MathConfig(Part):
+    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
+
+    The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
+    `subset: stratified` and, for its reuse study, `pool: 51200`.
+    """
+
+    name: Literal["math"] = "math"
+    train: OptionalDataFile = None
+    """Training problems. Their place does not enter the run_id, their content does. null only where nothing is trained
+    (`scaling eval`)."""
+    test: OptionalDataFile = None
+    """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
+    test_problems: Int = Field(default=500, ge=2)
+    """How many to hold out where `test` is null."""
+    order: Literal["file", "difficulty", "shuffled"] = "file"
+    """Of the training problems; difficulty = by pass rate, easy first, a missing one counting as 0."""
+    order_seed: Int = Field(default=0, ge=0)
+    """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
+    pass_rate: str = "qwen2.5_7b_pass_rate"
+    """Key of extra_info that holds the pass rate of a reference model."""
+    subset: Literal["prefix", "stratified"] = "prefix"
+    """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
+    pool: Int | None = Field(default=None, ge=1)
+    """Train on the first so many problems of the order only; null = all."""
+    answer: Literal["boxed", "anywhere"] = "boxed"
+    """Where the answer is looked for: in the last \\boxed{}, or failing that anywhere at the end of the response."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
+    max_prompt_tokens: Int = Field(default=2048, ge=1)
+    """Longer prompts are left out, and counted in the log."""
+
+
+class GymConfig(Part):
+    """Problems without end from a data set of reasoning-gym (arXiv 2505.24760, `pip install '.[gym]'`)."""
+
+    name: Literal["reasoning_gym"] = "reasoning_gym"
+    dataset: str
+    """Its name, e.g. chain_sum. Those whose verifier cannot be trusted are refused when a run starts."""
+    settings: dict[str, Int | Float | bool | str | list[Int] | list[str]] = {}
+    """The data set's own settings, e.g. {min_terms: 3}."""
+    test_problems: Int = Field(default=512, ge=1)
+    """Held-out problems: the first distinct ones of a seed of their own."""
+    template: Literal["tokenizer", "none"] = "tokenizer"
+    """The chat template of the model's tokenizer; none = the bare problem."""
+
+
+TaskConfig = Annotated[HexChainConfig | MathConfig | GymConfig, Field(discriminator="name")]
+
+
+class DataConfig(Part):
+    prompts_per_step: Int = Field(default=16, ge=1)
+    prompts_unique: Int | None = Field(default=None, ge=1)
+    """Distinct prompts (U); null = no repeats."""
+    reuse_factor: Float | None = Field(default=None, ge=1)
+    """tau = D / U; resolved to prompts_unique against the stop when a study is planned."""
+    pass_order: Literal["same", "shuffled"] = "shuffled"
+
+
+class GrpoConfig(Part):
+    """Group-normalised outcome reward (DeepSeekMath, arXiv 2402.03300), sample standard deviation."""
+
+    type: Literal["grpo"] = "grpo"
+
+
+class PapoConfig(Part):
+    """Outcome part plus a process part normalised among the correct responses (arXiv 2603.26535)."""
+
+    type: Literal["papo"] = "papo"
+    process_weight: Float = Field(default=0.6, ge=0)
+    """lambda; 0.6 keeps correct responses above wrong ones up to a group size of 16 (bound .693)."""
+
+
+class FullnormConfig(Part):
+    """The ablation of PAPO that normalises the process score over the whole group."""
+
+    type: Literal["fullnorm"] = "fullnorm"
+    process_weight: Float = Field(default=0.6, ge=0)
+
+
+AlgorithmConfig = Annotated[GrpoConfig | PapoConfig | FullnormConfig, Field(discriminator="type")]
+
+
+class LossConfig(Part):
+    clip_low: Float = Field(default=0.2, ge=0, le=1)
+    clip_high: Float = Field(default=0.2, ge=0)
+    dual_clip: Float | None = Field(default=None, gt=1)
+    """Bound on the loss of a negative advantage; null = off."""
+    kl_weight: Float = Field(default=0.0, ge=0)
+    """beta of a k3 penalty against the base model."""
+    aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    updates_per_batch: Int = Field(default=1, ge=1)
+    """Optimizer updates per rollout batch; the batch is cut into as many mini-batches of whole groups."""
+
+
+class RolloutConfig(Part):
+    group_size: Int = Field(default=16, ge=1)
+    temperature: Float = Field(default=1.0, gt=0)
+    max_new_tokens: Int | None = Field(default=None, ge=1)
+    """null = what the task declares (1.5 times a careful solution of its hardest level)."""
+
+
+class OptimizerConfig(Part):
+    learning_rate: Float = Field(default=5e-4, gt=0)
+    beta1: Float = Field(default=0.9, ge=0, lt=1)
+    beta2: Float = Field(default=0.95, ge=0, lt=1)
+    weight_decay: Float = Field(default=0.0, ge=0)
+    gradient_clip: Float = Field(default=1.0, gt=0)
+    warmup_steps: Int = Field(default=5, ge=0)
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """After the warm-up; linear and cosine fall to 0 at stop.steps, which then enters the run_id."""
+
+
+class EvaluationSet(Part):
+    """One more set of problems, tried at the same steps as the held-out ones and recorded beside them."""
+
+    path: OptionalDataFile = None
+    """A file of problems, as task.test; null = the held-out problems of the task."""
+    problems: Int | None = Field(default=None, ge=1)
+    """The first so many; null = all."""
+    samples: Int = Field(default=1, ge=1)
+    """n, responses to each problem."""
+    temperature: Float | None = Field(default=None, gt=0)
+    """null = evaluation.temperature."""
+    pass_at: tuple[Int, ...] = (1,)
+    """Every k for which pass@k is recorded, 1 to n."""
+
+    @model_validator(mode="after")
+    def _within_samples(self):
+        if not self.pass_at or min(self.pass_at) < 1 or max(self.pass_at) > self.samples:
+            raise ValueError(
+                f"pass_at {list(self.pass_at)} wants numbers from 1 to samples, which is {self.samples}; "
+                f"give more samples or a smaller k"
+            )
+        return self
+
+
+class EvaluationConfig(Part):
+    """When and how the held-out problems are tried. The steps never depend on where a run stops."""
+
+    problems: Int = Field(default=512, ge=1)
+    samples: Int = Field(default=1, ge=1)
+    temperature: Float = Field(default=1.0, gt=0)
+    every: Int | None = Field(default=None, ge=1)
+    """Evaluate at every k-th step; null = by ratio."""
+    ratio: Float | None = Field(default=None, gt=1)
+    """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
+    sets: dict[str, EvaluationSet] = {}
+    """More sets by name; the test loss stays that of the held-out problems."""
+
+    @model_validator(mode="after")
+    def _one_rule(self):
+        for name in self.sets:
+            if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
+                raise ValueError(f"a name in sets wants at most 50 letters, digits, - or _, not {brief(name)}")
+        if self.every is not None and self.ratio is not None:
+            raise ValueError("give one of every and ratio, not both")
+        return self
+
+    def due(self, step: int) -> bool:
+        """Whether `step` is an evaluation step: 0, and multiples of `every` or ceil(ratio ** j)."""
+        if step == 0:
+            return True
+        if self.every is not None:
+            return step % self.every == 0
+        ratio, power = self.ratio or 1.5, 1.0
+        while power <= step - 1:  # the first power above step - 1 decides whether its ceiling is step
+            power *= ratio
+        return power <= step
+
+
+class StopConfig(Part):
+    """Where a run stops: at the first limit that it reaches."""
+
+    steps: Int | None = Field(default=None, ge=1)
+    prompts: Int | None = Field(default=None, ge=1)
+    train_flops: Float | None = Field(default=None, gt=0)
+    wall_seconds: Float | None = Field(default=None, gt=0)
+
+    def reached(self, *, step: float, prompts_seen: float, train_flops: float, wall_seconds: float = 0.0) -> bool:
+        pairs = [
+            (self.steps, step),
+            (self.prompts, prompts_seen),
+            (self.train_flops, train_flops),
+            (self.wall_seconds, wall_seconds),
+        ]
+        return any(limit is not None and value >= limit for limit, value in pairs)
+
+
+class RunStop(StopConfig):
+    """The stop of a run, and the planned stops of shorter cells that are read off it."""
+
+    also_evaluate: tuple[StopConfig, ...] = ()
+    """The run is also evaluated at the first step at or past each of these."""
+
+    @model_validator(mode="after")
+    def _some_limit(self):
+        if all(getattr(self, name) is None for name in StopConfig.model_fields):
+            raise ValueError(f"give at least one of {', '.join(StopConfig.model_fields)}")
+        return self
+
+
+class ResourcesConfig(Part):
+    """How a run is executed; nothing here may change a value in the curve beyond rounding."""
+
+    engine: Literal["native", "hf"] = "native"
+    forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
+    """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
+    threads: Int = Field(default=1, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    micro_batch: Int | None = Field(default=None, ge=1)
+    """Sequences per forward and backward pass; null = the whole mini-batch."""
+    micro_batch_tokens: Int | None = Field(default=None, ge=1)
+    """Tokens per forward and backward pass, padding included; a longer sequence goes alone. null = no limit."""
+    rollout_sequences: Int | None = Field(default=None, ge=1)
+    """Sequences that a process samples at a time, at least one group: bounds the cache. null = all of them."""
+    gradient_checkpointing: bool = False
+    """Keep the activations of layer boundaries only and compute the rest again in the backward pass."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes (torchrun, or `processes` on SLURM): a whole policy in each, or its parameters and
+    optimizer state sharded."""
+    checkpoint_steps: Int = Field(default=10, ge=1)
+    checkpoint_minutes: Float = Field(default=5.0, gt=0)
+    keep_final: bool = True
+    """Keep the final checkpoint; without it a finished run cannot be extended."""
+    export_model: bool = True
+    """Save the trained policy as a transformers folder, `model/`, in the run folder."""
+    starts: Int = Field(default=3, ge=1)
+    """Starts from the same step after which a run is given up; while its checkpoint advances there is no limit."""
+
+    # On a cluster.
+    nodes: Int = Field(default=1, ge=1)
+    gpus: Int = Field(default=0, ge=0)
+    """GPUs on each node."""
+    gpu_type: Literal["a100", "h100", "h200", "b200", "b300"] = "h100"
+    """What `scaling sweep plan` reckons memory and time with; a100 and h100 are those of 80 GB."""
+    processes: Int | None = Field(default=None, ge=1)
+    """Processes of a run on each node of its job; null = one for each GPU, or one."""
+    cpus: Int | None = Field(default=None, ge=1)
+    """Cores of a job; null = `threads` for each of its runs."""
+    memory_gb: Float | None = Field(default=None, gt=0)
+    time_minutes: Int = Field(default=240, ge=1)
+    """Time limit of a job. A run that needs longer goes on in the next one."""
+    warning_seconds: Int = Field(default=120, ge=1)
+    """How long before its end a job is told: more than a step and a checkpoint take. SLURM may be a minute early."""
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    setup: tuple[str, ...] = ()
+    """Shell lines before the run, e.g. `module load cuda`."""
+    sbatch: dict[str, str | int | bool] = {}
+    """Any other sbatch flag, e.g. `{reservation: rl}`; true is a flag without a value."""
+    runs_per_job: Int = Field(default=1, ge=1)
+    """Small runs that share one job, side by side."""
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.processes or (max(1, self.gpus) if self.runs_per_job == 1 else 1)
+
+    @model_validator(mode="after")
+    def _plain_where_wanted(self):
+        for name, wanted in (
+            ("gradient_checkpointing", self.gradient_checkpointing),
+            ("parallel", self.parallel == "fsdp"),
+        ):
+            if wanted and self.forward == "shared_prefix":
+                raise ValueError(
+                    f"{name} {getattr(self, name)} works through the model's own layers; set forward: plain or packed"
+                )
+        if self.micro_batch is not None and self.micro_batch_tokens is not None:
+            raise ValueError("give one of micro_batch and micro_batch_tokens, not both")
+        if self.runs_per_job > 1 and self.nodes * self.processes_per_node > 1:
+            raise ValueError(
+                f"runs_per_job {self.runs_per_job} is for runs of one process on one node, and these have "
+                f"{self.processes_per_node} on each of {self.nodes}; set runs_per_job: 1"
+            )
+        return self
+
+
+RESOURCES = ResourcesConfig()  # frozen and shared: as a plain default it would be copied deeply for every run
+
+
+class TrackingConfig(Part):
+    mlflow: bool = True
+    """Mirror the curve to MLflow."""
+
+
+# Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
+UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
+    "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
+    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig, "reasoning_gym": GymConfig}),
+}

@@ -1,0 +1,99 @@
+"""Files that survive a crash: atomic writes, locks, JSON and JSON lines, hashes. Standard library only.
+
+There is one copy of each of these, and it is here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from scaling import schema
+
+Row = dict[str, Any]
+
+
+def fsync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write `text` so that a reader, or a crash, sees the old file or the new one and nothing between."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with open(aside, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(aside, path)
+    fsync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """The file's JSON, or None where it does not exist. Raises InputError where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except json.JSONDecodeError as error:
+        raise schema.InputError(f"{path}: not valid JSON ({error}); delete or restore the file.") from error
+
+
+@contextlib.contextmanager
+def exclusive(path: Path, *, wait: bool = True) -> Iterator[IO | None]:
+    """Hold an advisory lock on `path`; yields its file, None at once where `wait` is off and somebody else holds it.
+
+    The kernel releases the lock when its holder dies, however it dies: a dead holder blocks nobody.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+            return
+        yield file  # closing the file releases the lock
+
+
+# ---------------------------------------------------------------- rows
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Rows of one JSONL file; a torn last line is dropped, a broken line before it is an InputError."""
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    rows = []
+    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn or empty
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise schema.InputError(f"{path}: line {number} is not JSON ({error}); restore the file.") from error
+    return rows
+
+
+def dump_row(row: Row) -> str:
+    """One line of JSON; NaN and infinities are refused, a missing value is null."""
+    return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
+
+
+def sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""The view of a study in MLflow: nothing here is the record."""
