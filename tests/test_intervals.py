@@ -10,6 +10,7 @@ from synthetic_curves import SIZES, synthetic
 import analysis
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
 from analysis.intervals.coverage import coverage
 from analysis.intervals.law_test import EXACT, f_tail, law_test
@@ -85,7 +86,7 @@ def test_one_shape_is_the_classic_f_test():
 
 
 def test_run_lines_of_exact_data_are_exact():
-    points, _ = select_points(make_curves(synthetic(runs=2)), "prompts_seen")
+    points, _ = select_points(make_curves(synthetic(runs=2)), Choices(x="prompts_seen"))
     lines = run_lines(points)
     assert lines.slope == pytest.approx(np.repeat(0.13 / (1 + 12e9 / np.array(SIZES)), 2), rel=1e-6)
     level, variance = lines.at(np.log(512.0))
@@ -98,7 +99,7 @@ def test_run_lines_match_a_plain_weighted_regression():
     slopes, variances = [], []
     for seed in range(40):
         table = synthetic(sizes=[7e9], noise=1, seed=seed)
-        lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+        lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
         slopes.append(lines.slope[0])
         variances.append(lines.slope_variance[0])
     assert np.mean(slopes) == pytest.approx(0.13 / (1 + 12 / 7), abs=0.003)
@@ -108,7 +109,7 @@ def test_run_lines_match_a_plain_weighted_regression():
 def test_a_run_without_any_error_has_a_line():
     table = synthetic(sizes=[1e9, 4e9, 16e9], k_max=0.3)
     table.loc[table["num_params"] == 16e9, "test_loss"] = 0.0
-    lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+    lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
     assert np.isfinite(lines.slope).all()
     assert np.isfinite(lines.slope_variance).all()
 
@@ -116,7 +117,7 @@ def test_a_run_without_any_error_has_a_line():
 def test_a_run_with_one_point_has_no_line():
     table = synthetic()
     table = table[(table["num_params"] != 7e9) | (table["step"] <= 1)]
-    lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+    lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
     assert "n3r0" not in lines.runs
     assert len(lines.runs) == 6
 

@@ -9,6 +9,7 @@ import pytest
 import analysis
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.points import Points
 from analysis.fitting.solve import solve
@@ -225,7 +226,7 @@ def test_a_single_bad_start_reaches_the_optimum_or_is_flagged():
     curves = load("reference:chinchilla").where("excluded == false")
     from analysis.fitting.points import select_points
 
-    points, _ = select_points(curves, "tokens_seen", law=chinchilla.LAW)
+    points, _ = select_points(curves, Choices("chinchilla", "tokens_seen"))
     for alpha, beta in [(0.011, 2.9), (2.9, 0.011), (2.5, 2.5), (0.02, 0.02)]:
         found = solve(points, chinchilla.LAW, "huber", start={"alpha": alpha, "beta": beta})
         own = found.starts[0]
@@ -295,12 +296,16 @@ def test_consistency_holds_exactly_where_c_is_n_d_phi():
 
 def test_the_lines_of_consistency_are_of_the_fitted_points_only():
     curves, points = load("reference:qwen2.5_base"), ":30"
-    split = fit_curves(curves, law="consistency", split="intra:0.3").record["consistency"]["per_size"]
+    split = fit_curves(curves, Choices(law="consistency", split="intra:0.3")).record["consistency"]["per_size"]
     assert [row["difference"] for row in split] != pytest.approx(
-        [row["difference"] for row in fit_curves(curves, law="consistency").record["consistency"]["per_size"]]
+        [row["difference"] for row in fit_curves(curves, Choices(law="consistency")).record["consistency"]["per_size"]]
     )
-    cut = fit_curves(curves.where("num_params <= 14e9"), law="consistency", points=points).record["consistency"]
-    again = fit_curves(curves.where("num_params <= 14e9 and step <= 30"), law="consistency").record["consistency"]
+    cut = fit_curves(curves.where("num_params <= 14e9"), Choices(law="consistency", points=points)).record[
+        "consistency"
+    ]
+    again = fit_curves(curves.where("num_params <= 14e9 and step <= 30"), Choices(law="consistency")).record[
+        "consistency"
+    ]
     assert cut["per_size"] == again["per_size"]
 
 
@@ -317,7 +322,9 @@ def test_consistency_is_rejected_where_tokens_per_prompt_grow():
 
 def test_consistency_of_the_reference_study():
     """k_C lies below k_D where tokens per prompt rise; at 1.5B, where they fall, above."""
-    found = fit_curves(load("reference:qwen2.5_base"), law="consistency", objective="linear").record["consistency"]
+    found = fit_curves(load("reference:qwen2.5_base"), Choices(law="consistency", objective="linear")).record[
+        "consistency"
+    ]
     rows = {row["num_params"]: row for row in found["per_size"]}
     assert found["free"]["train_flops"]["k_max"] == pytest.approx(0.1330, abs=1e-4)
     assert rows[1.5e9]["difference"] > 0 > rows[72e9]["difference"]

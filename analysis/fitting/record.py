@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import Points
 from analysis.fitting.solution import Solution
 from analysis.laws import Law, get_law
@@ -65,6 +66,16 @@ class Fit:
     @property
     def status(self) -> str:
         return self.record["status"]
+
+    @property
+    def choices(self) -> Choices:
+        """What was chosen; every default is filled in, and N has its column."""
+        record, window = self.record, self.record["window"]
+        return Choices(
+            record["law"], record["x"], record["objective"], window["where"], window["steps"], window["points"],
+            record["split"], record["size_column"], record["seed"],
+            None if record["bounds"] == "wide" else record["bounds"],
+        )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:
         """One row per size: its own line with interval, and the law's values there."""
