@@ -47,12 +47,7 @@ class Attempt:
 
     def sync(self) -> None:
         """Force every row to disk: call this before a checkpoint that refers to them is written."""
-        for name in schema.RECORDS:
-            path = self.folder / name
-            if path.exists():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        fsync_folder(self.folder)
+        fsync_folder(self.folder, schema.RECORDS)
 
     def check_newest(self) -> None:
         """Raise StaleAttempt if somebody has started a newer attempt."""
@@ -239,7 +234,7 @@ def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
 def starts_without_progress(run: Path) -> int:
     """How many of the newest attempts began at the step where the next one would: none of them committed a step.
 
-    A failure that `forgive` put aside ends the count: what was tried before it does not speak against a retry.
+    A failure that `clear_failure` put aside ends the count: what was tried before it does not speak against a retry.
     """
     committed = committed_step(run)
     count, next_step = 0, 0 if committed is None else committed + 1
@@ -251,7 +246,7 @@ def starts_without_progress(run: Path) -> int:
     return count
 
 
-def forgive(run: Path) -> None:
+def clear_failure(run: Path) -> None:
     """Put FAILED.json aside, into the newest attempt's folder, so that the run may be tried again."""
     numbers = attempt_numbers(run)
     if numbers:

@@ -54,6 +54,11 @@ def check_name(given: str, legal: Iterable[str], what: str) -> str:
     raise InputError(f"{given!r} is not a known {what}; there are: {', '.join(legal)}.{did_you_mean(given, legal)}")
 
 
+def one_line(error: object, most: int = 200) -> str:
+    """The text of an error of somebody else's, without line breaks and at most so long, for one of ours."""
+    return " ".join(str(error).split())[:most]
+
+
 @dataclass(frozen=True)
 class Column:
     name: str

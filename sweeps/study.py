@@ -23,9 +23,9 @@ from typing import Any, get_args, get_origin
 
 from scaling import schema
 from scaling.config.checks import resolve_at
-from scaling.config.parts import AlgorithmConfig, brief
 from scaling.config.reading import merge, parse_config, read_yaml, with_recipe
 from scaling.config.run import RunConfig
+from scaling.fields import brief
 from scaling.schema import InputError, did_you_mean
 
 STUDIES = Path(__file__).parent / "studies"
@@ -245,7 +245,7 @@ def _classes(part: Any) -> list[Any]:
     """The config classes behind an annotation: itself, or the members of a union."""
     if get_origin(part) is tuple:  # a list of parts is a value
         return []
-    if part is AlgorithmConfig or not hasattr(part, "model_fields"):
+    if not hasattr(part, "model_fields"):
         return [c for arg in get_args(part) for c in (_classes(arg) or [])]
     return [part]
 
