@@ -34,6 +34,7 @@ def report(source: str | Path, out: Path | None = None) -> Path:
     study = Study.read(curves)
     folder = Path(out) if out else curves.folder or Path(f"report-{study.name}")
     study.compare()
+    study.add_sections()
     drawings = draw(figure_makers(study), folder / "figures")
     tables = all_tables(study)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)
