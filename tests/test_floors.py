@@ -75,6 +75,8 @@ scaling.cli scaling.__main__
 PLACES = {
     name: (row, column) for row, line in enumerate(FLOORS.splitlines()) for column, name in enumerate(line.split())
 }
+# Rooms to which files are added without an edit: one that FLOORS does not name stands where the room itself does.
+OPEN_ROOMS = {"analysis.figures", "analysis.reporting"}
 # Of scaling, analysis imports these alone; of sweeps, these alone import analysis.
 ANALYSIS_MAY_IMPORT = {"scaling.schema", "scaling.files", "scaling.record", "scaling.terminal"}
 MAY_IMPORT_ANALYSIS = {"sweeps.commands", "sweeps.printed"}
@@ -93,7 +95,8 @@ MODULES = {name_of(path): path for package in PACKAGES for path in sorted((ROOT 
 def place_of(module: str) -> tuple[int, int] | None:
     """Where a module stands; a file of a plug-in folder and the folder's own __init__ stand where the folder does."""
     folder = module.rpartition(".")[0]
-    return next((PLACES[n] for n in (module, f"{module}/", f"{folder}/") if n in PLACES), None)
+    names = [module, f"{module}/", f"{folder}/", *({folder} & OPEN_ROOMS)]
+    return next((PLACES[name] for name in names if name in PLACES), None)
 
 
 def plugin_folder(module: str) -> str | None:
