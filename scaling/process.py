@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from scaling import files, record, schema
+from scaling.checkpoint import Checkpoint
 from scaling.config.identity import base_id
 from scaling.config.identity import run_id as run_id_of
 from scaling.config.reading import dump
@@ -168,6 +169,15 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
             },
         },
     )
+
+
+def begin_attempt(run: Path, number: int, resumed: Checkpoint | None, info: dict[str, Any]) -> record.Attempt:
+    """Write attempt.json of an attempt that goes on from a checkpoint, or None; `info` stands there, too."""
+    return record.start_attempt(
+        run, number=number, parent=resumed and resumed.attempt, first_step=resumed.step + 1 if resumed else 0,
+        loaded=resumed and {"attempt": resumed.attempt, "step": resumed.step, "sha256": resumed.sha256},
+        threads=torch.get_num_threads(), **versions(), **info,
+    )  # fmt: skip
 
 
 def export_model(policy, run: Path, encoding=None) -> None:

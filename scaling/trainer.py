@@ -136,12 +136,7 @@ class Run:
         self.attempt = record.Bystander(folder, number)
         if team.first:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
-            processes = {"processes": team.world, "parallel": team.mode} if team.world > 1 else {}
-            self.attempt = record.start_attempt(
-                folder, number=number, parent=newest and newest.attempt, first_step=self.step + 1,
-                loaded=newest and {"attempt": newest.attempt, "step": newest.step, "sha256": newest.sha256},
-                threads=torch.get_num_threads(), **process.versions(), **processes, **info,
-            )  # fmt: skip
+            self.attempt = process.begin_attempt(folder, number, newest, {**team.document(), **info})
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
         after = f" after checkpoint {self.step}" if newest else ""
