@@ -17,9 +17,8 @@ import pandas as pd
 
 from analysis.curves.check import _no_twins, make_curves
 from analysis.curves.frame import CONVENTION, NUMBER_COLUMNS, RUN_KEYS, Curves, run_label
-from analysis.curves.where import _clip
 from scaling import files, record, schema
-from scaling.schema import InputError, check_name, did_you_mean
+from scaling.schema import InputError, check_name, clip, did_you_mean
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
@@ -233,7 +232,7 @@ def _load_mlflow(source: str) -> Curves:
         experiment = client.get_experiment_by_name(name)
         names = [found.name for found in client.search_experiments()]
     except Exception as error:  # MLflow passes on whatever its database or connection raises
-        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from error
+        raise InputError(f"{source}: MLflow at {uri} cannot be read ({clip(str(error))}).") from error
     if experiment is None:
         raise InputError(f"{source}: no such experiment; there are: {', '.join(names)}.{did_you_mean(name, names)}")
     frames, left_out = [], []
