@@ -11,7 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scaling import checkpoint, evaluate, files, record, schema, trainer
+from scaling import checkpoint, files, record, schema, trainer
+from scaling.algorithm import rewards
 from scaling.config.run import RunConfig
 from scaling.logprobs import token_logprobs
 from scaling.policy import load_policy
@@ -221,7 +222,7 @@ def test_dying_again_and_again(finished, artifacts, tmp_path, monkeypatch):
 
 
 def test_a_signal_checkpoints_and_stops_between_steps(finished, artifacts, tmp_path, monkeypatch):
-    original = evaluate.grade_all
+    original = rewards.grade_all
 
     def signalled(task, rollouts):
         if rollouts.weight_version == 4 and rollouts.group_size == 4:  # in the middle of step 5

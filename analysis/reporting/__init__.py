@@ -34,6 +34,7 @@ def report(curves: Curves, choices: Choices, out: Path | None = None) -> Path:
     study = Study.read(curves, replace(choices, split="none"))
     folder = out or curves.folder or Path(f"report-{study.name}")
     study.compare()
+    study.add_sections()
     drawings = draw(figure_makers(study), folder / "figures")
     tables = all_tables(study)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from analysis.reporting.groups import group_budgets
 from analysis.reporting.laws import laws
 from analysis.reporting.next_runs import next_runs
 from analysis.reporting.reuse import reuse_costs
-from analysis.reporting.section import Section
+from analysis.reporting.section import Section, added_sections
 from analysis.words import AXES, size_labels
 from scaling import files, record, schema
 from scaling.schema import InputError
@@ -101,6 +102,12 @@ class Study:
         except InputError as error:
             self.coverage = f"No coverage self-test: {error}"
         self.alternatives = [(words, self.try_fit(other, parameters=False)) for words, other in self.other_choices()]
+
+    def add_sections(self) -> None:
+        """Fill `sections` with those that files of this folder add; what cannot be made says why there."""
+        for added in added_sections():
+            made = attempt(partial(added.make, self))
+            self.sections[added.id] = Section([made], {}) if isinstance(made, str) else made
 
     def compare(self) -> None:
         """Fill `sections`: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
