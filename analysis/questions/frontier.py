@@ -30,7 +30,7 @@ def frontier(
 ) -> dict[str, Any]:
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
     choices = replace(choices, split="none")
-    found: dict[str, Any] = {"source": curves.source, "law": choices.law, "x": choices.x, "target": target}
+    found: dict[str, Any] = {"source": curves.source, "law": choices.law, "x": choices.axis(curves), "target": target}
 
     def part(name: str, make: Any) -> None:
         try:
