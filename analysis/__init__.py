@@ -123,7 +123,8 @@ def score_protocols(
     the rules without a law), `bias_ln_loss`, `interval_coverage` (share of held-out points inside the interval of a
     measured run), `leak` (whether disturbing the held-out values moved a prediction; it must be false), or `error`.
     """
-    return _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
+    scores = _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
+    return [score.json() for score in scores]
 
 
 def frontier(

@@ -122,7 +122,7 @@ def forecast(
     if (size is None) != (not at):
         raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
     if size is None or not at:
-        scores = score_protocols(curves, choices, calibrate or 10, fraction)
+        scores = [score.json() for score in score_protocols(curves, choices, calibrate or 10, fraction)]
         if as_json:
             print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
         else:
