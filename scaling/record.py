@@ -179,8 +179,8 @@ def last_row(run: Path) -> Row | None:
 
 def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
     """(step, folder) of one attempt's complete checkpoints, newest first."""
-    found = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]
-    return sorted(found, reverse=True)
+    folders = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]
+    return sorted(folders, reverse=True)
 
 
 def committed_step(run: Path) -> int | None:

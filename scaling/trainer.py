@@ -64,15 +64,15 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
     device = process.pick_device(config)
     team = Team(config.resources.parallel, device)
     with contextlib.closing(team), files.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
-        if not all(team.all(mine is not None)) and job is None:
+        if not all(team.all_gather(mine is not None)) and job is None:
             raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
-        if team.told(checks.is_done(run, config.stop)):
+        if team.broadcast(checks.is_done(run, config.stop)):
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
-            if team.first and config.model.made:  # transformers saves nothing in the other processes
+            if team.is_main and config.model.made:  # transformers saves nothing in the other processes
                 ensure_base(config, artifacts)
-            team.all(None)
+            team.all_gather(None)
             policy = team.model(lambda device: load_base(config, artifacts, device))
             reference = None
             if config.loss.kl_weight > 0:
@@ -111,7 +111,7 @@ def _train(
     group_size, ledger, step, wall_before = config.rollout.group_size, Ledger(), -1, 0.0
 
     # Where to go on: at the newest whole checkpoint, else before step 0.
-    number = record.claim_attempt(run) if team.first else 0
+    number = record.claim_attempt(run) if team.is_main else 0
     found = checkpoint.load_newest(run)
     done = files.read_json(run / schema.DONE)
     if done and (found is None or found.step < done["step"]):
@@ -122,9 +122,9 @@ def _train(
     if found is not None:
         team.load(policy, optimizer, found.state["policy"], found.state["optimizer"])
         ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
-    team.all(step)  # every process has read the record before one of them adds to it
+    team.all_gather(step)  # every process has read the record before one of them adds to it
     attempt: record.Attempt = record.Bystander(run, number)
-    if team.first:
+    if team.is_main:
         process.write_config(config, run, num_params, non_embedding)
         processes = {"processes": team.world, "parallel": team.mode} if team.world > 1 else {}
         attempt = record.start_attempt(
@@ -149,14 +149,14 @@ def _train(
         if step == saved_step:  # the same in every process
             return
         whole, state = team.whole(policy), {"optimizer": team.optimizer_state(optimizer)}
-        if team.first and whole is not None:
+        if team.is_main and whole is not None:
             state |= {"policy": whole.state_dict(), "ledger": dataclasses.asdict(ledger)}
             checkpoint.save(attempt, step, state | {"wall_seconds": wall_seconds()})
         saved_step, saved_time = step, time.monotonic()
 
     def position() -> dict[str, float]:
         counts = {"step": step, "prompts_seen": ledger.prompts_seen, "train_flops": ledger.train_flops}
-        return counts | {"wall_seconds": team.told(wall_seconds())}
+        return counts | {"wall_seconds": team.broadcast(wall_seconds())}
 
     here = position()
     finished = step >= 0 and config.stop.reached(**here)
@@ -239,7 +239,7 @@ def _train(
         attempt.append(schema.CURVE, [{"step": step, **ledger.row(), **row, "timing": timing}])
         minutes, resources = (time.monotonic() - saved_time) / 60, config.resources
         due = step - saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
-        due, stopped = team.told(due), any(team.all(stopping()))
+        due, stopped = team.broadcast(due), any(team.all_gather(stopping()))
         if due or stopped:
             save()
         attempt.check_newest()
@@ -250,14 +250,14 @@ def _train(
 
     save()
     whole = team.whole(policy)
-    if team.first:
+    if team.is_main:
         if config.resources.export_model:
             process.export_model(whole, run, encoding)
         attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
         record.finish(attempt, step, config.stop.model_dump(mode="json"))
         if not config.resources.keep_final:
             checkpoint.drop_all(run)
-    team.all(step)  # nobody leaves before the record is whole
+    team.all_gather(step)  # nobody leaves before the record is whole
     say(f"done at step {step}: {time.process_time() - started_cpu:.0f} CPU s")
 
 
