@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling import checkpoint, files, schema
+from scaling import checkpoint, files, record, schema
 from scaling.config.parts import EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig, default
@@ -227,7 +227,7 @@ def _engine_name(config: RunConfig | None) -> str:
 
 def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
     """(policy, its step, the folder of its tokenizer) of a run: the exported model, or the newest checkpoint."""
-    done, start = files.read_json(run / schema.DONE), config.model
+    done, start = record.read_done(run), config.model
     if done and (run / "model").is_dir():
         return load_policy(run / "model"), done["step"], None if start.made else run / "model"
     newest = checkpoint.load_newest(run)

@@ -85,7 +85,7 @@ class Layout:
 
 def _lengths(config: RunConfig) -> tuple[int, int]:
     """Longest prompt and response, tokens."""
-    return getattr(config.task, "max_prompt_tokens", 64), config.rollout.max_new_tokens or LONGEST
+    return config.task.longest_prompt, config.rollout.max_new_tokens or LONGEST
 
 
 def _per_gpu(config: RunConfig, gpus: int) -> tuple[int, int]:

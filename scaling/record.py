@@ -14,10 +14,40 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypedDict
 
 from scaling import schema
 from scaling.files import Row, dump_row, fsync_folder, read_json, read_rows, sha256, write_atomic, write_json
+
+
+class Done(TypedDict):
+    """DONE: the run is whole up to `step`, by the attempt named. `reached` is what StopConfig.reached takes."""
+
+    attempt: int
+    step: int
+    stop: dict[str, Any]
+    reached: dict[str, float]
+    sha256: dict[str, str]
+
+
+# FAILED.json: why a run cannot go on. `class` is a word of Python's, hence this form.
+Failure = TypedDict("Failure", {"class": str, "message": str, "last_lines": list[str]})
+
+
+class Segment(NamedTuple):
+    """The part of a record that one attempt wrote: steps from `first_step` to below `before` (null = to the end)."""
+
+    number: int
+    first_step: int
+    before: int | None
+
+
+def read_done(run: Path) -> Done | None:
+    return read_json(run / schema.DONE)
+
+
+def read_failure(run: Path) -> Failure | None:
+    return read_json(run / schema.FAILED)
 
 
 def without_timing(row: Row) -> Row:
@@ -126,20 +156,20 @@ def start_attempt(run: Path, *, parent: int | None, first_step: int, number: int
     return Attempt(run, number)
 
 
-def lineage(run: Path, newest: int | None = None) -> list[tuple[int, int, int | None]]:
-    """The attempts whose rows make the record, oldest first: (number, first step, first step of the child or None).
+def lineage(run: Path, newest: int | None = None) -> list[Segment]:
+    """The attempts whose rows make the record, oldest first; each ends where its child begins.
 
     Starts at `newest`, by default at the attempt that DONE names, else at the newest one that has begun.
     """
     if newest is None:
-        done = read_json(run / schema.DONE)
+        done = read_done(run)
         newest = done["attempt"] if done else newest_attempt(run)
     chain, before = [], None
     while newest is not None:
         attempt = read_attempt(run, newest)
         if not attempt:
             raise schema.InputError(f"{run}: attempt {newest} of the record has no {schema.ATTEMPT}; restore it.")
-        chain.append((newest, attempt["first_step"], before))
+        chain.append(Segment(newest, attempt["first_step"], before))
         # A grandparent must not win back steps that its child left to a younger attempt.
         before = attempt["first_step"] if before is None else min(before, attempt["first_step"])
         newest = attempt["parent"]
@@ -185,7 +215,7 @@ def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
 
 def committed_step(run: Path) -> int | None:
     """The last step that can no longer be taken back: the newest checkpoint of the lineage, or DONE's step."""
-    done = read_json(run / schema.DONE)
+    done = read_done(run)
     steps = [done["step"]] if done else []
     for number, _, before in lineage(run, newest_attempt(run)):
         steps += [step for step, _ in checkpoints(run, number) if before is None or step < before]
@@ -225,10 +255,8 @@ def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
     reached["wall_seconds"] = last["timing"]["wall_seconds"]
     files = [attempt.run / name for name in (*schema.RECORDS, schema.CONFIG)]
     hashes = {path.name: sha256(path) for path in files if path.exists()}
-    write_json(
-        attempt.run / schema.DONE,
-        {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes},
-    )
+    done: Done = {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes}
+    write_json(attempt.run / schema.DONE, done)
 
 
 def starts_without_progress(run: Path) -> int:
@@ -257,7 +285,5 @@ def clear_failure(run: Path) -> None:
 
 def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:
     """Record why a run cannot go on: class, message, last lines of its log."""
-    write_json(
-        run / schema.FAILED,
-        {"class": type(error).__name__, "message": str(error), "last_lines": last_lines},
-    )
+    failure: Failure = {"class": type(error).__name__, "message": str(error), "last_lines": last_lines}
+    write_json(run / schema.FAILED, failure)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from scaling import checkpoint, files, record, schema
 from scaling.config.identity import run_id
@@ -30,9 +29,9 @@ def problems(run: Path, name: str) -> list[str]:
         name: the run_id that the study knows it by.
     """
     try:
-        done = files.read_json(run / schema.DONE)
+        done = record.read_done(run)
         if done is None:
-            failed = files.read_json(run / schema.FAILED)
+            failed = record.read_failure(run)
             return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
         config = parse_config(files.read_json(run / schema.CONFIG)["config"], schema.CONFIG)
         return [
@@ -54,7 +53,7 @@ def _identity(run: Path, config: RunConfig, name: str) -> list[str]:
     return []
 
 
-def _merged(run: Path, done: dict[str, Any]) -> list[str]:
+def _merged(run: Path, done: record.Done) -> list[str]:
     """The merged files against the attempts' rows and against the hashes that DONE keeps."""
     faults = []
     for name, digest in done["sha256"].items():
@@ -69,7 +68,7 @@ def _merged(run: Path, done: dict[str, Any]) -> list[str]:
     return faults
 
 
-def _steps(run: Path, done: dict[str, Any]) -> list[str]:
+def _steps(run: Path, done: record.Done) -> list[str]:
     faults = []
     for name, first in ((schema.CURVE, 0), (schema.PROMPTS, 1)):
         written = [row["step"] for row in files.read_rows(run / name)]
@@ -113,7 +112,7 @@ def _task(run: Path, config: RunConfig) -> Task:
     return load_task(config.task, load_encoding(str(folder), described_policy(folder)))
 
 
-def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
+def _prompts(run: Path, config: RunConfig, done: record.Done) -> list[str]:
     """Consumed problems against the stream, and how often each one was."""
     stream = PromptStream(_task(run, config), config.data, config.seed, config.model.size or "path")
     rows = files.read_rows(run / schema.PROMPTS)

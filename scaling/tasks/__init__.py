@@ -58,6 +58,11 @@ class TaskConfig(Part):
         return self.TEST_PROBLEMS
 
     @property
+    def longest_prompt(self) -> int:
+        """Tokens of a prompt at the most, for the memory that `plan` reckons with."""
+        return 64
+
+    @property
     def distinct_prompts(self) -> int | None:
         """Training prompts until there is no new one; null where the config does not say."""
         return None
