@@ -70,6 +70,18 @@ def load_newest(run: Path) -> Checkpoint | None:
     return None
 
 
+def to_resume(run: Path) -> Checkpoint | None:
+    """The checkpoint that a run goes on from, None for a start. Raises InputError for a finished run without one."""
+    newest = load_newest(run)
+    done = files.read_json(run / schema.DONE)
+    if done and (newest is None or newest.step < done["step"]):
+        raise schema.InputError(
+            f"{run}: done at step {done['step']} and its final checkpoint was not kept (resources.keep_final), "
+            f"so it cannot be extended; move the folder away to train it anew."
+        )
+    return newest
+
+
 def drop_all(run: Path) -> None:
     """Delete every checkpoint of a run: it can then not be extended."""
     for number in record.attempt_numbers(run):

@@ -19,13 +19,14 @@ import numpy as np
 import torch
 
 from scaling import checkpoint, files, record, schema
+from scaling.algorithm.rewards import grade_all
 from scaling.config.parts import EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig, default
 from scaling.ladder import LADDER
 from scaling.parallel import Team
 from scaling.policy import build_policy, load_encoding, load_policy
-from scaling.rollout_types import Grade, Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
+from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
 from scaling.rollouts import engine_class, engine_names, load_engine
 from scaling.schema import InputError
 from scaling.tasks import TaskConfig, load_task, task_classes
@@ -129,10 +130,9 @@ def stop_reasons(task: Task, rollouts: RolloutGroups) -> dict[str, int]:
     return ended | {"length": int(rollouts.truncated_B.sum())}
 
 
-def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
-    """Grades of all responses in group order."""
-    prompts_B = [prompt for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
-    return task.grade_many(prompts_B, rollouts.responses)
+def ended_by(task: Task, rollouts: RolloutGroups) -> str:
+    """What ended the responses, in words: `<|im_end|> 3, length 9`."""
+    return ", ".join(f"{name} {count}" for name, count in stop_reasons(task, rollouts).items() if count)
 
 
 def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[files.Row]:

@@ -101,6 +101,23 @@ def dump_row(row: Row) -> str:
     return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
 
 
+def append_rows(path: Path, rows: list[Row], *, sync: bool = False) -> None:
+    """Append rows to a JSONL file and flush them to the operating system; with `sync` to the disk.
+
+    A last line that a full disk or a kill has cut short is dropped first: no row is ever written behind it.
+    """
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write("".join(map(dump_row, rows)).encode())
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+
+
 def sha256(*paths: Path, names: bool = False) -> str:
     """Hash of the content of files, one after the other; `names`: each after its name."""
     digest = hashlib.sha256()

@@ -17,7 +17,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypedDict
 
 from scaling import schema
-from scaling.files import Row, dump_row, fsync_folder, read_json, read_rows, sha256, write_atomic, write_json
+from scaling.files import (
+    Row,
+    append_rows,
+    dump_row,
+    fsync_folder,
+    read_json,
+    read_rows,
+    sha256,
+    write_atomic,
+    write_json,
+)
 
 
 class Done(TypedDict):
@@ -30,10 +40,6 @@ class Done(TypedDict):
     sha256: dict[str, str]
 
 
-# FAILED.json: why a run cannot go on. `class` is a word of Python's, hence this form.
-Failure = TypedDict("Failure", {"class": str, "message": str, "last_lines": list[str]})
-
-
 class Segment(NamedTuple):
     """The part of a record that one attempt wrote: steps from `first_step` to below `before` (null = to the end)."""
 
@@ -44,10 +50,6 @@ class Segment(NamedTuple):
 
 def read_done(run: Path) -> Done | None:
     return read_json(run / schema.DONE)
-
-
-def read_failure(run: Path) -> Failure | None:
-    return read_json(run / schema.FAILED)
 
 
 def without_timing(row: Row) -> Row:
@@ -72,8 +74,7 @@ class Attempt:
 
     def append(self, name: str, rows: list[Row]) -> None:
         """Append rows to a file of this attempt and flush them to the operating system."""
-        with open(self.folder / name, "a", encoding="utf-8") as file:
-            file.write("".join(map(dump_row, rows)))
+        append_rows(self.folder / name, rows)
 
     def sync(self) -> None:
         """Force every row to disk: call this before a checkpoint that refers to them is written."""
@@ -283,7 +284,20 @@ def clear_failure(run: Path) -> None:
         (run / schema.FAILED).unlink()
 
 
+Failure = TypedDict("Failure", {"class": str, "message": str, "last_lines": list[str]})
+"""FAILED.json: why a run cannot go on, and the last lines of its log. A base model's has the same form."""
+
+
 def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:
-    """Record why a run cannot go on: class, message, last lines of its log."""
-    failure: Failure = {"class": type(error).__name__, "message": str(error), "last_lines": last_lines}
-    write_json(run / schema.FAILED, failure)
+    """Record the error that ended a run for good."""
+    write_failure(run / schema.FAILED, type(error).__name__, str(error), last_lines)
+
+
+def write_failure(path: Path, kind: str, message: str, last_lines: list[str]) -> None:
+    failure: Failure = {"class": kind, "message": message, "last_lines": last_lines}
+    write_json(path, failure)
+
+
+def read_failure(path: Path) -> Failure | None:
+    """What a FAILED.json says; None where there is none."""
+    return read_json(path)

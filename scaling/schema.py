@@ -40,6 +40,11 @@ class InputError(ValueError):
     """Bad input, told in one line: what was given, what is legal, what to do. The command line exits with 2."""
 
 
+def clip(text: str, most: int = 120) -> str:
+    """What was given, cut where it would fill the screen."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def did_you_mean(given: str, legal: Iterable[str]) -> str:
     """Return `" Did you mean X?"` for the nearest legal name, or an empty string."""
     match = difflib.get_close_matches(given, list(legal), n=1, cutoff=0.5)

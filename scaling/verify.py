@@ -31,7 +31,7 @@ def problems(run: Path, name: str) -> list[str]:
     try:
         done = record.read_done(run)
         if done is None:
-            failed = record.read_failure(run)
+            failed = record.read_failure(run / schema.FAILED)
             return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
         config = parse_config(files.read_json(run / schema.CONFIG)["config"], schema.CONFIG)
         return [

@@ -12,16 +12,15 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 
 import analysis
-from analysis import figures
+from analysis import figures, report, score_protocols
 from analysis.figures import labels
 from analysis.questions.pairs import algorithm_pairs, pair_summary
-from analysis.questions.scores import score_protocols
-from analysis.reporting import laws, report, study
+from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
-from analysis.reporting.page import CONTENTS
 from analysis.reporting.runs import cut_sentence
+from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
 from analysis.words import amount, interval, interval_text, number, parameter, short_number
 from scaling import files, record, schema
@@ -211,7 +210,7 @@ def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
     assert len(drawings) == 2 * len(shown) == 20  # ten figures, two layouts
     assert all(attrs.get("role") == "img" for attrs in drawings)
     assert page.text.count("<title id=") == page.text.count("<desc id=") == 20
-    for name, _ in CONTENTS:
+    for name in CONTENTS:
         assert name in page.ids
 
 

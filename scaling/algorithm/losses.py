@@ -1,7 +1,6 @@
 """The policy loss: a surrogate for each token, a KL penalty, and the mean over tokens or responses.
 
-A function `NAME_surrogate` of this file is a choice of `loss.surrogate`.
-Dimension suffixes: see `scaling.rollout_types`.
+A function `NAME_surrogate` here is a choice of `loss.surrogate`. Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
