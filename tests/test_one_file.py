@@ -106,9 +106,7 @@ def cispo_surrogate(log_ratio_BT, advantages_B1, mask_BT, config):
     """The ratio is a weight, cut above and held fixed: no token loses its gradient (arXiv 2506.13585)."""
     weight_BT = log_ratio_BT.exp().clamp(max=1 + config.clip_high).detach()
     return -weight_BT * advantages_B1 * log_ratio_BT, weight_BT >= 1 + config.clip_high
-
-
-SURROGATES'''
+'''
 
 ENGINE = '''
 import numpy as np
@@ -223,8 +221,8 @@ def answers(tmp_path_factory):
         path = folder / "scaling" / name
         assert not path.exists()
         path.write_text(text)
-    losses = folder / "scaling" / "algorithm" / "losses.py"
-    losses.write_text(losses.read_text().replace("\n\nSURROGATES", LOSS, 1))
+    with open(folder / "scaling" / "algorithm" / "losses.py", "a") as file:
+        file.write(LOSS)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT / "tests")])}
     command = [sys.executable, "-c", QUESTIONS, str(folder)]
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
