@@ -4,47 +4,215 @@ import analysis
 study = analysis.load("studies/quickstart")
 fit = analysis.fit(study, law="efficiency", x="train_flops", where="algorithm == grpo")
 fit.values, fit.frame(), fit.plot()
-analysis.forecast(study, size=1e6, at=[1e12]), analysis.frontier(study), analysis.compare(study, by="algorithm")
+analysis.forecast(study, 1e6, at=[1e12]), analysis.frontier(study), analysis.compare(study, by="algorithm")
 analysis.report(study)
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack, overload
 
 from analysis.curves.check import make_curves
 from analysis.curves.frame import Curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices, Given, choose, choose_for
 from analysis.fitting.record import Fit
-from analysis.intervals.fitted import Fits, fit, save_in_study
+from analysis.intervals.fitted import Fits, fit_groups, fit_with_intervals, save_in_study
 from analysis.intervals.means import paired_difference
-from analysis.questions.forecast import forecast
-from analysis.questions.frontier import frontier
-from analysis.questions.laws import compare_laws
-from analysis.questions.pairs import compare_by
-from analysis.questions.scores import score_protocols
+from analysis.questions import forecast as _forecast
+from analysis.questions import frontier as _frontier
+from analysis.questions import laws as _laws
+from analysis.questions import pairs as _pairs
+from analysis.questions import scores as _scores
 from scaling.schema import InputError
 
 __all__ = [
-    "Curves", "Fit", "Fits", "compare", "compare_by", "compare_laws", "fit", "forecast", "frontier", "load",
+    "Choices", "Curves", "Fit", "Fits", "compare", "compare_by", "compare_laws", "fit", "forecast", "frontier", "load",
     "make_curves", "paired_difference", "report", "save_in_study", "score_protocols",
 ]  # fmt: skip
 
+Source = str | Path | Curves
 
-def compare(source: str | Path | Curves, laws: list[str] | None = None, by: str | None = None, **choices: Any) -> Any:
+
+@overload
+def fit(
+    source: Source,
+    *,
+    by: None = None,
+    law_exact: bool = False,
+    coverage: bool = False,
+    parameters: bool = True,
+    **given: Unpack[Given],
+) -> Fit: ...
+@overload
+def fit(
+    source: Source,
+    *,
+    by: str,
+    law_exact: bool = False,
+    coverage: bool = False,
+    parameters: bool = True,
+    **given: Unpack[Given],
+) -> Fits: ...
+def fit(
+    source: Source,
+    *,
+    by: str | None = None,
+    law_exact: bool = False,
+    coverage: bool = False,
+    parameters: bool = True,
+    **given: Unpack[Given],
+) -> Fit | Fits:
+    """Fit a law to curves, with 95 % intervals at the level of runs.
+
+    Args:
+        source: Curves, or anything that `load` takes.
+        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default train_flops.
+        objective: log (default), binomial, linear or huber (see `analysis.fitting.choices`).
+        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
+        by: a column; each of its values is fitted on its own.
+        steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
+        split: none (default), inter or intra:FRACTION; held-out points are scored and never fitted.
+        size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
+        seed: of random numbers: the self-test draws studies, fits draw none.
+        bounds: None, or "published" for the bounds of the law's source.
+        law_exact: narrower intervals that are right only if the sizes follow the law exactly.
+        coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
+        parameters: also intervals of the parameters of laws that are not lines (up to some seconds).
+
+    Returns:
+        A Fit; with `by` a Fits, {value: Fit}.
+    """
+    curves, choices = load(source), choose(given)
+    if by is not None:
+        return fit_groups(curves, choices, by, law_exact=law_exact, coverage=coverage, parameters=parameters)
+    return fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage, parameters=parameters)
+
+
+def forecast(
+    source: Source, num_params: float, at: float | Sequence[float], *, calibrate: int = 0, **given: Unpack[Given]
+) -> dict[str, Any]:
+    """The loss of a size at X = `at`, with 95 % intervals of the mean curve and of one run as it would be measured.
+
+    Args:
+        num_params: N in the unit of the size column; at: one X or several.
+        calibrate: m, the number of first points of that size (in the data, left out of the fit) that set its level.
+        The others as for `fit`, without `split`.
+
+    Returns:
+        A document: `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted), `size_factor`, `rests_on`,
+        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run}], `warnings`.
+
+    Raises:
+        InputError: where the law cannot predict, or the size has no points to calibrate on.
+    """
+    return _forecast.forecast(load(source), choose(given, without=("split",)), num_params, at, calibrate)
+
+
+def score_protocols(
+    source: Source, *, calibrate: int = 10, fraction: float = 0.3, **given: Unpack[Given]
+) -> list[dict[str, Any]]:
+    """Held-out scores of the leak-free protocols, in ln L: inter-model with the level predicted and calibrated on the
+    first `calibrate` points, intra-model on the first `fraction` of each curve. The choices are those of `fit`, without
+    `split`.
+
+    Each entry: `protocol`, `tuned_on_held_out`, `n_points`, `x_factor`, `size_factor`, `rmse_ln_loss` by rule (law and
+    the rules without a law), `bias_ln_loss`, `interval_coverage` (share of held-out points inside the interval of a
+    measured run), `leak` (whether disturbing the held-out values moved a prediction; it must be false), or `error`.
+    """
+    return _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
+
+
+def frontier(
+    source: Source, *, target: float | None = None, replicates: Source | None = None, **given: Unpack[Given]
+) -> dict[str, Any]:
+    """What to do with a budget; a part that the data cannot carry is `{"error": why}`.
+
+    Args:
+        target: a test loss whose cost is wanted.
+        replicates: repeated runs for the spread behind the reuse threshold, where the source repeats nothing.
+        law: with a level of N it adds the continuous frontier.
+        The others as for `fit`, without `split`; `where` chooses the runs of the sizes, reuse and group size use all.
+
+    Returns:
+        `sizes` {segments, switches}, `continuous`, `crossovers`, `cost`, `group_size`, `reuse`, `untrained`: the lowest
+        loss before training, above which a budget only ranks base models; `warnings`.
+    """
+    repeated = None if replicates is None else load(replicates)
+    return _frontier.frontier(load(source), choose(given, without=("split",)), target, repeated)
+
+
+def compare_laws(source: Source, laws: Sequence[str], **given: Unpack[Given]) -> dict[str, Any]:
+    """Held-out scores, QAIC and stacked weights of laws on the same curves, beside the rules without a law. The choices
+    are those of `fit`, without `law` and `split`.
+
+    Returns:
+        `rows`: per law `rmse_rolling`, `difference` (of its mean squared error per run to the best law's, with 95 %
+        interval over runs), `rmse_largest_size`, `qaic`, `weight` (stacked), `n_parameters`, `error`; `baselines`;
+        `n_held_out`; `verdict`: a sentence.
+
+    Raises:
+        InputError: for fewer than two laws, an unknown law, a law of another grouping or tied axes, and where no law
+        could be fitted.
+    """
+    return _laws.compare_laws(load(source), laws, choose(given, without=("law", "split")))
+
+
+# What a comparison by pairs does not take: each run has a line of its own.
+NO_FIT = ("law", "objective", "split", "seed", "bounds")
+
+
+def compare_by(
+    source: Source, by: str = "algorithm", *, baseline: str | None = None, **given: Unpack[Given]
+) -> dict[str, Any]:
+    """Runs that differ in one column, paired by seed at each size: what the other value changes.
+
+    Args:
+        by: a column with two values or more that is constant in a run; `baseline`: one of its values, default grpo or
+        the first. Of the choices of `fit` it takes x, where, steps, points and size_column.
+
+    Returns:
+        `comparisons`: per size, condition and other value `n_pairs`, `efficiency`, `level` and `intercept` (other minus
+        baseline: slope k, and ln L at the middle of the shared range of X and at X = 1; mean and 95 % interval over
+        pairs) and `multiplier`:
+        rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
+        `unpaired`: runs without a partner.
+    """
+    return _pairs.compare_by(load(source), choose(given, without=NO_FIT), by, baseline)
+
+
+def compare(
+    source: Source,
+    laws: Sequence[str] | None = None,
+    by: str | None = None,
+    *,
+    baseline: str | None = None,
+    **given: Unpack[Given],
+) -> dict[str, Any]:
     """`compare_laws` of the laws that are named, or `compare_by` of the column that is. Raises InputError for neither
     and for both."""
     if (laws is None) == (by is None):
         raise InputError("compare: give either laws, e.g. ['efficiency', 'sigmoid'], or by, e.g. 'algorithm'.")
-    return compare_by(source, by, **choices) if by is not None else compare_laws(source, laws or [], **choices)
+    return compare_by(source, by, baseline=baseline, **given) if by else compare_laws(source, laws or [], **given)
 
 
-def report(source: str | Path, out: str | Path | None = None) -> Path:
-    """Write the report; see `analysis.reporting.report`. It is loaded here, because it draws."""
-    from analysis.reporting import report as write
+def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]) -> Path:
+    """Write the report of a study folder, a table or reference data; returns the path of the page.
 
-    return write(source, None if out is None else Path(out))
+    Args:
+        source: what `load` takes.
+        out: folder for report/, figures/ and fits/; by default the study folder, else `report-NAME` in this directory.
+        The others as for `fit`, without `split`, over the study's own `analysis:` section.
+
+    Raises:
+        InputError: the source cannot be read, or it has no finished run.
+    """
+    from analysis.reporting import report as write  # here, because it draws
+
+    curves = load(source)
+    return write(curves, choose_for(curves, given), None if out is None else Path(out))
 
 
 def _draw_fit(fit: Fit, **options: Any) -> Any:

@@ -47,21 +47,25 @@ def fit(
     """
     import json
 
-    import analysis
+    from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
+    from analysis.intervals.fitted import fit_groups, fit_with_intervals, save_in_study
 
-    curves = analysis.load(source)
-    given = {
-        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "by": by,
-        "steps": steps, "points": points, "split": split,
-    }  # fmt: skip
-    # The study's own analysis section first, the line on top of it, the defaults of analysis.fit below both.
-    choices = {**curves.defaults, **{name: value for name, value in given.items() if value is not None}}
-    found = analysis.fit(curves, **choices, bounds=bounds, law_exact=law_exact, seed=seed, coverage=coverage)
-    saved = analysis.save_in_study(found, curves)
-    if as_json:
-        print(json.dumps(found.json(), indent=2, allow_nan=False))
+    curves = load(source)
+    choices = choose_for(curves, {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
+        "points": points, "split": split, "seed": seed, "bounds": bounds,
+    })  # fmt: skip
+    column = by or curves.defaults.get("by")
+    if column:
+        fits = fit_groups(curves, choices, column, law_exact=law_exact, coverage=coverage)
     else:
-        show_fits(found)
+        fits = fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage)
+    saved = save_in_study(fits, curves)
+    if as_json:
+        print(json.dumps(fits.json(), indent=2, allow_nan=False))
+    else:
+        show_fits(fits)
     for path in saved:
         print(f"saved {path}", file=sys.stderr)
 
@@ -78,12 +82,6 @@ WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params 
 StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
 PointsOption = Annotated[str | None, typer.Option(help="A:B, a slice of each curve after step 0.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
-
-
-def _choices(curves, names: str, **given) -> dict:
-    """The study's own analysis section, of the choices `names`, under what the command line gives."""
-    defaults = {name: value for name, value in curves.defaults.items() if name in names.split()}
-    return {**defaults, **{name: value for name, value in given.items() if value is not None}}
 
 
 def forecast(
@@ -112,25 +110,27 @@ def forecast(
     """
     import json
 
-    import analysis
+    from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
     from analysis.questions.forecast import forecast as predict
     from analysis.questions.scores import score_protocols
     from scaling.schema import InputError
 
-    curves = analysis.load(source)
-    names = "law x size_column objective where steps points"
-    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
-    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
+    curves = load(source)
+    choices = choose_for(curves, {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
+        "points": points, "seed": seed,
+    })  # fmt: skip
     if (size is None) != (not at):
         raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
     if size is None or not at:
-        scores = score_protocols(curves, **choices, calibrate=calibrate or 10, fraction=fraction, seed=seed)
+        scores = score_protocols(curves, choices, calibrate or 10, fraction)
         if as_json:
             print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
         else:
             show_scores(scores)
         return
-    found = predict(curves, size, at, **choices, calibrate=calibrate, seed=seed)
+    found = predict(curves, choices, size, at, calibrate)
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
         return
@@ -179,14 +179,16 @@ def frontier(
     """Best size for a budget, cost of a loss, how far to reuse prompts."""
     import json
 
-    import analysis
+    from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
     from analysis.questions.frontier import frontier as find
 
-    curves = analysis.load(source)
-    names = "law x size_column objective where steps points"
-    given = {"law": law, "x": x, "size_column": size_column, "objective": objective}
-    choices = _choices(curves, names, **given, where=where, steps=steps, points=points)
-    found = find(curves, **choices, target=target, replicates=replicates, seed=seed)
+    curves = load(source)
+    choices = choose_for(curves, {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
+        "points": points, "seed": seed,
+    })  # fmt: skip
+    found = find(curves, choices, target, None if replicates is None else load(replicates))
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
     else:
@@ -213,23 +215,25 @@ def compare(
     """
     import json
 
-    import analysis
+    from analysis.curves.load import load
+    from analysis.fitting.choices import Given, choose_for
     from analysis.questions.laws import compare_laws
     from analysis.questions.pairs import compare_by
     from scaling.schema import InputError
 
-    curves = analysis.load(source)
+    curves = load(source)
     if (laws is None) == (by is None):
         raise InputError("compare: give either --laws A,B,... or --by COLUMN.")
-    given = {"x": x, "size_column": size_column, "where": where, "steps": steps, "points": points}
+    given: Given = {
+        "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps, "points": points,
+        "seed": seed,
+    }  # fmt: skip
     if by is not None:
         # The where of a study's own analysis section chooses one algorithm: here all are wanted.
-        choices = _choices(curves, "x size_column steps points", **given)
-        found = compare_by(curves, by, baseline=baseline, **choices)
+        found = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
     else:
-        choices = _choices(curves, "x size_column objective where steps points", **given, objective=objective)
         names = [name.strip() for name in str(laws).split(",") if name.strip()]
-        found = compare_laws(curves, names, **choices, seed=seed)
+        found = compare_laws(curves, names, choose_for(curves, given))
     if as_json:
         print(json.dumps(found, indent=2, allow_nan=False))
     elif by is not None:
@@ -264,12 +268,13 @@ def report(
     Prints the path of the page.
     """
     from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
     from analysis.reporting import report as write_report
 
     curves = load(source)
     if out is not None:
         make_folder(output_folder(out))
-    print(write_report(curves, out))  # pyright: ignore[reportArgumentType]  # what `load` takes
+    print(write_report(curves, choose_for(curves, {}), out))
 
 
 def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:

@@ -251,10 +251,12 @@ def _show_consistency(console, found: dict) -> None:
 
 def show_findings(study: Path) -> None:
     """What the study's own fit says, in a few lines: k of each size, and which parameters are identified."""
-    import analysis
+    from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
+    from analysis.intervals.fitted import fit_with_intervals
 
-    curves = analysis.load(study)
-    found = analysis.fit(curves, **curves.defaults).json()
+    curves = load(study)
+    found = fit_with_intervals(curves, choose_for(curves, {})).json()
     console = open_console()
     console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:

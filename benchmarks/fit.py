@@ -20,6 +20,7 @@ import numpy as np
 
 import analysis
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import Points, select_points
 from analysis.fitting.solve import solve
 from analysis.intervals.coverage import coverage
@@ -68,7 +69,7 @@ def main() -> None:
     for x in AXES:
         for name, choice in PROTOCOLS.items():
             chosen = curves.where(choice["where"]) if "where" in choice else curves
-            points, _ = select_points(chosen, x, points=choice.get("points"))
+            points, _ = select_points(chosen, Choices(x=x, points=choice.get("points")))
             start = time.process_time()
             k_max, n0, loss = reference_fit(points, seed=0)
             theirs = time.process_time() - start

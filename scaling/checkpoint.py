@@ -45,10 +45,7 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     digest = files.sha256(aside / STATE)
     attempt.append(schema.SAVES, [{"step": step, "sha256": digest}])
     (aside / MANIFEST).write_text(json.dumps({"step": step, "sha256": digest}))
-    for path in aside.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    files.fsync_folder(aside)
+    files.fsync_folder(aside, [STATE, MANIFEST])
     os.rename(aside, final)
     files.fsync_folder(attempt.folder)
     for _, _, path in _of_lineage(attempt.run, attempt.number)[KEEP:]:

@@ -24,7 +24,7 @@ def quickstart(
     ] = None,
 ) -> None:
     """The whole path: train twelve small models, fit, report."""
-    from analysis.reporting import report as write_report
+    from analysis import report as write_report
     from sweeps.executors import load_pool
 
     planned, folder = _planned("quickstart", out)

@@ -70,7 +70,7 @@ def retry(plan: Plan, out: Path) -> list[str]:
     """Let the next launch try failed runs again; returns their names."""
     failed = [run for run in plan.runs if _state(run, out) == FAILED]
     for run in failed:
-        record.forgive(out / schema.RUNS / run.run_id)
+        record.clear_failure(out / schema.RUNS / run.run_id)
     return [run.name for run in failed]
 
 

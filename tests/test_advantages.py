@@ -13,7 +13,7 @@ from scaling.algorithm.advantages import (
     papo_advantages,
     rank_safe_weight,
 )
-from scaling.config.parts import FullnormConfig, GrpoConfig, PapoConfig
+from scaling.config import FullnormConfig, GrpoConfig, PapoConfig
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "papo_test_vectors.json").read_text())
 

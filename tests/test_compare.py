@@ -11,10 +11,12 @@ from scipy import stats
 from synthetic_curves import SIZES, synthetic
 from test_laws import points_of, table_of
 
+from analysis import compare_by, compare_laws
 from analysis.curves.check import make_curves
+from analysis.fitting.choices import Choices
+from analysis.fitting.fit import fit_curves
 from analysis.laws import get_law
-from analysis.questions.laws import _stack, compare_laws
-from analysis.questions.pairs import compare_by
+from analysis.questions.laws import _stack
 from scaling.schema import InputError
 
 
@@ -65,11 +67,10 @@ def test_no_value_after_an_origin_moves_a_prediction():
     table = synthetic(noise=1, steps=50)
     late = table["step"] > 40
     moved = table.assign(test_loss=table["test_loss"].where(~late, 0.5))
-    from analysis.fitting.fit import fit_curves
 
     for share in (0.4, 0.6, 0.8):
         one, two = (
-            fit_curves(make_curves(t), "per_size", "prompts_seen", split=f"intra:{share}").per_size
+            fit_curves(make_curves(t), Choices("per_size", "prompts_seen", split=f"intra:{share}")).per_size
             for t in (table, moved)
         )
         assert one == two
@@ -83,7 +84,9 @@ def test_stacked_weights_are_the_best_mixture():
 
 
 def test_qaic_is_withheld_where_it_is_not_valid():
-    found = compare_laws(make_curves(synthetic(noise=1)), ["efficiency", "per_size"], "prompts_seen", "linear")
+    found = compare_laws(
+        make_curves(synthetic(noise=1)), ["efficiency", "per_size"], x="prompts_seen", objective="linear"
+    )
     assert [row["qaic"] for row in found["rows"]] == [None, None]
 
 

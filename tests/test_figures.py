@@ -18,6 +18,7 @@ from analysis.figures.axes import plain_ticks
 from analysis.figures.labels import spread_groups
 from analysis.figures.sensitivity import n0_unit
 from analysis.figures.style import STYLE, WIDTH, size_colours, style
+from analysis.fitting.choices import Choices
 from analysis.intervals.means import t_interval
 from analysis.questions.envelope import envelope
 from analysis.questions.finals import evaluations
@@ -54,7 +55,7 @@ class Case:
 
     def multiplier(self, steps, **options):
         labels = size_labels(evaluations(self.curves))
-        given = effects(self.curves, {"steps": steps}, labels)
+        given = effects(self.curves, Choices(steps=steps), labels)
         return figures.multiplier(given, list(labels), **options)
 
     def draw(self, name, layout="full"):

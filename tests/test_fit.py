@@ -14,7 +14,7 @@ from synthetic_curves import SIZES, synthetic
 import analysis
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
-from analysis.fitting.choices import parse_window
+from analysis.fitting.choices import Choices, parse_window
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.points import select_points
 from analysis.fitting.record import Fit
@@ -40,7 +40,7 @@ EFFICIENCY = get_law("efficiency")
 )
 @pytest.mark.parametrize("bounds", [None, "published"])
 def test_the_published_table(x, choice, k_max, n0, r2, bounds):
-    fit = fit_curves(load("reference:qwen2.5_base"), x=x, objective="linear", bounds=bounds, **choice)
+    fit = fit_curves(load("reference:qwen2.5_base"), Choices(x=x, objective="linear", bounds=bounds, **choice))
     assert round(fit.values["k_max"]["value"], 4) == k_max
     assert round(fit.values["n0"]["value"] / 1e9, 2) == n0 / 1e9
     assert round(fit.record["goodness"]["r2_pooled"], 4) == r2
@@ -49,7 +49,7 @@ def test_the_published_table(x, choice, k_max, n0, r2, bounds):
 
 
 def test_pooled_r2_of_no_slope_at_all_stands_beside():
-    good = fit_curves(load("reference:qwen2.5_base"), objective="linear").record["goodness"]
+    good = fit_curves(load("reference:qwen2.5_base"), Choices(objective="linear")).record["goodness"]
     assert round(good["r2_pooled_constant"], 3) == 0.953
     assert good["r2_within"] < good["r2_pooled"]
 
@@ -58,7 +58,7 @@ def test_pooled_r2_of_no_slope_at_all_stands_beside():
 
 
 def reference_points(**choice):
-    return select_points(load("reference:qwen2.5_base"), "train_flops", **choice)[0]
+    return select_points(load("reference:qwen2.5_base"), Choices(x="train_flops", **choice))[0]
 
 
 def curve(points, theta):
@@ -134,7 +134,7 @@ def test_exact_data_give_the_truth_back(objective, k_max, n0, counts):
         if objective == "binomial":
             return
         table = table.drop(columns="eval_problems")
-    fit = fit_curves(make_curves(table), x="prompts_seen", objective=objective, steps="1:")
+    fit = fit_curves(make_curves(table), Choices(x="prompts_seen", objective=objective, steps="1:"))
     assert fit.values["k_max"]["value"] == pytest.approx(k_max, rel=1e-6)
     assert fit.values["n0"]["value"] == pytest.approx(n0, rel=1e-6)
     assert fit.record["goodness"]["r2_pooled"] == pytest.approx(1, abs=1e-9)
@@ -143,7 +143,7 @@ def test_exact_data_give_the_truth_back(objective, k_max, n0, counts):
 
 def test_tiny_models_are_fitted_as_well_as_large_ones():
     sizes = [5296, 20832, 55824, 151552]
-    fit = fit_curves(make_curves(synthetic(sizes=sizes, k_max=1.35, n0=145e3, steps=40)), x="prompts_seen")
+    fit = fit_curves(make_curves(synthetic(sizes=sizes, k_max=1.35, n0=145e3, steps=40)), Choices(x="prompts_seen"))
     assert fit.values["n0"]["value"] == pytest.approx(145e3, rel=1e-6)
 
 
@@ -239,13 +239,13 @@ def test_predict_broadcasts_and_agrees_with_the_formula():
 
 def test_points_slices_each_curve_after_step_0():
     table = synthetic(steps=10)
-    everything, notes = select_points(make_curves(table), "prompts_seen")
+    everything, notes = select_points(make_curves(table), Choices(x="prompts_seen"))
     assert len(everything) == 70
     assert any("step 0 is left out (7 evaluations" in note for note in notes)
-    assert sorted(set(select_points(make_curves(table), "prompts_seen", points=":-8")[0].step)) == [1, 2]
-    assert sorted(set(select_points(make_curves(table), "prompts_seen", points="-2:")[0].step)) == [9, 10]
-    assert sorted(set(select_points(make_curves(table), "prompts_seen", steps="3:5")[0].step)) == [3, 4, 5]
-    both = select_points(make_curves(table), "prompts_seen", steps="3:", points="1:3")[0]
+    assert sorted(set(select_points(make_curves(table), Choices(x="prompts_seen", points=":-8"))[0].step)) == [1, 2]
+    assert sorted(set(select_points(make_curves(table), Choices(x="prompts_seen", points="-2:"))[0].step)) == [9, 10]
+    assert sorted(set(select_points(make_curves(table), Choices(x="prompts_seen", steps="3:5"))[0].step)) == [3, 4, 5]
+    both = select_points(make_curves(table), Choices(x="prompts_seen", steps="3:", points="1:3"))[0]
     assert sorted(set(both.step)) == [4, 5]
 
 

@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "analysis", "sweeps")
 FLOORS = """
-scaling.schema scaling.files scaling.record scaling.rollout_types scaling.recipes
+scaling.schema scaling.where scaling.files scaling.record scaling.rollout_types scaling.recipes
 scaling.ladder scaling.compute scaling.models
 scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks scaling.config.reading
 scaling.config
@@ -78,7 +78,7 @@ PLACES = {
 # Rooms to which files are added without an edit: one that FLOORS does not name stands where the room itself does.
 OPEN_ROOMS = {"analysis.figures", "analysis.reporting"}
 # Of scaling, analysis imports these alone; of sweeps, these alone import analysis.
-ANALYSIS_MAY_IMPORT = {"scaling.schema", "scaling.files", "scaling.record", "scaling.terminal"}
+ANALYSIS_MAY_IMPORT = {"scaling.schema", "scaling.where", "scaling.files", "scaling.record", "scaling.terminal"}
 MAY_IMPORT_ANALYSIS = {"sweeps.commands", "sweeps.printed"}
 HEAVY = ["torch", "transformers", "vllm", "mlflow", "submitit", "matplotlib"]
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 420, 90

@@ -9,13 +9,14 @@ import pandas as pd
 import pytest
 from synthetic_curves import SIZES, synthetic
 
+from analysis import forecast, score_protocols
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.intervals.record import add_intervals
-from analysis.questions.forecast import forecast
 from analysis.questions.new_size import predict_new_size
-from analysis.questions.scores import detect_leak, score_protocols
+from analysis.questions.scores import detect_leak
 from scaling.schema import InputError
 
 # Sizes whose levels in synthetic() (linear in their rank) are linear in ln N too.
@@ -58,7 +59,7 @@ def test_a_law_with_a_level_predicts_alone_and_claims_no_interval():
     curves = make_curves(synthetic(sizes=LADDER, runs=2))
     options = {"x": "prompts_seen", "law": "efficiency_log_level", "where": "num_params < 80e9"}
     found = forecast(curves, 81e9, 30000.0, **options)
-    fit = fit_curves(curves, **options)
+    fit = fit_curves(curves, Choices(**options))
     assert found["predictions"][0]["loss"] == pytest.approx(fit.predict(81e9, 30000.0))
     assert found["predictions"][0]["ci95_mean"] is None
 
@@ -84,7 +85,7 @@ def test_intervals_of_a_new_size_cover_in_simulated_studies(calibrate):
 
 
 def test_draws_repeat():
-    fit = add_intervals(fit_curves(make_curves(synthetic(runs=2, noise=1)), x="prompts_seen"))
+    fit = add_intervals(fit_curves(make_curves(synthetic(runs=2, noise=1)), Choices(x="prompts_seen")))
     one, two = (predict_new_size(fit, 200e9, np.log([1e4, 3e4])) for _ in range(2))
     assert np.array_equal(one.run, two.run)
     assert not np.array_equal(one.run, predict_new_size(fit, 200e9, np.log([1e4, 3e4]), seed=1).run)
@@ -148,7 +149,7 @@ def test_the_reference_study_held_out():
 
 def leaking(curves):
     """The published protocol for 72B: slopes from the smaller sizes, level from the very points to be predicted."""
-    fit = fit_curves(curves, x="prompts_seen", split="inter")
+    fit = fit_curves(curves, Choices(x="prompts_seen", split="inter"))
     rows = curves.table[(curves.table["num_params"] == SIZES[-1]) & (curves.table["step"] > 0)]
     y, x = np.log(rows["test_loss"]).to_numpy(), np.log(rows["prompts_seen"]).to_numpy()
     k = float(fit.efficiency(SIZES[-1]))
@@ -156,7 +157,7 @@ def leaking(curves):
 
 
 def clean(curves):
-    fit = add_intervals(fit_curves(curves, x="prompts_seen", split="inter"))
+    fit = add_intervals(fit_curves(curves, Choices(x="prompts_seen", split="inter")))
     rows = curves.table[(curves.table["num_params"] == SIZES[-1]) & (curves.table["step"] > 0)]
     return predict_new_size(fit, SIZES[-1], np.log(rows["prompts_seen"].to_numpy())).ln_loss
 

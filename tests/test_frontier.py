@@ -9,15 +9,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis import frontier
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.intervals.record import add_intervals
 from analysis.laws import get_law
 from analysis.laws.group_size import optimal_group
 from analysis.questions.cost import cost_to_target, crossovers
 from analysis.questions.envelope import Envelope, envelope, segments
-from analysis.questions.frontier import frontier
 from analysis.questions.groups import group_law
 from analysis.questions.optimum import continuous, optimal_sizes
 from analysis.questions.reuse import reuse_threshold
@@ -42,7 +43,7 @@ def table(noise=0.0, runs=2, seed=0):
 
 
 def fitted(law="per_size", **options):
-    return add_intervals(fit_curves(make_curves(table(**options)), law=law))
+    return add_intervals(fit_curves(make_curves(table(**options)), Choices(law=law)))
 
 
 def test_crossovers_are_where_the_lines_cross():
@@ -93,13 +94,13 @@ def test_the_cost_of_a_loss_inverts_the_line():
 def test_never_where_the_line_rises_or_the_law_has_a_floor():
     rising = table()
     rising.loc[rising["num_params"] == 1e6, "test_loss"] = 0.5 + 0.2 * rising["step"] / 40
-    row = cost_to_target(add_intervals(fit_curves(make_curves(rising), law="per_size")), 0.2)[0]
+    row = cost_to_target(add_intervals(fit_curves(make_curves(rising), Choices(law="per_size"))), 0.2)[0]
     assert (row["x"], row["why"]) == (None, "never: the line does not fall")
     x = np.geomspace(1e10, 1e20, 40)
     floor = pd.DataFrame({
         "num_params": 1e6, "step": np.arange(1, 41), "train_flops": x, "test_loss": 0.3 + 50 * x**-0.2
     })  # fmt: skip
-    fit = add_intervals(fit_curves(make_curves(floor), law="power_plateau"))
+    fit = add_intervals(fit_curves(make_curves(floor), Choices(law="power_plateau")))
     (row,) = cost_to_target(fit, 0.25)
     assert row["why"] == "never: the law ends at 0.3"
     (row,) = cost_to_target(fit, 0.4)
@@ -145,7 +146,7 @@ def test_the_continuous_frontier_has_a_band_from_the_scatter_of_sizes():
     sizes = np.geomspace(0.5e9, 32e9, 7)
     curves, law = parametric(sizes, 2, 0.001)
     x = np.exp(np.array([26.5, 27.5]))
-    found = continuous(add_intervals(fit_curves(curves, law=law.name)), x)
+    found = continuous(add_intervals(fit_curves(curves, Choices(law=law.name))), x)
     assert found["band"] == "scatter of 7 sizes about the law, 4.5 degrees of freedom"
     for row, best in zip(found["rows"], optimal_sizes(law, RISING, x, sizes), strict=True):
         assert row["identified"]
@@ -153,7 +154,7 @@ def test_the_continuous_frontier_has_a_band_from_the_scatter_of_sizes():
         assert row["ci95"][0] < best < row["ci95"][1]
         assert row["ci95"][1] / row["ci95"][0] < 1.5
     few, _ = parametric(sizes[::2], 3, 0.001)
-    alone = continuous(add_intervals(fit_curves(few, law=law.name)), x)
+    alone = continuous(add_intervals(fit_curves(few, Choices(law=law.name))), x)
     assert "4 sizes say too little" in alone["band"]
     assert not any(row["identified"] for row in alone["rows"])
     with pytest.raises(InputError, match="the ladder's"):

@@ -9,14 +9,12 @@ import pytest
 from synthetic_curves import SIZES, synthetic
 
 import analysis
+from analysis import compare_laws, forecast, frontier, score_protocols
 from analysis.curves.check import make_curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.intervals.record import add_intervals
 from analysis.laws import law_names
-from analysis.questions.forecast import forecast
-from analysis.questions.frontier import frontier
-from analysis.questions.laws import compare_laws
-from analysis.questions.scores import score_protocols
 from scaling.schema import InputError
 
 # tau has no sizes, and group_size is the sigmoid by another column.
@@ -86,7 +84,7 @@ def test_a_fit_is_finite_or_refused_in_one_line(law, name):
         if name in HARDEST:
             fit, line = outcome(lambda: analysis.fit(make_curves(table), law=law, x="prompts_seen"))
         else:
-            fit, line = outcome(lambda: add_intervals(fit_curves(make_curves(table), law, "prompts_seen")))
+            fit, line = outcome(lambda: add_intervals(fit_curves(make_curves(table), Choices(law, "prompts_seen"))))
     if fit is None:
         assert "\n" not in line
         assert REFUSED.get(name, "") in line or law not in ("efficiency", "per_size")

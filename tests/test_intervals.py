@@ -10,6 +10,7 @@ from synthetic_curves import SIZES, synthetic
 import analysis
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
 from analysis.intervals.coverage import coverage
 from analysis.intervals.law_test import EXACT, f_tail, law_test
@@ -17,6 +18,7 @@ from analysis.intervals.means import paired_difference
 from analysis.intervals.run_lines import run_lines
 from analysis.intervals.run_test import band, efficiency_interval
 from analysis.intervals.size_test import SizeTest
+from analysis.laws.efficiency import LAW as EFFICIENCY
 from scaling.schema import InputError
 
 # Vector A: four sizes, two runs each; vector B: the first run of each.
@@ -30,24 +32,24 @@ def short(interval, scale=1.0):
 
 
 def test_vector_a():
-    test = law_test(SLOPE, VARIANCE, SIZE)
+    test = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE)
     assert short(test.efficiency_interval()) == [0.105, 0.172]
-    assert short(test.n0_interval(), 1e9) == [7.83, 20.6]
+    assert short(test.scale_interval(), 1e9) == [7.83, 20.6]
 
 
 def test_vector_b():
-    test = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2])
+    test = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2])
     assert short(test.efficiency_interval()) == [0.0884, 0.201]  # given as .088
-    assert short(test.n0_interval(), 1e9) == [5.79, 28.5]
+    assert short(test.scale_interval(), 1e9) == [5.79, 28.5]
     assert test.df == 2
 
 
 def test_law_exact_is_narrower_and_equal_without_repeats():
-    wide, narrow = law_test(SLOPE, VARIANCE, SIZE), law_test(SLOPE, VARIANCE, SIZE, EXACT)
-    assert wide.n0_interval()[0] < narrow.n0_interval()[0] < narrow.n0_interval()[1] < wide.n0_interval()[1]
-    one = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2])
-    exact = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2], EXACT)
-    assert one.n0_interval() == exact.n0_interval()
+    wide, narrow = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE), law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE, EXACT)
+    assert wide.scale_interval()[0] < narrow.scale_interval()[0] < narrow.scale_interval()[1] < wide.scale_interval()[1]
+    one = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2])
+    exact = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2], EXACT)
+    assert one.scale_interval() == exact.scale_interval()
 
 
 @pytest.mark.parametrize(
@@ -70,14 +72,14 @@ def test_f_tail_is_the_square_of_t():
 
 def test_one_shape_is_the_classic_f_test():
     """With equal variances and no prior shapes the p of n0 is that of F(1, runs - 2) on the profile."""
-    test = law_test(SLOPE, VARIANCE, SIZE)
+    test = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE)
     f = 1 / (1 + 12e9 / SIZE)
     weight = 1 / test.variance[0]  # the first cell: no seed variance
     k = np.sum(weight * SLOPE * f) / np.sum(weight * f**2)
     missed = np.sum(weight * (SLOPE - k * f) ** 2)
     best = test.within[0] + test.least[0]
     p = f_tail((missed - best) / (best / 6), 6)
-    cell = f_tail((np.interp(np.log(12e9), test.ln_n0, test.square[0]) - test.least[0]) / test.scale[0], test.df)
+    cell = f_tail((np.interp(np.log(12e9), test.ln_scale, test.square[0]) - test.least[0]) / test.scale[0], test.df)
     assert cell == pytest.approx(p, rel=2e-3)
 
 
@@ -85,7 +87,7 @@ def test_one_shape_is_the_classic_f_test():
 
 
 def test_run_lines_of_exact_data_are_exact():
-    points, _ = select_points(make_curves(synthetic(runs=2)), "prompts_seen")
+    points, _ = select_points(make_curves(synthetic(runs=2)), Choices(x="prompts_seen"))
     lines = run_lines(points)
     assert lines.slope == pytest.approx(np.repeat(0.13 / (1 + 12e9 / np.array(SIZES)), 2), rel=1e-6)
     level, variance = lines.at(np.log(512.0))
@@ -98,7 +100,7 @@ def test_run_lines_match_a_plain_weighted_regression():
     slopes, variances = [], []
     for seed in range(40):
         table = synthetic(sizes=[7e9], noise=1, seed=seed)
-        lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+        lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
         slopes.append(lines.slope[0])
         variances.append(lines.slope_variance[0])
     assert np.mean(slopes) == pytest.approx(0.13 / (1 + 12 / 7), abs=0.003)
@@ -108,7 +110,7 @@ def test_run_lines_match_a_plain_weighted_regression():
 def test_a_run_without_any_error_has_a_line():
     table = synthetic(sizes=[1e9, 4e9, 16e9], k_max=0.3)
     table.loc[table["num_params"] == 16e9, "test_loss"] = 0.0
-    lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+    lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
     assert np.isfinite(lines.slope).all()
     assert np.isfinite(lines.slope_variance).all()
 
@@ -116,7 +118,7 @@ def test_a_run_without_any_error_has_a_line():
 def test_a_run_with_one_point_has_no_line():
     table = synthetic()
     table = table[(table["num_params"] != 7e9) | (table["step"] <= 1)]
-    lines = run_lines(select_points(make_curves(table), "prompts_seen")[0])
+    lines = run_lines(select_points(make_curves(table), Choices(x="prompts_seen"))[0])
     assert "n3r0" not in lines.runs
     assert len(lines.runs) == 6
 
@@ -194,7 +196,7 @@ def test_misfit_of_the_sizes_is_flagged():
     rng = np.random.default_rng(0)
     table["test_loss"] = rng.binomial(4000, np.minimum(table["test_loss"], 1)) / 4000
     fit = analysis.fit(make_curves(table), x="prompts_seen")
-    assert any("sizes miss k(N) by more than seeds do" in warning for warning in fit.warnings)
+    assert any("differences between sizes exceed seed noise" in warning for warning in fit.warnings)
 
 
 def test_the_question_set_is_named():

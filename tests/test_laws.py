@@ -1,6 +1,7 @@
 """One contract for every law of the folder: a new file is tested by being there."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ import pytest
 import analysis
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.points import Points
 from analysis.fitting.solve import solve
@@ -103,6 +105,26 @@ def test_says_what_it_is(law):
         assert all(low < value < high for value in starts)
 
 
+def test_has_symbols_an_axis_and_a_test_of_its_own(law):
+    symbols = list(law.symbols.values())
+    assert all(re.fullmatch(r"[A-Za-zα-ω][\w∞*]*", symbol) for symbol in symbols)
+    assert len(set(symbols)) == len(symbols)
+    assert set(law.x) <= {"train_flops", "prompts_seen", "tokens_seen", "step"}
+    assert bool(law.group) == (law.letter != "N") == (law.each != "size")
+    if law.shape is None:
+        assert law.tested_on_slopes == ()
+        return
+    values, scale = one_size(law)[0], TRUTH[law.name][law.scale]
+    f = law.shape(SIZES, scale)
+    assert law.slope(SIZES, values) == pytest.approx(values[law.amplitude] * f)
+    if law.by_scale is not None:
+        up, down = (law.shape(SIZES, scale * np.exp(h)) for h in (1e-5, -1e-5))
+        assert law.by_scale(SIZES, 3.0, scale) == pytest.approx(3.0 * (up - down) / 2e-5, rel=1e-6)
+    if law.saturates:
+        assert law.shape(1e30, scale) == pytest.approx(1)
+        assert law.shape(scale, scale) == pytest.approx(0.5)
+
+
 def test_is_finite_on_a_grid_and_falls_with_x(law):
     values, columns = one_size(law)
     n, x = np.meshgrid(np.geomspace(1e3, 1e13, 21), np.geomspace(1, 1e26, 27), indexing="ij")
@@ -180,9 +202,9 @@ def test_an_unseen_size_is_predicted_or_refused_with_the_two_ways_out(law):
         truth = np.exp(law.ln_loss(72e9, 1e4, values, **columns))
         assert fit.predict(72e9, 1e4, **columns) == pytest.approx(truth, rel=1e-3)
         return
-    with pytest.raises(InputError, match="unseen size") as error:
+    with pytest.raises(InputError, match=f"unseen {law.each}") as error:
         fit.predict(72e9, 1e4, **columns)
-    assert "parametric E(N)" in str(error.value)
+    assert f"parametric E({law.letter})" in str(error.value)
     assert "declared number of points" in str(error.value)
 
 
@@ -225,7 +247,7 @@ def test_a_single_bad_start_reaches_the_optimum_or_is_flagged():
     curves = load("reference:chinchilla").where("excluded == false")
     from analysis.fitting.points import select_points
 
-    points, _ = select_points(curves, "tokens_seen", law=chinchilla.LAW)
+    points, _ = select_points(curves, Choices("chinchilla", "tokens_seen"))
     for alpha, beta in [(0.011, 2.9), (2.9, 0.011), (2.5, 2.5), (0.02, 0.02)]:
         found = solve(points, chinchilla.LAW, "huber", start={"alpha": alpha, "beta": beta})
         own = found.starts[0]
@@ -295,12 +317,16 @@ def test_consistency_holds_exactly_where_c_is_n_d_phi():
 
 def test_the_lines_of_consistency_are_of_the_fitted_points_only():
     curves, points = load("reference:qwen2.5_base"), ":30"
-    split = fit_curves(curves, law="consistency", split="intra:0.3").record["consistency"]["per_size"]
+    split = fit_curves(curves, Choices(law="consistency", split="intra:0.3")).record["consistency"]["per_size"]
     assert [row["difference"] for row in split] != pytest.approx(
-        [row["difference"] for row in fit_curves(curves, law="consistency").record["consistency"]["per_size"]]
+        [row["difference"] for row in fit_curves(curves, Choices(law="consistency")).record["consistency"]["per_size"]]
     )
-    cut = fit_curves(curves.where("num_params <= 14e9"), law="consistency", points=points).record["consistency"]
-    again = fit_curves(curves.where("num_params <= 14e9 and step <= 30"), law="consistency").record["consistency"]
+    cut = fit_curves(curves.where("num_params <= 14e9"), Choices(law="consistency", points=points)).record[
+        "consistency"
+    ]
+    again = fit_curves(curves.where("num_params <= 14e9 and step <= 30"), Choices(law="consistency")).record[
+        "consistency"
+    ]
     assert cut["per_size"] == again["per_size"]
 
 
@@ -317,7 +343,9 @@ def test_consistency_is_rejected_where_tokens_per_prompt_grow():
 
 def test_consistency_of_the_reference_study():
     """k_C lies below k_D where tokens per prompt rise; at 1.5B, where they fall, above."""
-    found = fit_curves(load("reference:qwen2.5_base"), law="consistency", objective="linear").record["consistency"]
+    found = fit_curves(load("reference:qwen2.5_base"), Choices(law="consistency", objective="linear")).record[
+        "consistency"
+    ]
     rows = {row["num_params"]: row for row in found["per_size"]}
     assert found["free"]["train_flops"]["k_max"] == pytest.approx(0.1330, abs=1e-4)
     assert rows[1.5e9]["difference"] > 0 > rows[72e9]["difference"]

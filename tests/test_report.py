@@ -12,11 +12,10 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 
 import analysis
-from analysis import figures
+from analysis import figures, report, score_protocols
 from analysis.figures import labels
 from analysis.questions.pairs import algorithm_pairs, pair_summary
-from analysis.questions.scores import score_protocols
-from analysis.reporting import laws, report, study
+from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone

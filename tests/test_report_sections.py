@@ -1,7 +1,7 @@
 """The side-by-side parts of the report: their numbers are those of the functions behind them, and reasons are told."""
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,13 +9,11 @@ import pytest
 from synthetic_curves import study_table, synthetic
 
 import analysis
-from analysis import figures, make_curves
+from analysis import compare_by, compare_laws, figures, forecast, make_curves, score_protocols
+from analysis.fitting.choices import Choices
 from analysis.questions.envelope import envelope
 from analysis.questions.finals import evaluations
-from analysis.questions.forecast import forecast
-from analysis.questions.laws import compare_laws
-from analysis.questions.pairs import compare_by, effects
-from analysis.questions.scores import score_protocols
+from analysis.questions.pairs import effects
 from analysis.reporting import laws as laws_section
 from analysis.reporting.budgets import BUDGETS, size_budgets
 from analysis.reporting.effects import algorithm_effects
@@ -27,12 +25,12 @@ from analysis.words import interval, number, size_labels
 from scaling.schema import InputError
 
 SIZES = [1e9, 3e9, 9e9, 27e9]
-CHOICES: dict[str, Any] = {"x": "prompts_seen"}
+CHOICES = Choices(x="prompts_seen")
 
 
 def parts(table, **choices):
     curves = make_curves(table)
-    found = analysis.fit(curves, **{**CHOICES, **choices})
+    found = analysis.fit(curves, **{"x": "prompts_seen", **choices})
     return curves, found, size_labels(evaluations(curves))
 
 
@@ -53,7 +51,7 @@ def column(table, heading):
 def test_the_table_of_forecasts_holds_the_scores(study):
     section = forecasts(study[0], study[1], CHOICES, study[2])
     table = section.tables["forecasts"]
-    scores = score_protocols(study[0], **CHOICES, calibrate=10, fraction=0.3)
+    scores = score_protocols(study[0], x="prompts_seen", calibrate=10, fraction=0.3)
     assert table.frame["protocol"].tolist() == [entry["protocol"] for entry in scores]
     for row, entry in zip(table.frame.to_dict("records"), scores, strict=True):
         for rule, value in entry["rmse_ln_loss"].items():
@@ -111,7 +109,7 @@ def test_the_next_run_is_the_forecast(study):
     assert (new["num_params"], new["x"]) == (pytest.approx(81e9), pytest.approx(512 * 40))
     assert (more["num_params"], more["x"]) == (27e9, pytest.approx(4 * 512 * 40))
     for row in (new, more):
-        predicted = forecast(study[0], row["num_params"], row["x"], **CHOICES)["predictions"][0]
+        predicted = forecast(study[0], row["num_params"], row["x"], x="prompts_seen")["predictions"][0]
         assert row["loss"] == predicted["loss"]
         assert [row["mean_low"], row["mean_high"]] == predicted["ci95_mean"]
         assert [row["run_low"], row["run_high"]] == predicted["ci95_run"]
@@ -121,10 +119,10 @@ def test_the_next_run_is_the_forecast(study):
 
 def test_a_next_run_without_an_interval_or_a_law_says_so(study):
     curves, found, labels = study
-    said = next_runs(curves, found, {**CHOICES, "law": "efficiency_log_level"}, labels)
+    said = next_runs(curves, found, replace(CHOICES, law="efficiency_log_level"), labels)
     assert "without an interval" in said.sentences[0]
     assert column(said.tables["next_runs"], "status")[0] == "no interval"
-    said = next_runs(curves, found, {**CHOICES, "law": "per_size"}, labels)
+    said = next_runs(curves, found, replace(CHOICES, law="per_size"), labels)
     assert said.sentences[0].startswith("No forecast of the next size, 81B")
     assert "says nothing of a size that was not fitted" in said.sentences[0]
     assert column(said.tables["next_runs"], "status") == ["not made", "predicted"]
@@ -223,7 +221,7 @@ def test_the_table_of_laws_is_the_comparison_and_failures_are_named(monkeypatch)
     monkeypatch.setattr(laws_section, "LAWS", ("efficiency", "per_size", "efficiency_log_level", "sigmoid"))
     curves, found, _ = parts(synthetic(sizes=SIZES, runs=2, noise=1, steps=8))
     section, scores = laws(curves, found, CHOICES)
-    expected = compare_laws(curves, laws_section.LAWS, **CHOICES)
+    expected = compare_laws(curves, laws_section.LAWS, x="prompts_seen")
     table = section.tables["laws"]
     assert section.sentences == [expected["verdict"]]
     for row in expected["rows"]:
@@ -272,7 +270,7 @@ def pairs(seeds, gain=2.0):
 
 def test_effective_compute_of_known_curves():
     curves = pairs(3)
-    given = effects(curves, {}, {5e4: "s 50k"})
+    given = effects(curves, Choices(), {5e4: "s 50k"})
     section = algorithm_effects(given)
     row = section.tables["algorithm_effects"].frame.iloc[0]
     one = compare_by(curves)["comparisons"][0]
@@ -289,7 +287,7 @@ def test_effective_compute_of_known_curves():
 
 
 def test_one_pair_has_no_interval_and_no_figure():
-    given = effects(pairs(1), {}, {5e4: "s 50k"})
+    given = effects(pairs(1), Choices(), {5e4: "s 50k"})
     section = algorithm_effects(given)
     assert "neither that difference nor an effective-compute multiplier is identified" in section.sentences[0]
     assert column(section.tables["algorithm_effects"], "multiplier, lowest L") == ["not identified"]
@@ -299,7 +297,7 @@ def test_one_pair_has_no_interval_and_no_figure():
 
 def test_one_algorithm_is_a_reason():
     with pytest.raises(InputError, match="there is only grpo"):
-        effects(make_curves(synthetic()), {}, {})
+        effects(make_curves(synthetic()), Choices(), {})
     assert algorithm_effects("there is only grpo.").sentences == [
         "Slopes and compute are not compared: there is only grpo."
     ]

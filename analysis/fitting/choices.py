@@ -1,6 +1,7 @@
-"""What a user may choose in a fit: its points, its axis, its objective and its split. Choices are checked here.
+"""What a user may choose in a fit: its law, its points, its axis, its objective and its split. It is checked here.
 
-A split holds points out before anything is fitted:
+Public functions take the choices as keywords (`Given`) and make a `Choices` of them at the door; inside, that one
+object is passed. A split holds points out before anything is fitted:
 
 - `intra:F`: fit the first fraction F of each curve's points, predict the rest of the same curves.
 - `inter`: fit every size but the largest, predict the largest.
@@ -8,8 +9,9 @@ A split holds points out before anything is fitted:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -79,36 +81,112 @@ def parse_window(text: str | None, what: str) -> tuple[int | None, int | None]:
     return low, high
 
 
-CHOICES = {
+@dataclass(frozen=True)
+class Choices:
+    """Every choice that decides a fit, checked as far as it can be without curves. Raises InputError.
+
+    Fields:
+        law: a name of `analysis.laws`; x: the column on the horizontal axis.
+        objective: a name of OBJECTIVES.
+        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`; None for all.
+        steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
+        split: none, inter or intra:FRACTION; held-out points are scored and never fitted.
+        size_column: what N is; None for `num_params_non_embedding` where present, else `num_params`.
+        seed: of random numbers: self-tests and forecasts draw, fits draw none.
+        bounds: "published" for the parameter bounds of the law's source; None for wide ones.
+    """
+
+    law: str = "efficiency"
+    x: str = "train_flops"
+    objective: str = "log"
+    where: str | None = None
+    steps: str | None = None
+    points: str | None = None
+    split: str = "none"
+    size_column: str | None = None
+    seed: int = 0
+    bounds: str | None = None
+
+    def __post_init__(self) -> None:
+        get_law(self.law)
+        check_name(self.objective, OBJECTIVES, "objective")
+        parse_window(self.steps, "steps")
+        parse_window(self.points, "points")
+        parse_split(self.split)
+        if self.bounds is not None:
+            check_name(self.bounds, ["published"], "set of bounds")
+
+    @property
+    def formula(self) -> Law:
+        return get_law(self.law)
+
+    def rows(self, curves: Curves) -> Curves:
+        """The curves after `where`."""
+        return curves if self.where is None else curves.where(self.where)
+
+
+class Given(TypedDict, total=False):
+    """The choices as keywords of a public function; None stands for the default. See `Choices`."""
+
+    law: str | None
+    x: str | None
+    objective: str | None
+    where: str | None
+    steps: str | None
+    points: str | None
+    split: str | None
+    size_column: str | None
+    seed: int | None
+    bounds: str | None
+
+
+def choose(given: Given, without: Sequence[str] = ()) -> Choices:
+    """The choices given by keyword over the defaults; `without`: choices that this function does not take."""
+    legal = [field.name for field in fields(Choices) if field.name not in without]
+    for name in given:
+        check_name(name, legal, "choice here")
+    known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return Choices(**known)
+
+
+def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Choices:
+    """The choices given over those of the study's `analysis:` section, and both over the defaults.
+
+    `without` names choices of the section that do not count here. Its `by` says how many fits there are and is no part
+    of one.
+    """
+    chosen: Any = {name: value for name, value in curves.defaults.items() if name not in ("by", *without)}
+    chosen |= {name: value for name, value in given.items() if value is not None}
+    return choose(chosen)
+
+
+# An example of each choice that a study's `analysis:` section may make.
+EXAMPLES = {
     "where": "algorithm == grpo", "steps": "3:60", "points": ":-80", "x": "train_flops", "law": "efficiency",
     "objective": "log", "size_column": "num_params", "by": "algorithm", "split": "inter",
 }  # fmt: skip
 
 
-def check_choices(choices: dict[str, Any], expected: Curves) -> None:
+def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
     """Check the analysis section of a study that has not run, on what `analysis.curves.load.expect` makes of it.
 
     Whatever a fit would refuse after hours of training is refused here; how many points there are only a run can tell.
     """
-    for name, value in choices.items():
-        check_name(name, CHOICES, "choice of a fit")
+    for name, value in section.items():
+        check_name(name, EXAMPLES, "choice of a fit")
         if not isinstance(value, str):
-            raise InputError(f'{name} wants text, such as "{CHOICES[name]}" in quotes, not {value!r}.')
-    law = get_law(choices.get("law", CHOICES["law"]))
-    check_name(choices.get("objective", CHOICES["objective"]), OBJECTIVES, "objective")
-    for name in ("steps", "points"):
-        parse_window(choices.get(name), name)
-    parse_split(choices.get("split", "none"))
-    if not law.group:
-        choose_size_column(expected, choices.get("size_column"))
-    check_name(choices.get("x", CHOICES["x"]), legal_x(expected.table), "x column")
-    if "by" in choices:
+            raise InputError(f'{name} wants text, such as "{EXAMPLES[name]}" in quotes, not {value!r}.')
+    choices = Choices(**{name: value for name, value in section.items() if name != "by"})
+    if not choices.formula.group:
+        choose_size_column(expected, choices.size_column)
+    check_name(choices.x, legal_x(expected.table), "x column")
+    if "by" in section:
         constant = [*RUN_KEYS, "reuse_factor", *expected.settings, "run_id"]
         check_name(
-            choices["by"], [n for n in constant if n in expected.table], "column that is constant in a run, for by"
+            section["by"], [n for n in constant if n in expected.table], "column that is constant in a run, for by"
         )
-    if "where" in choices:
-        check_where(expected, choices["where"])
+    if choices.where is not None:
+        check_where(expected, choices.where)
 
 
 def legal_x(table: pd.DataFrame) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from analysis.fitting.solve import solve
 from analysis.laws import get_law
 
 
-def _consistency(fit: Fit, steps: str | None, points: str | None) -> dict[str, Any]:
+def _consistency(fit: Fit) -> dict[str, Any]:
     """How far the fits on each axis alone are from the constraint, and a test of it by runs.
 
     A run has two lines, one on each axis, through the same losses: what is left between them is how far its C / (N D)
@@ -26,7 +27,7 @@ def _consistency(fit: Fit, steps: str | None, points: str | None) -> dict[str, A
     found: dict[str, Any] = {"axes": list(law.axes), "free": {}, "per_size": [], "by_run": {}}
     lines, run_slopes = [], []
     for axis in law.axes:
-        chosen, _ = select_points(curves, axis, record["size_column"], steps, points)
+        chosen, _ = select_points(curves, replace(fit.choices, law="per_size", x=axis))
         # The fitted points and no others: held-out ones of the same runs drop out too.
         fitted = pd.MultiIndex.from_arrays([np.array(fit.points.runs)[fit.points.run], fit.points.step])
         own = pd.MultiIndex.from_arrays([np.array(chosen.runs)[chosen.run], chosen.step])

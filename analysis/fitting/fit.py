@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import CONVENTION, Curves, run_label
-from analysis.fitting.choices import OBJECTIVES, choose_size_column, parse_split
+from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column, parse_split
 from analysis.fitting.consistency import _consistency
 from analysis.fitting.goodness import _diagnostics, _goodness, _r2, _warnings
 from analysis.fitting.held_out import _score, held_out
@@ -18,45 +18,29 @@ from analysis.fitting.solution import Solution
 from analysis.fitting.solve import solve
 from analysis.laws import Law, get_law
 from scaling import schema
-from scaling.schema import InputError, check_name
+from scaling.schema import InputError
 
 
-def fit_curves(
-    curves: Curves,
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    split: str = "none",
-    size_column: str | None = None,
-    seed: int = 0,
-    bounds: str | None = None,
-) -> Fit:
+def fit_curves(curves: Curves, choices: Choices) -> Fit:
     """The point fit of `analysis.fit`, without intervals.
 
     Returns a Fit whose record has, besides what the command line documents: the law's formula and citation, the data
     hash, the runs used and left out, the window, every start, bound hits, condition number and correlation.
     """
-    formula, rule = get_law(law), parse_split(split)
-    check_name(objective, OBJECTIVES, "objective")
-    if bounds is not None:
-        check_name(bounds, ["published"], "set of bounds")
-    chosen = curves.where(where) if where is not None else curves
-    x = formula.axes[0] if formula.axes else x
-    size_column = choose_size_column(chosen, size_column, formula)
-    every, notes = select_points(chosen, x, size_column, steps, points, formula)
+    formula, rule, objective = choices.formula, parse_split(choices.split), choices.objective
+    chosen = choices.rows(curves)
+    x = formula.axes[0] if formula.axes else choices.x
+    every, notes = select_points(chosen, choices)
     held = held_out(rule, every.run, every.size)
     used = every.take(~held)
     _check_enough(used, formula, curves.source)
-    solution = solve(used, formula, objective, bounds == "published")
+    solution = solve(used, formula, objective, choices.bounds == "published")
     own = "log" if objective == "huber" else objective  # a size's own line knows no outliers
-    lines = solution if law == "per_size" else solve(used, get_law("per_size"), own)
+    lines = solution if choices.law == "per_size" else solve(used, get_law("per_size"), own)
     known = solution.values
     found = {
         "schema_version": FIT_SCHEMA_VERSION,
-        "law": law,
+        "law": choices.law,
         "formula": formula.formula,
         "citation": formula.citation,
         "source": curves.source,
@@ -64,19 +48,19 @@ def fit_curves(
         "points_hash": used.hash(),
         "x": x,
         "x_unit": schema.COLUMNS[x].unit if x in schema.COLUMNS else "",
-        "size_column": size_column,
+        "size_column": choose_size_column(chosen, choices.size_column, formula),
         "size_convention": _convention(chosen),
         "objective": objective,
         "objective_meaning": OBJECTIVES[objective],
         "weights": _weights(used, objective),
         "window": {
             "where": " and ".join(f"({e})" for e in chosen.filters) or None,
-            "steps": steps, "points": points, "smoothing": None, "first_step": int(used.step.min()),
+            "steps": choices.steps, "points": choices.points, "smoothing": None, "first_step": int(used.step.min()),
             "last_step": int(used.step.max()),
         },
         "split": rule.text,
-        "seed": seed,
-        "bounds": bounds or "wide",
+        "seed": choices.seed,
+        "bounds": choices.bounds or "wide",
         "n_points": len(used),
         "n_runs": len(used.runs),
         "n_sizes": len(used.sizes),
@@ -102,7 +86,7 @@ def fit_curves(
     if held.any():
         found["held_out"] = _score(fit, rule, lines, every, held)
     if formula.axes:
-        found["consistency"] = _consistency(fit, steps, points)
+        found["consistency"] = _consistency(fit)
     return fit
 
 

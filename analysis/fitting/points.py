@@ -9,8 +9,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves
-from analysis.fitting.choices import choose_size_column, legal_x, parse_window
-from analysis.laws import Law
+from analysis.fitting.choices import Choices, choose_size_column, legal_x, parse_window
 from scaling.schema import InputError, did_you_mean
 
 # ---------------------------------------------------------------- points
@@ -94,29 +93,25 @@ class Points:
 
 def select_points(
     curves: Curves,
-    x: str,
-    size_column: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    law: Law | None = None,
+    choices: Choices,
 ) -> tuple[Points, list[str]]:
-    """The points that a fit uses, and what was left out of the evaluations and why.
+    """The points that a fit uses, and what was left out of the evaluations and why; `where` is applied before.
 
     Step 0 (before training, X = 0) is always left out; then `steps` "A:B" keeps the steps A to B, both included; then
     `points` "A:B" slices the points of each curve as Python does (":-80" drops the last 80). A law may ask for another
     column in the place of N, for `reuse` (D / U at the point), or tie two axes together; see `Law`.
     """
-    table = curves.table
+    table, law, x, steps, points = curves.table, choices.formula, choices.x, choices.steps, choices.points
     response = "test_loss"
     if "test_loss" not in table:
-        if law is None or not law.cross_entropy:
+        if not law.cross_entropy:
             raise InputError(
                 f"{curves.source}: it has no test_loss (its loss is a cross-entropy in nats); this law needs one. "
                 "Laws for a cross-entropy: chinchilla, data_constrained, power_plateau."
             )
         response = "loss"
-    size_column = choose_size_column(curves, size_column, law)
-    if law is not None and law.axes:
+    size_column = choose_size_column(curves, choices.size_column, law)
+    if law.axes:
         x = law.axes[0]
     legal = legal_x(table)
     if x not in legal:
@@ -129,11 +124,9 @@ def select_points(
     if not keep.all():
         notes.append(f"step 0 is left out ({int((~keep).sum())} evaluations before training, where X = 0)")
     used = used[keep]
-    for axis in [x] if law is None or not law.axes else law.axes:
+    for axis in law.axes or [x]:
         if axis not in legal:
-            raise InputError(
-                f"{curves.source}: law {law and law.name} ties {x} to {axis}, which is not a column of it."
-            )
+            raise InputError(f"{curves.source}: law {law.name} ties {x} to {axis}, which is not a column of it.")
         _check_axis(used, axis, curves.source)
     low, high = parse_window(steps, "steps")
     if steps is not None:
@@ -155,12 +148,12 @@ def select_points(
         )
     sizes, size = np.unique(used[size_column].to_numpy(float), return_inverse=True)
     run, runs = pd.factorize(used["run_id"])
-    ln_x = np.log(used[x].to_numpy(float)) if law is None or not law.axes else _tie_axes(used, law.axes, size, sizes)
+    ln_x = np.log(used[x].to_numpy(float)) if not law.axes else _tie_axes(used, law.axes, size, sizes)
     return (
         Points(
             sizes, size, [str(name) for name in runs], run, ln_x, used[response].to_numpy(float),
             _trials(used, notes) if response == "test_loss" else None, used["step"].to_numpy(),
-            {name: _reuse(used, curves) for name in (law.columns if law is not None else ())},
+            {name: _reuse(used, curves) for name in law.columns},
         ),
         notes,
     )  # fmt: skip

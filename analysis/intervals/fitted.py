@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from analysis.curves.frame import Curves
-from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.record import Fit
 from analysis.intervals.record import add_intervals
@@ -36,56 +37,19 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else value
 
 
-def fit(
-    source: str | Path | Curves,
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    by: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    split: str = "none",
-    size_column: str | None = None,
-    seed: int = 0,
-    bounds: str | None = None,
-    law_exact: bool = False,
-    coverage: bool = False,
-    parameters: bool = True,
-) -> Any:
-    """Fit a law to curves, with 95 % intervals at the level of runs.
+def fit_with_intervals(
+    curves: Curves, choices: Choices, *, law_exact: bool = False, coverage: bool = False, parameters: bool = True
+) -> Fit:
+    """The fit with its intervals; see `analysis.fit`."""
+    return add_intervals(fit_curves(curves, choices), law_exact, coverage, parameters)
 
-    Args:
-        source: Curves, or anything that `load` takes.
-        law: a name of `analysis.laws`; x: the column on the horizontal axis.
-        objective: log, binomial, linear or huber (see `analysis.solve`).
-        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
-        by: a column; each of its values is fitted on its own.
-        steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
-        split: none, inter or intra:FRACTION; held-out points are scored and never fitted.
-        size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
-        seed: of random numbers: the self-test draws studies, fits draw none.
-        bounds: None, or "published" for the bounds of the law's source.
-        law_exact: narrower intervals that are right only if the sizes follow the law exactly.
-        coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
-        parameters: also intervals of the parameters of laws that are not lines (up to some seconds).
 
-    Returns:
-        A Fit; with `by` a Fits, {value: Fit}.
-    """
-    curves = load(source)
-
-    def one(part: Curves, where: str | None) -> Fit:
-        found = fit_curves(part, law, x, objective, where, steps, points, split, size_column, seed, bounds)
-        return add_intervals(found, law_exact, coverage, parameters)
-
-    if by is None:
-        return one(curves, where)
-    chosen = curves.where(where) if where is not None else curves
-    fits = Fits(by)
-    for value, part in chosen.groups(by):
+def fit_groups(curves: Curves, choices: Choices, by: str, **options: bool) -> Fits:
+    """A fit for each value of a column, with the options of `fit_with_intervals`. Raises InputError where all fail."""
+    fits, of_group = Fits(by), replace(choices, where=None)
+    for value, part in choices.rows(curves).groups(by):
         try:
-            fits[value] = one(part, None)
+            fits[value] = fit_with_intervals(part, of_group, **options)
         except InputError as error:
             fits.failed[value] = str(error)
     if not fits:

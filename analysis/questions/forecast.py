@@ -8,16 +8,16 @@ recipe comes from; see `analysis.intervals.law_test` for what the tests of runs 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from analysis.curves.load import load
-from analysis.fitting.fit import fit_curves
+from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
-from analysis.intervals.record import add_intervals
-from analysis.laws import get_law
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.new_size import first_points, predict_new_size
 from analysis.questions.prediction import predict_fitted_size
 from scaling.schema import InputError
@@ -26,41 +26,16 @@ from scaling.schema import InputError
 
 
 def forecast(
-    source: Any,
-    num_params: float,
-    at: float | list[float],
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    size_column: str | None = None,
-    calibrate: int = 0,
-    seed: int = 0,
+    curves: Curves, choices: Choices, num_params: float, at: float | Sequence[float], calibrate: int = 0
 ) -> dict[str, Any]:
-    """The loss of a size at X = `at`, with 95 % intervals of the mean curve and of one run as it would be measured.
-
-    Args:
-        num_params: N in the unit of the size column; at: one X or several.
-        calibrate: m, the number of first points of that size (in the data, left out of the fit) that set its level.
-        The others as for `analysis.fit`.
-
-    Returns:
-        A document: `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted), `size_factor`, `rests_on`,
-        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run}], `warnings`.
-
-    Raises:
-        InputError: where the law cannot predict, or the size has no points to calibrate on.
-    """
-    curves = load(source)
+    """The loss of a size at X = `at` with its intervals; see `analysis.forecast`. No point is held out."""
+    choices = replace(choices, split="none")
     at_x = np.atleast_1d(np.asarray(at, float))
     if not (np.isfinite(at_x).all() and (at_x > 0).all() and math.isfinite(num_params) and num_params > 0):
         raise InputError(f"forecast: size {num_params:g} and at {at} must be numbers above 0.")
     first = None
     if calibrate:
-        formula = get_law(law)
-        every, _notes = select_points(curves.where(where) if where else curves, x, size_column, steps, points, formula)
+        every, _notes = select_points(choices.rows(curves), choices)
         here = np.isclose(every.sizes[every.size], num_params, rtol=1e-6)
         if here.sum() < calibrate:
             raise InputError(
@@ -68,17 +43,17 @@ def forecast(
                 f"{calibrate}; sizes: {', '.join(f'{s:.4g}' for s in every.sizes)}."
             )
         first = first_points(every.take(here), calibrate)
-        column = size_column or (
+        column = choices.size_column or (
             "num_params_non_embedding" if "num_params_non_embedding" in curves.table else "num_params"
         )
         curves = replace(curves, table=curves.table[~np.isclose(curves.table[column], num_params, rtol=1e-6)])
-    fit = add_intervals(fit_curves(curves, law, x, objective, where, steps, points, "none", size_column, seed))
+    fit = fit_with_intervals(curves, choices)
     known = [row["num_params"] for row in fit.per_size]
     seen = any(math.isclose(size, num_params, rel_tol=1e-6) for size in known)
     if seen:
-        found = predict_fitted_size(fit, num_params, np.log(at_x), seed)
+        found = predict_fitted_size(fit, num_params, np.log(at_x), choices.seed)
     else:
-        found = predict_new_size(fit, num_params, np.log(at_x), first, seed)
+        found = predict_new_size(fit, num_params, np.log(at_x), first, choices.seed)
     assert fit.points is not None
     furthest = (
         fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
@@ -101,7 +76,7 @@ def forecast(
         if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
     ]
     return {
-        "law": law, "formula": fit.law.formula, "x": x, "size_column": fit.record["size_column"],
+        "law": choices.law, "formula": fit.law.formula, "x": choices.x, "size_column": fit.record["size_column"],
         "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
         "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,
         "window": fit.record["window"],

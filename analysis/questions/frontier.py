@@ -7,14 +7,15 @@ training.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from analysis.curves.load import load
-from analysis.fitting.fit import fit_curves
+from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
-from analysis.intervals.record import add_intervals
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.cost import cost_to_target, crossovers
 from analysis.questions.envelope import _switches, envelope, segments
 from analysis.questions.finals import evaluations
@@ -25,32 +26,11 @@ from scaling.schema import InputError
 
 
 def frontier(
-    source: Any,
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    size_column: str | None = None,
-    target: float | None = None,
-    replicates: Any = None,
-    seed: int = 0,
+    curves: Curves, choices: Choices, target: float | None = None, replicates: Curves | None = None
 ) -> dict[str, Any]:
-    """Everything above for one source; a part that the data cannot carry is `{"error": why}`.
-
-    Args:
-        law: with a level of N it adds the continuous frontier. target: a test loss whose cost is wanted.
-        replicates: repeated runs for the spread behind the reuse threshold, where the source repeats nothing.
-        The others as for `analysis.fit`; `where` chooses the runs of the sizes, reuse and group size use all.
-
-    Returns:
-        `sizes` {segments, switches}, `continuous`, `crossovers`, `cost`, `group_size`, `reuse`, `untrained`: the lowest
-        loss before training, above which a budget only ranks base models; `warnings`.
-    """
-    curves = load(source)
-    repeated = None if replicates is None else load(replicates)
-    found: dict[str, Any] = {"source": curves.source, "law": law, "x": x, "target": target}
+    """Everything above for one source; see `analysis.frontier`. No point is held out."""
+    choices = replace(choices, split="none")
+    found: dict[str, Any] = {"source": curves.source, "law": choices.law, "x": choices.x, "target": target}
 
     def part(name: str, make: Any) -> None:
         try:
@@ -58,12 +38,9 @@ def frontier(
         except InputError as error:
             found[name] = {"error": str(error)}
 
-    def of_sizes() -> Fit:
-        return add_intervals(fit_curves(curves, law, x, objective, where, steps, points, "none", size_column, seed))
-
     fit: Fit | None = None
     try:
-        fit = of_sizes()
+        fit = fit_with_intervals(curves, choices)
     except InputError as error:
         if "two sizes" not in str(error):
             raise
@@ -75,7 +52,7 @@ def frontier(
         found["warnings"] = ladder.warnings
         part("sizes", lambda: {"segments": segments(e := envelope(ladder)), "switches": _switches(e)})
         budgets = np.geomspace(*np.exp([ladder.points.x.min(), ladder.points.x.max()]), 13)  # type: ignore[union-attr]
-        part("continuous", lambda: continuous(ladder, budgets, seed))
+        part("continuous", lambda: continuous(ladder, budgets, choices.seed))
         part("crossovers", lambda: crossovers(ladder))
         if target is not None:
             part("cost", lambda: cost_to_target(ladder, target))
@@ -84,11 +61,11 @@ def frontier(
         found["untrained"] = None if before.empty else float(before.groupby("size")["test_loss"].mean().min())
 
     def of_groups() -> dict[str, Any]:
-        groups, rows = group_fit(curves, steps)
+        groups, rows = group_fit(curves, choices.steps)
         e = envelope(groups)
         return {"num_params": float(rows["size"].iloc[0]), "segments": segments(e), "switches": _switches(e),
                 "law": group_law(e)}  # fmt: skip
 
     part("group_size", of_groups)
-    part("reuse", lambda: reuse_threshold(curves, repeated))
+    part("reuse", lambda: reuse_threshold(curves, replicates))
     return found

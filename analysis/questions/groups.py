@@ -9,9 +9,9 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from analysis.curves.frame import Curves, Frame
-from analysis.fitting.fit import fit_curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
-from analysis.intervals.record import add_intervals
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.laws.group_size import optimal_group
 from analysis.questions.envelope import Envelope
 from analysis.questions.finals import evaluations
@@ -36,8 +36,8 @@ def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
     # The fit groups its lines by N; here they are grouped by G.
     table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")
     by_group = replace(curves, table=table.assign(num_params=table["group_size"]), settings=[])
-    fit = fit_curves(by_group, law="per_size", x="train_flops", steps=steps, size_column="num_params")
-    return add_intervals(fit), chosen
+    lines = Choices(law="per_size", steps=steps, size_column="num_params")
+    return fit_with_intervals(by_group, lines), chosen
 
 
 def group_law(found: Envelope) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
-from analysis.curves.load import load
+from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.goodness import rmse
 from analysis.fitting.points import Points, select_points
@@ -33,30 +35,12 @@ BASELINES = ("last value", "line per size")
 # ---------------------------------------------------------------- laws
 
 
-def compare_laws(
-    source: Any,
-    laws: Sequence[str],
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    size_column: str | None = None,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """Held-out scores, QAIC and stacked weights of laws on the same curves, beside the rules without a law.
+def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[str, Any]:
+    """Held-out scores, QAIC and stacked weights of laws on the same curves; see `analysis.compare_laws`.
 
-    Returns:
-        `rows`: per law `rmse_rolling`, `difference` (of its mean squared error per run to the best law's, with 95 %
-        interval over runs), `rmse_largest_size`, `qaic`, `weight` (stacked), `n_parameters`, `error`; `baselines`;
-        `n_held_out`; `verdict`: a sentence.
-
-    Raises:
-        InputError: for fewer than two laws, an unknown law, a law of another grouping or tied axes, and where no law
-        could be fitted.
+    Law and split of the choices do not count.
     """
-    curves = load(source)
-    curves = curves.where(where) if where is not None else curves
+    curves = choices.rows(curves)
     laws = list(dict.fromkeys(laws))
     for name in laws:
         check_name(name, law_names(), "law")
@@ -67,9 +51,9 @@ def compare_laws(
         raise InputError(f"a comparison needs two laws or more; there is {', '.join(laws) or 'none'}.")
 
     def fitted(law: str, split: str) -> Fit:
-        return fit_curves(curves, law, x, objective, None, steps, points, split, size_column, seed)
+        return fit_curves(curves, replace(choices, law=law, where=None, split=split))
 
-    every, _notes = select_points(curves, x, size_column, steps, points)
+    every, _notes = select_points(curves, replace(choices, law="per_size"))
     count = np.bincount(every.run)
     order = np.arange(len(every)) - np.concatenate([[0], np.cumsum(count)])[every.run]
     observed = every.ln_loss()
@@ -90,7 +74,7 @@ def compare_laws(
             row["error"] = str(error)
     if not predicted:
         raise InputError(f"no law could be scored: {rows[0]['error']}")
-    baselines = _baselines(every, blocks, order, origins, count, objective)
+    baselines = _baselines(every, blocks, order, origins, count, choices.objective)
     error = {name: value[held] - observed[held] for name, value in {**predicted, **baselines}.items()}
     by_run = {name: np.bincount(every.run[held], e**2) / np.bincount(every.run[held]) for name, e in error.items()}
     best = min(predicted, key=lambda name: float(by_run[name].mean()))
@@ -109,7 +93,8 @@ def compare_laws(
             row["difference"] = paired_difference(by_run[best].tolist(), by_run[name].tolist())
         row |= _largest_size(name, every, fitted)
     return {
-        "source": curves.source, "x": x, "objective": objective, "n_points": len(every), "n_runs": len(count),
+        "source": curves.source, "x": choices.x, "objective": choices.objective,
+        "n_points": len(every), "n_runs": len(count),
         "n_held_out": int(held.sum()), "origins": list(origins), "rows": rows, "best": best,
         "baselines": {name: rmse(error[name]) for name in baselines},
         "qaic": "weights of the fit; dispersion of the law with the least; points of a run taken as independent",

@@ -5,14 +5,14 @@ levels and the effective-compute multiplier.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves, Frame
-from analysis.curves.load import load
+from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
 from analysis.intervals.means import paired_difference, t_interval
 from analysis.intervals.run_lines import run_lines
@@ -23,31 +23,12 @@ from scaling.schema import InputError, check_name
 LOSSES = 7  # losses at which compute is compared
 
 
-def compare_by(
-    source: Any,
-    by: str = "algorithm",
-    x: str = "train_flops",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    size_column: str | None = None,
-    baseline: str | None = None,
-) -> dict[str, Any]:
-    """Runs that differ in one column, paired by seed at each size: what the other value changes.
+def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline: str | None = None) -> dict[str, Any]:
+    """Runs that differ in one column, paired by seed at each size; see `analysis.compare_by`.
 
-    Args:
-        by: a column with two values or more that is constant in a run; `baseline`: one of its values, default grpo or
-        the first. The others as for `analysis.fit`.
-
-    Returns:
-        `comparisons`: per size, condition and other value `n_pairs`, `efficiency`, `level` and `intercept` (other minus
-        baseline: slope k, and ln L at the middle of the shared range of X and at X = 1; mean and 95 % interval over
-        pairs) and `multiplier`:
-        rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
-        `unpaired`: runs without a partner.
+    Of the choices only rows, window and axes count: each run has a line of its own.
     """
-    curves = load(source)
-    curves = curves.where(where) if where is not None else curves
+    curves = choices.rows(curves)
     groups = dict(curves.groups(by))
     if len(groups) < 2:
         raise InputError(f"by {by}: there is only {', '.join(map(str, groups))}; a comparison needs two values.")
@@ -59,7 +40,7 @@ def compare_by(
         raise InputError(f"by {by}: pairs need a seed for every run; column seed is missing or blank.")
     # Runs of another task or learning rate are another condition: they are never paired or averaged with these.
     condition = conditions(curves, apart=(by,))
-    lines = {value: _Lines(part, x, size_column, steps, points, condition) for value, part in groups.items()}
+    lines = {value: _Lines(part, choices, condition) for value, part in groups.items()}
     comparisons, unpaired = [], []
     for value, other in lines.items():
         if value == base:
@@ -83,17 +64,14 @@ def compare_by(
             })  # fmt: skip
     if not comparisons:
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
-    return {"source": curves.source, "by": by, "x": x, "comparisons": comparisons, "unpaired": unpaired}
+    return {"source": curves.source, "by": by, "x": choices.x, "comparisons": comparisons, "unpaired": unpaired}
 
 
 class _Lines:
     """One line per run of one value: `runs` {(size, condition, seed): [names]}; slope, level, range of X by name."""
 
-    def __init__(
-        self, curves: Curves, x: str, size_column: str | None, steps: str | None, points: str | None,
-        condition: dict[str, str],
-    ):  # fmt: skip
-        chosen, _notes = select_points(curves, x, size_column, steps, points)
+    def __init__(self, curves: Curves, choices: Choices, condition: dict[str, str]):
+        chosen, _notes = select_points(curves, replace(choices, law="per_size"))
         lines = run_lines(chosen)
         seed = curves.table.groupby("run_id")["seed"].first()
         self.runs: dict[tuple[float, str, float], list[str]] = {}
@@ -206,10 +184,10 @@ class Effects(NamedTuple):
     names: tuple[str, str]  # baseline, other
 
 
-def effects(curves: Curves, choices: Mapping[str, Any], labels: Labels) -> Effects:
+def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:
     """Pairs of runs that differ in the algorithm, on training compute. Raises InputError: there are none."""
-    given = {name: choices[name] for name in ("steps", "points", "size_column") if name in choices}
-    found = compare_by(curves, "algorithm", **given)
+    # The rows of a study's own analysis are those of one algorithm: here all are wanted.
+    found = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
     others = {str(one["algorithm"]) for one in found["comparisons"]}
     names = found["comparisons"][0]["baseline"].upper(), "/".join(sorted(others)).upper()
     shown = [

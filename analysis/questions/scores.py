@@ -10,15 +10,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves
-from analysis.curves.load import load
-from analysis.fitting.choices import parse_split
-from analysis.fitting.fit import fit_curves
+from analysis.fitting.choices import Choices, parse_split
 from analysis.fitting.goodness import rmse
 from analysis.fitting.held_out import held_out
 from analysis.fitting.points import select_points
 from analysis.fitting.record import Fit
-from analysis.intervals.record import add_intervals
-from analysis.laws import get_law
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.new_size import first_points, predict_new_size
 from analysis.questions.prediction import predict_same_run
 from scaling.schema import InputError
@@ -36,29 +33,10 @@ def detect_leak(protocol: Callable[[Curves], np.ndarray], curves: Curves, held: 
 
 
 def score_protocols(
-    source: Any,
-    law: str = "efficiency",
-    x: str = "train_flops",
-    objective: str = "log",
-    where: str | None = None,
-    steps: str | None = None,
-    points: str | None = None,
-    size_column: str | None = None,
-    calibrate: int = 10,
-    fraction: float = 0.3,
-    seed: int = 0,
+    curves: Curves, choices: Choices, calibrate: int = 10, fraction: float = 0.3
 ) -> list[dict[str, Any]]:
-    """Held-out scores of the leak-free protocols, in ln L: inter-model with the level predicted and calibrated on the
-    first `calibrate` points, intra-model on the first `fraction` of each curve.
-
-    Each entry: `protocol`, `tuned_on_held_out`, `n_points`, `x_factor`, `size_factor`, `rmse_ln_loss` by rule (law and
-    the rules without a law), `bias_ln_loss`, `interval_coverage` (share of held-out points inside the interval of a
-    measured run), `leak` (whether disturbing the held-out values moved a prediction; it must be false), or `error`.
-    """
-    curves = load(source)
-    options = {"law": law, "x": x, "objective": objective, "steps": steps, "points": points, "seed": seed}
-    chosen = curves.where(where) if where else curves
-    formula = get_law(law)
+    """Held-out scores of the leak-free protocols, in ln L; see `analysis.score_protocols`."""
+    chosen = choices.rows(curves)
     found = []
     protocols = [
         ("inter-model, level predicted", "inter", 0),
@@ -67,19 +45,18 @@ def score_protocols(
     ]
     for name, split, count in protocols:
         try:
-            entry = _score_one(chosen, formula, split, count, options, size_column)
+            entry = _score_one(chosen, replace(choices, where=None, split=split), count)
         except InputError as error:
             entry = {"error": str(error)}
         found.append({"protocol": name, "split": split, **entry})
     return found
 
 
-def _score_one(
-    curves: Curves, law: Any, split: str, count: int, options: dict[str, Any], size_column: str | None
-) -> dict[str, Any]:
-    every, _notes = select_points(curves, options["x"], size_column, options["steps"], options["points"], law)
-    held = held_out(parse_split(split), every.run, every.size)
-    inter = split == "inter"
+def _score_one(curves: Curves, choices: Choices, count: int) -> dict[str, Any]:
+    """The score of one protocol: the split of the choices, with the level from the first `count` points held out."""
+    every, _notes = select_points(curves, choices)
+    held = held_out(parse_split(choices.split), every.run, every.size)
+    inter = choices.split == "inter"
     first = None
     if count:
         first = first_points(every.take(held), count)
@@ -91,10 +68,7 @@ def _score_one(
     test = every.take(held)
 
     def run(part: Curves) -> tuple[Fit, dict[str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None, str]:
-        fit = add_intervals(
-            fit_curves(part, options["law"], options["x"], options["objective"], None, options["steps"],
-                       options["points"], split, size_column, options["seed"])
-        )  # fmt: skip
+        fit = fit_with_intervals(part, choices)
         used = fit.points
         assert used is not None
         rules: dict[str, np.ndarray | None] = {}
@@ -117,9 +91,9 @@ def _score_one(
         new = float(test.sizes[0])
         mine = None
         if count:
-            again, _more = select_points(part, options["x"], size_column, options["steps"], options["points"], law)
+            again, _more = select_points(part, choices)
             mine = first_points(again.take(np.isclose(again.sizes[again.size], new, rtol=1e-6)), count)
-        made = predict_new_size(fit, new, test.x, mine, options["seed"])
+        made = predict_new_size(fit, new, test.x, mine, choices.seed)
         rules["law"] = made.ln_loss
         near = used.size == used.size.max()
         order = np.argsort(used.x[near], kind="stable")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,15 @@ def window_fits(fit: Any) -> Frame:
     frame = evaluations(fit.curves, record["size_column"])
     steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
     own = record["window"]["first_step"], record["window"]["last_step"]
+    # The curves of a fit are those after its `where`.
+    own_choices = replace(fit.choices, where=None, points=None, split="none")
     rows = []
     for last in window_ends(steps, own[1], 5, falling=True):
         for first in window_ends(steps, own[0], 7):
             if ((steps >= first) & (steps <= last)).sum() < 4:
                 continue
             try:
-                found = fit_curves(
-                    fit.curves, record["law"], record["x"], record["objective"], steps=f"{first}:{last}",
-                    size_column=record["size_column"], bounds=None if record["bounds"] == "wide" else record["bounds"],
-                )  # fmt: skip
+                found = fit_curves(fit.curves, replace(own_choices, steps=f"{first}:{last}"))
             except InputError:
                 continue
             goodness, largest = found.record["goodness"], found.per_size[-1]

@@ -11,28 +11,28 @@ turns symbols (k, N0, Kmax, "Figure 2") into markup. Nothing is read from the cl
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
-from analysis.curves.load import load
+from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.reporting.drawing import draw, figure_makers
 from analysis.reporting.page import all_tables, render
 from analysis.reporting.study import Study, write_fits
 from scaling import files
 
 
-def report(source: str | Path, out: Path | None = None) -> Path:
-    """Write the report of a study folder, a table or reference data; returns the path of the page.
+def report(curves: Curves, choices: Choices, out: Path | None = None) -> Path:
+    """Write the report of curves; returns the path of the page. No point of the fits is held out.
 
     Args:
-        source: what `analysis.load` takes.
         out: folder for report/, figures/ and fits/; by default the study folder, else `report-NAME` in this directory.
 
     Raises:
-        InputError: the source cannot be read, or it has no finished run.
+        InputError: the law does not describe sizes.
     """
-    curves = load(source)
-    study = Study.read(curves)
-    folder = Path(out) if out else curves.folder or Path(f"report-{study.name}")
+    study = Study.read(curves, replace(choices, split="none"))
+    folder = out or curves.folder or Path(f"report-{study.name}")
     study.compare()
     study.add_sections()
     drawings = draw(figure_makers(study), folder / "figures")

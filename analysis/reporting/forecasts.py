@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
 from analysis.questions.scores import score_protocols
 from analysis.reporting.section import Section
@@ -22,7 +24,7 @@ LEAST = 5  # points: where SHARE of a curve has fewer, a line through them says 
 RULES = {"last value": "the last value", "line per size": "a line per size", "nearest size": "the nearest size"}
 
 
-def forecasts(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: Labels) -> Section:
+def forecasts(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> Section:
     """The leak-free protocols, scored in ln L beside the rules without a law."""
     points = fitted.points
     assert points is not None
@@ -30,8 +32,7 @@ def forecasts(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: L
     largest = int(length[points.run_sizes() == points.run_sizes().max()][0])
     count = min(CALIBRATE, max(2, int(SHARE * largest)))
     fraction = SHARE if SHARE * length.min() >= LEAST else 0.5
-    given = {**choices, "x": fitted.record["x"]}
-    scores = score_protocols(curves, **given, calibrate=count, fraction=fraction)
+    scores = score_protocols(curves, replace(choices, x=fitted.record["x"]), count, fraction)
     rows = []
     for entry in scores:
         status = "not made" if "error" in entry else "leaks" if entry["leak"] else "scored"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
 from analysis.laws import get_law
 from analysis.questions.laws import compare_laws
@@ -20,15 +22,14 @@ from scaling.schema import InputError
 LAWS = ("efficiency", "per_size", "sigmoid", "power_plateau", "efficiency_log_level")
 
 
-def laws(curves: Curves, fitted: Fit, choices: Mapping[str, Any]) -> tuple[Section, dict[str, float]]:
+def laws(curves: Curves, fitted: Fit, choices: Choices) -> tuple[Section, dict[str, float]]:
     """The study's own law and the usual others by held-out error; beside it the rolling rmse by law."""
     own = fitted.law
     names = list(dict.fromkeys([own.name, *LAWS]))
     other_data = [name for name in names if (law := get_law(name)).group or law.axes or law.columns]
     names = [name for name in names if name not in other_data]
-    given = {name: value for name, value in choices.items() if name != "law"} | {"x": fitted.record["x"]}
     try:
-        found = compare_laws(curves, names, **given)
+        found = compare_laws(curves, names, replace(choices, x=fitted.record["x"]))
     except InputError as error:
         return Section([f"Laws are not compared: {ended(str(error))}"], {}), {}
     rows = []

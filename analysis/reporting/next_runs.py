@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
 from analysis.questions.forecast import forecast
 from analysis.reporting.section import Section
@@ -26,7 +28,7 @@ FURTHER = 4.0  # how far beyond its largest X the largest size is predicted
 SIZE_STEPS = 2.0, 4.0  # the next size is the ratio of the two largest beyond them, within these
 
 
-def next_runs(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: Labels) -> Section:
+def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> Section:
     """The runs that were not paid for: the next size at the most X that was run, and the largest size with more."""
     points, axis = fitted.points, fitted.record["x"]
     assert points is not None
@@ -42,7 +44,7 @@ def next_runs(curves: Curves, fitted: Fit, choices: Mapping[str, Any], labels: L
         row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
         rows.append(row)
         try:
-            found = forecast(curves, n, at, **{**choices, "x": axis})
+            found = forecast(curves, replace(choices, x=axis), n, at)
         except InputError as error:
             row["reason"] = str(error)
             continue

@@ -51,10 +51,10 @@ def three(value: float) -> str:
 
 
 def choice_words(study: Study) -> str:
-    steps = study.choices.get("steps")
+    steps = study.choices.steps
     first, _, last = (steps or ":").partition(":")
     window = "all steps from 1 on" if not steps else f"steps ≥ {first}" if not last else f"steps {first or 1}–{last}"
-    return f"{window}, {study.choices.get('objective', 'log')} objective, {AXES.get(study.main_axis, study.main_axis)}"
+    return f"{window}, {study.choices.objective} objective, {AXES.get(study.main_axis, study.main_axis)}"
 
 
 def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from analysis.curves.frame import Curves, Frame
 from analysis.curves.load import load
-from analysis.fitting.choices import OBJECTIVES, choose_size_column
+from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column
 from analysis.fitting.record import Fit
 from analysis.intervals.coverage import coverage
-from analysis.intervals.fitted import fit
-from analysis.laws import get_law
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.envelope import Envelope, envelope
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import group_fit
@@ -32,7 +31,6 @@ from scaling import files, record, schema
 from scaling.schema import InputError
 
 T = TypeVar("T")
-CHOICES = ("law", "x", "size_column", "objective", "where", "steps", "points")
 SELF_TEST_STUDIES = 200
 
 
@@ -56,7 +54,7 @@ class Study:
 
     curves: Curves
     name: str
-    choices: dict[str, Any]
+    choices: Choices
     size_column: str
     labels: dict[float, str]
     fits: dict[str, Fit] = field(default_factory=dict)
@@ -73,16 +71,15 @@ class Study:
     bases: list[dict] = field(default_factory=list)
 
     @classmethod
-    def read(cls, curves: Curves) -> Study:
-        choices = {name: curves.defaults[name] for name in CHOICES if curves.defaults.get(name) is not None}
-        group = get_law(choices.get("law", "efficiency")).group
+    def read(cls, curves: Curves, choices: Choices) -> Study:
+        group = choices.formula.group
         if group:
             raise InputError(
-                f"{curves.source}: analysis.law {choices['law']} describes {group}, a report describes sizes; use "
+                f"{curves.source}: analysis.law {choices.law} describes {group}, a report describes sizes; use "
                 f"a law of sizes such as efficiency in the study's analysis section (reuse and group size have their "
-                f"own sections there), and `scaling fit --law {choices['law']}` for this one."
+                f"own sections there), and `scaling fit --law {choices.law}` for this one."
             )
-        column = choose_size_column(curves, choices.get("size_column"))
+        column = choose_size_column(curves, choices.size_column)
         labels = size_labels(evaluations(curves, column))
         name = curves.folder.resolve().name if curves.folder else source_name(curves.source)
         study = cls(curves, name, choices, column, labels)
@@ -92,21 +89,19 @@ class Study:
 
     def fit_all(self) -> None:
         self.fit_axes()
-        if not self.fits and "per_size" not in self.choices.values():
+        if not self.fits and self.choices.law != "per_size":
             # A law of N needs sizes to compare; each size's own line is there without.
-            self.choices["law"] = "per_size"
+            self.choices = replace(self.choices, law="per_size")
             self.fit_axes()
         if self.main is None:
             return
-        self.without_largest = self.try_fit(split="inter", parameters=False)
+        self.without_largest = self.try_fit(replace(self.choices, split="inter"), parameters=False)
         try:
             found = coverage(self.main, SELF_TEST_STUDIES)
             self.coverage = f"Coverage self-test, {found['studies']} simulated studies: {found['text']}."
         except InputError as error:
             self.coverage = f"No coverage self-test: {error}"
-        self.alternatives = [
-            (words, self.try_fit(**changed, parameters=False)) for words, changed in self.other_choices()
-        ]
+        self.alternatives = [(words, self.try_fit(other, parameters=False)) for words, other in self.other_choices()]
 
     def add_sections(self) -> None:
         """Fill `sections` with those that files of this folder add; what cannot be made says why there."""
@@ -118,7 +113,7 @@ class Study:
         """Fill `sections`: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
         curves, found = self.curves, self.sections
         companions = companion(curves, "group_size")
-        self.groups = attempt(lambda: group_lines(companions, self.choices.get("steps")))
+        self.groups = attempt(lambda: group_lines(companions, self.choices.steps))
         self.pairs = attempt(lambda: effects(curves, self.choices, self.labels))
         found["algorithms"] = algorithm_effects(self.pairs)
         found["reuse"] = reuse_costs(companion(curves, "reuse"), replicates(curves))
@@ -141,16 +136,16 @@ class Study:
             found["frontier"] = size_budgets(compute, self.ladder, self.labels, scored)
 
     def fit_axes(self) -> None:
-        for axis in dict.fromkeys([self.choices.get("x", "train_flops"), "train_flops", "prompts_seen"]):
-            result = self.try_fit(x=axis)
+        for axis in dict.fromkeys([self.choices.x, "train_flops", "prompts_seen"]):
+            result = self.try_fit(replace(self.choices, x=axis))
             if isinstance(result, str):
                 self.no_fit.setdefault(axis, result)
             else:
                 self.fits[axis] = result
 
-    def try_fit(self, **changed: Any) -> Fit | str:
-        """The fit with these choices changed, or one sentence that says why there is none."""
-        return attempt(lambda: fit(self.curves, **{"x": "train_flops", **self.choices, **changed}))
+    def try_fit(self, choices: Choices, *, parameters: bool = True) -> Fit | str:
+        """The fit with these choices, or one sentence that says why there is none."""
+        return attempt(lambda: fit_with_intervals(self.curves, choices, parameters=parameters))
 
     @property
     def main(self) -> Fit | None:
@@ -163,13 +158,13 @@ class Study:
 
     def fitted(self) -> Curves:
         """The curves that the fits use."""
-        return self.curves.where(self.choices["where"]) if "where" in self.choices else self.curves
+        return self.choices.rows(self.curves)
 
-    def other_choices(self) -> list[tuple[str, dict[str, Any]]]:
+    def other_choices(self) -> list[tuple[str, Choices]]:
         """One thing changed at a time: first step, last step, objective, axis, how N is counted."""
         table = self.fitted().table
         steps = sorted({int(step) for step in table.loc[table["test_loss"].notna(), "step"] if step > 0})
-        first, last = parse_steps(self.choices.get("steps"), steps)
+        first, last = parse_steps(self.choices.steps, steps)
         used = [step for step in steps if first <= step <= last]
         found: list[tuple[str, dict[str, Any]]] = []
         firsts = {
@@ -182,16 +177,16 @@ class Study:
         half = [step for step in used if step <= last / 2]
         if len(half) >= 4:
             found.append((f"steps ≤ {half[-1]}", {"steps": f"{first}:{half[-1]}"}))
-        main = self.choices.get("objective", "log")
+        main = self.choices.objective
         found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name not in (main, "huber")]
-        axis = self.choices.get("x", "train_flops")
+        axis = self.choices.x
         others = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != axis and x in table]
         found += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
         if {"num_params", "num_params_non_embedding"} <= set(table):
             other = {"num_params", "num_params_non_embedding"} - {self.size_column}
             words = {"num_params": "N with embeddings", "num_params_non_embedding": "N without embeddings"}
             found += [(words[name], {"size_column": name}) for name in other]
-        return found
+        return [(words, replace(self.choices, **changed)) for words, changed in found]
 
     def read_folders(self) -> None:
         """What only the run folders know: settings, processes, base models."""

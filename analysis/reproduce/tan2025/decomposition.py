@@ -5,12 +5,14 @@ shape of the others.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
 
 from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.goodness import rmse
 from analysis.fitting.points import Points, select_points
@@ -44,10 +46,10 @@ PART = 0.3  # of a curve that the loss decomposition is fitted to
 
 
 def decompose(base: Curves) -> Decomposition:
-    law = "decomposition", "prompts_seen", "linear"
-    intra = fit_curves(base, *law, split=f"intra:{PART}")
-    smaller = fit_curves(base, *law, where="num_params <= 32e9")
-    every, _ = select_points(base.where("num_params > 32e9"), "prompts_seen")
+    choices = Choices("decomposition", "prompts_seen", "linear")
+    intra = fit_curves(base, replace(choices, split=f"intra:{PART}"))
+    smaller = fit_curves(base, replace(choices, where="num_params <= 32e9"))
+    every, _ = select_points(base.where("num_params > 32e9"), choices)
     early = first_points(every, int(PART * len(every)))
     values = {name: entry["value"] for name, entry in smaller.values.items()}
     fixed = float(decomposition.fixed_part(every.sizes[0], values))

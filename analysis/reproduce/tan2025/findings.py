@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from analysis.fitting.choices import Choices
 from analysis.questions.finals import already_there, evaluations
 from analysis.questions.frontier import frontier
 from analysis.questions.reuse import reuse_threshold
@@ -71,7 +72,7 @@ def odd_table(study: Study) -> Table:
 
 def findings_table(study: Study) -> Table:
     main = study.fit(steps="11:")
-    sizes = frontier(study.curves["base"], steps="11:")["sizes"]
+    sizes = frontier(study.curves["base"], Choices(steps="11:"))["sizes"]
     rows = []
     best = [row for row in sizes["segments"] if row["compared"]]
     told = "; ".join(

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Curves, Frame
+from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.fitting.goodness import rmse
 from analysis.fitting.points import select_points
@@ -27,8 +28,8 @@ def leaking_protocol(x: str) -> Callable[[Curves], np.ndarray]:
     """The published inter-model figure: slope from 0.5B-32B, level of 72B by least squares on the very points shown."""
 
     def predict(curves: Curves) -> np.ndarray:
-        found = fit_curves(curves, x=x, objective="linear", split="inter")
-        points, _ = select_points(curves.where("num_params > 32e9"), x)
+        found = fit_curves(curves, Choices(x=x, objective="linear", split="inter"))
+        points, _ = select_points(curves.where("num_params > 32e9"), Choices(x=x))
         slope = float(found.efficiency(points.sizes[0]))
         shape = np.exp(-slope * (points.x - points.x.mean()))
         return np.log(shape * float(points.loss @ shape) / float(shape @ shape))
@@ -40,7 +41,7 @@ def inter_table(study: Study) -> Table:
     base, rows = study.curves["base"], []
     held = base.table["num_params"] > 32e9
     for x, letter in AXES.items():
-        points, _ = select_points(base.where("num_params > 32e9"), x)
+        points, _ = select_points(base.where("num_params > 32e9"), Choices(x=x))
         protocol = leaking_protocol(x)
         away = protocol(base) - points.ln_loss()
         rows.append({
@@ -48,7 +49,7 @@ def inter_table(study: Study) -> Table:
             "points": len(points), "rmse": rmse(away), "bias": float(away.mean()), "coverage": None,
             "leaks": detect_leak(protocol, base, held),
         })  # fmt: skip
-        scores = score_protocols(base, x=x, objective="linear")
+        scores = score_protocols(base, Choices(x=x, objective="linear"))
         for entry in scores[:2]:
             if "error" in entry:
                 raise InputError(entry["error"])
@@ -79,7 +80,7 @@ def intra_table(study: Study) -> Table:
     rows = []
     for x, letter in AXES.items():
         for fraction in (25 / 105, 0.3, 0.5):
-            entry = score_protocols(study.curves["base"], x=x, objective="linear", fraction=fraction)[2]
+            entry = score_protocols(study.curves["base"], Choices(x=x, objective="linear"), fraction=fraction)[2]
             if "error" in entry:
                 raise InputError(entry["error"])
             row = {

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Unpack
 
 from analysis.curves.frame import Curves
 from analysis.curves.load import load
+from analysis.fitting.choices import Choices, Given, choose
 from analysis.fitting.record import Fit
-from analysis.intervals.fitted import fit
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.reproduce.tan2025.decomposition import Decomposition, decompose
 
 SOURCES = {
@@ -36,8 +37,8 @@ PUBLISHED = {
     "flat_reuse": 25,
 }
 PROTOCOLS = {
-    "intra": ("first part of every curve (last 80 points dropped)", {"points": ":-80"}),
-    "inter": ("0.5B-32B, all points", {"where": "num_params <= 32e9"}),
+    "intra": ("first part of every curve (last 80 points dropped)", Choices(objective="linear", points=":-80")),
+    "inter": ("0.5B-32B, all points", Choices(objective="linear", where="num_params <= 32e9")),
 }
 AXES = {"train_flops": "C", "prompts_seen": "D"}
 WINDOWS = ("1:", "5:", "11:", "25:", "1:50", "11:50", "40:60")
@@ -49,17 +50,19 @@ class Study:
     def __init__(self, curves: Mapping[str, Curves] | None = None):
         given = curves or {}
         self.curves = {name: given.get(name) or load(source) for name, source in SOURCES.items()}
-        self._fits: dict[str, Fit] = {}
+        self._fits: dict[Choices, Fit] = {}
 
     @cached_property
     def decomposition(self) -> Decomposition:
         return decompose(self.curves["base"])
 
-    def fit(self, **choices: Any) -> Fit:
-        key = repr(sorted(choices.items()))
-        if key not in self._fits:
-            self._fits[key] = fit(self.curves["base"], **choices)
-        return self._fits[key]
+    def fit(self, **given: Unpack[Given]) -> Fit:
+        return self.fit_choices(choose(given))
+
+    def fit_choices(self, choices: Choices) -> Fit:
+        if choices not in self._fits:
+            self._fits[choices] = fit_with_intervals(self.curves["base"], choices)
+        return self._fits[choices]
 
 
 def perturbed(study: Mapping[str, Curves], factor: float) -> dict[str, Curves]:

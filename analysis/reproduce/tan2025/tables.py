@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from analysis.curves.frame import Frame
-from analysis.intervals.fitted import fit
+from analysis.fitting.choices import Choices
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.finals import evaluations
 from analysis.questions.frontier import frontier
 from analysis.questions.reuse import reuse_threshold
@@ -43,8 +45,8 @@ def all_tables(study: Study) -> dict[str, Table]:
 def fits_table(study: Study) -> Table:
     rows = []
     for (x, protocol), (k_max, n0, r2) in PUBLISHED["fits"].items():
-        words, choice = PROTOCOLS[protocol]
-        found = study.fit(x=x, objective="linear", **choice)
+        words, choices = PROTOCOLS[protocol]
+        found = study.fit_choices(replace(choices, x=x))
         values, good = found.values, found.record["goodness"]
         row = {
             "protocol": f"L(N, {AXES[x]}), {protocol}", "points": words,
@@ -145,7 +147,7 @@ def final_table(study: Study) -> Table:
 
 def reuse_table(study: Study) -> Table:
     found = reuse_threshold(study.curves["reuse"], study.curves["replicates"])
-    lines = fit(study.curves["reuse"], law="tau", x="step", steps="10:100")
+    lines = fit_with_intervals(study.curves["reuse"], Choices("tau", "step", steps="10:100"))
     difference = {row["reuse_factor"]: row for row in found["rows"]}
     frame = evaluations(study.curves["reuse"])
     rows = []
@@ -178,7 +180,7 @@ def reuse_table(study: Study) -> Table:
 
 
 def group_table(study: Study) -> Table:
-    found = frontier(study.curves["group_size"])["group_size"]
+    found = frontier(study.curves["group_size"], Choices())["group_size"]
     if "error" in found:
         raise InputError(found["error"])
     rows = [
