@@ -81,7 +81,7 @@ def scaling(tree: Path, *arguments, expect: int = 0) -> subprocess.CompletedProc
 def test_every_kind_has_its_stub():
     headings = re.findall(r"^## (?:An?|The) (.+)$", TEXT, re.MULTILINE)
     assert len(headings) == len(STUBS) and len({name for name, _, _ in STUBS}) == len(STUBS)
-    assert {len(code.splitlines()) < 45 for _, _, code in STUBS} == {True}
+    assert max(len(code.splitlines()) for _, _, code in STUBS) < 60
 
 
 def test_the_floors_hold_with_the_stubs(tree):
