@@ -26,7 +26,6 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
-from scaling.algorithm.advantages import advantages
 from scaling.algorithm.rewards import grade_all, rewards
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
@@ -173,7 +172,7 @@ class Run:
         rollouts = self.engine.generate(prompts_P, group_size, sampling)
         clock.rollout = time.monotonic()
         reward = rewards(grade_all(self.task, rollouts), group_size)
-        advantage = advantages(config.algorithm, reward.outcome_PG, reward.process_PG, reward.correct_PG)
+        advantage = config.algorithm.advantages(reward)
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
