@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling import checkpoint, files, schema
+from scaling import checkpoint, files, record, schema
 from scaling.algorithm.rewards import grade_all
 from scaling.config.parts import EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
@@ -126,8 +126,8 @@ def stop_reasons(task: Task, rollouts: RolloutGroups) -> dict[str, int]:
     """How many responses each end token ended, and how many were cut at their limit (`length`); all of them counted."""
     last_B = np.array([response[-1] for response in rollouts.responses])
     ended_B = ~rollouts.truncated_B
-    found = {name: int((last_B[ended_B] == end).sum()) for end, name in zip(task.end_ids, task.end_names, strict=True)}
-    return found | {"length": int(rollouts.truncated_B.sum())}
+    ended = {name: int((last_B[ended_B] == end).sum()) for end, name in zip(task.end_ids, task.end_names, strict=True)}
+    return ended | {"length": int(rollouts.truncated_B.sum())}
 
 
 def ended_by(task: Task, rollouts: RolloutGroups) -> str:
@@ -199,13 +199,13 @@ def evaluate_folder(
     engine.load_weights(policy, step or 0)
     engine = Team("ddp", device).engine(engine, AT_A_TIME)
     longest = max_new_tokens or (config and config.rollout.max_new_tokens) or task.max_new_tokens
-    found: dict[str, Any] = {}
+    by_name: dict[str, Any] = {}
     for name, one in sets.items():
         temperature = one.temperature or (config.evaluation.temperature if config else 1.0)
         sampling = SamplingParams(temperature, longest, seed, "evaluation", step or 0)
         columns, correct_PG, _ = evaluate_set(engine, task, name, one, sampling)
-        found[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
-    return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": found}
+        by_name[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
+    return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": by_name}
 
 
 def _task_config(config: RunConfig | None, *, has_tokenizer: bool, files_only: bool) -> TaskConfig:
@@ -227,11 +227,11 @@ def _engine_name(config: RunConfig | None) -> str:
 
 def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
     """(policy, its step, the folder of its tokenizer) of a run: the exported model, or the newest checkpoint."""
-    done, start = files.read_json(run / schema.DONE), config.model
+    done, start = record.read_done(run), config.model
     if done and (run / "model").is_dir():
         return load_policy(run / "model"), done["step"], None if start.made else run / "model"
-    found = checkpoint.load_newest(run)
-    if found is None:
+    newest = checkpoint.load_newest(run)
+    if newest is None:
         raise InputError(f"{run}: it has neither an exported model nor a checkpoint yet; train it first.")
     if start.folder is not None:
         policy = load_policy(Path(start.folder))
@@ -241,5 +241,5 @@ def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
             LADDER[start.size or ""], 0,
             pad_id=task.pad_id, end_id=task.end_ids[0], vocabulary=config.task.VOCABULARY,
         )  # fmt: skip
-    policy.load_state_dict(found.state["policy"])
-    return policy, found.step, None if start.folder is None else Path(start.folder)
+    policy.load_state_dict(newest.state["policy"])
+    return policy, newest.step, None if start.folder is None else Path(start.folder)
