@@ -1,4 +1,4 @@
-# make quickstart | test | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
+# make quickstart | test | test-fast | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
 # `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
+.PHONY: setup quickstart test test-fast test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
 
 setup: $(VENV)/.ready
 
@@ -23,6 +23,10 @@ quickstart: setup
 
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm
+
+# Under a minute on two cores: all but the tests marked slow.
+test-fast: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not slow"
 
 # Sweeps on real one-host SLURMs, two side by side; root and Debian needed. SLURM_TRIALS=200 for the long count,
 # SLURM_LONG=1 for the slower faults: moved folders, two nodes, accounting that is down, a server away for a minute.

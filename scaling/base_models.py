@@ -7,7 +7,6 @@ so it is whole or absent.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import sys
@@ -48,7 +47,10 @@ def make_base(config: RunConfig, folder: Path) -> None:
     assert config.model.size is not None
     started, started_cpu = time.monotonic(), time.process_time()
     task = load_task(config.task)
-    model = build_policy(LADDER[config.model.size], config.base_seed, pad_id=task.pad_id, end_id=task.end_ids[0])
+    model = build_policy(
+        LADDER[config.model.size], config.base_seed,
+        pad_id=task.pad_id, end_id=task.end_ids[0], vocabulary=config.task.VOCABULARY,
+    )  # fmt: skip
     losses = train_on_demonstrations(model, task, config)
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of makers that died; the lock is ours
@@ -63,7 +65,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
             "name": f"{config.model.size}-seed{config.base_seed}",
             "num_params": num_params,
             "num_params_non_embedding": non_embedding,
-            "weights_sha256": _digest(aside),
+            "weights_sha256": files.sha256(aside / WEIGHTS),
             "loss_first": losses[0] if losses else None,
             "loss_last": losses[-1] if losses else None,
             "timing": {
@@ -82,7 +84,7 @@ def load_base(config: RunConfig, artifacts: Path, device: str = "cpu") -> PreTra
         return load_policy(Path(config.model.folder), device=device)
     folder = ensure_base(config, artifacts)
     expected = (files.read_json(folder / BASE) or {}).get("weights_sha256")
-    if expected != _digest(folder):
+    if expected != files.sha256(folder / WEIGHTS):
         raise InputError(f"{folder}: the weights are not the ones that were made (hash differs); delete the folder.")
     return load_policy(folder, device=device)
 
@@ -116,7 +118,3 @@ def train_on_demonstrations(model: PreTrainedModel, task: Task, config: RunConfi
             print(f"iteration {iteration + 1} of {iterations}, loss {losses[-1]:.3f}", file=sys.stderr, flush=True)
     model.eval()
     return losses
-
-
-def _digest(folder: Path) -> str:
-    return hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest()

@@ -45,10 +45,7 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     digest = files.sha256(aside / STATE)
     attempt.append(schema.SAVES, [{"step": step, "sha256": digest}])
     (aside / MANIFEST).write_text(json.dumps({"step": step, "sha256": digest}))
-    for path in aside.iterdir():
-        with open(path, "rb") as file:
-            os.fsync(file.fileno())
-    files.fsync_folder(aside)
+    files.fsync_folder(aside, [STATE, MANIFEST])
     os.rename(aside, final)
     files.fsync_folder(attempt.folder)
     for _, _, path in _of_lineage(attempt.run, attempt.number)[KEEP:]:
@@ -71,6 +68,18 @@ def load_newest(run: Path) -> Checkpoint | None:
             state = torch.load(path / STATE, map_location="cpu", weights_only=True, mmap=True)
             return Checkpoint(number, step, digest, state)
     return None
+
+
+def to_resume(run: Path) -> Checkpoint | None:
+    """The checkpoint that a run goes on from, None for a start. Raises InputError for a finished run without one."""
+    newest = load_newest(run)
+    done = files.read_json(run / schema.DONE)
+    if done and (newest is None or newest.step < done["step"]):
+        raise schema.InputError(
+            f"{run}: done at step {done['step']} and its final checkpoint was not kept (resources.keep_final), "
+            f"so it cannot be extended; move the folder away to train it anew."
+        )
+    return newest
 
 
 def drop_all(run: Path) -> None:

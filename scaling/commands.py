@@ -54,6 +54,7 @@ def evaluate(
 
     from pydantic import ValidationError
 
+    from scaling.config.errors import explain
     from scaling.config.parts import EvaluationSet
     from scaling.schema import InputError
 
@@ -70,7 +71,7 @@ def evaluate(
         try:
             wanted[name] = EvaluationSet(path=path or None, **values)  # pyright: ignore[reportArgumentType]
         except ValidationError as error:
-            raise InputError(f"eval: {error.errors()[0]['msg'].removeprefix('Value error, ')}.") from None
+            raise InputError(f"eval: {explain(error, EvaluationSet)}") from None
     from scaling.evaluate import evaluate_folder
 
     found = evaluate_folder(folder, wanted, seed=seed, max_new_tokens=max_new_tokens)

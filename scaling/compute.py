@@ -36,9 +36,9 @@ class Shape:
     attention_biases: int = 0  # biases on q, k, v (Qwen2): 1, none (Llama): 0
 
     @classmethod
-    def from_rung(cls, rung: Rung) -> Shape:
+    def from_rung(cls, rung: Rung, vocabulary: int = VOCABULARY) -> Shape:
         head_width = rung.width // rung.heads
-        return cls(rung.width, rung.layers, rung.heads, rung.heads, head_width, rung.feed_forward, VOCABULARY, True, 1)
+        return cls(rung.width, rung.layers, rung.heads, rung.heads, head_width, rung.feed_forward, vocabulary, True, 1)
 
     @classmethod
     def from_transformers(cls, config: dict[str, Any]) -> Shape:

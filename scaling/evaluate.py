@@ -19,16 +19,17 @@ import numpy as np
 import torch
 
 from scaling import checkpoint, files, schema
-from scaling.config.parts import EvaluationConfig, EvaluationSet, HexChainConfig, MathConfig
+from scaling.algorithm.rewards import grade_all
+from scaling.config.parts import EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
-from scaling.config.run import RunConfig
+from scaling.config.run import RunConfig, default
 from scaling.ladder import LADDER
 from scaling.parallel import Team
 from scaling.policy import build_policy, load_encoding, load_policy
-from scaling.rollout_types import Grade, Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
-from scaling.rollouts import load_engine
+from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
+from scaling.rollouts import engine_class, engine_names, load_engine
 from scaling.schema import InputError
-from scaling.tasks import load_task
+from scaling.tasks import TaskConfig, load_task, task_classes
 
 SHOWN_PROMPTS, SHOWN_SAMPLES = 4, 2
 AT_A_TIME = 256  # sequences that `scaling eval` samples together
@@ -129,10 +130,9 @@ def stop_reasons(task: Task, rollouts: RolloutGroups) -> dict[str, int]:
     return found | {"length": int(rollouts.truncated_B.sum())}
 
 
-def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
-    """Grades of all responses in group order."""
-    prompts_B = [prompt for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
-    return task.grade_many(prompts_B, rollouts.responses)
+def ended_by(task: Task, rollouts: RolloutGroups) -> str:
+    """What ended the responses, in words: `<|im_end|> 3, length 9`."""
+    return ", ".join(f"{name} {count}" for name, count in stop_reasons(task, rollouts).items() if count)
 
 
 def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling: SamplingParams) -> list[files.Row]:
@@ -171,7 +171,7 @@ def evaluate_folder(
     Args:
         folder: a run folder (its exported model, else its newest checkpoint), or a transformers folder.
         sets: by name; a set without a path is the held-out problems of the run's task, which a folder that is no run
-            has only if its vocabulary is that of the hex chain.
+            has only if it has no tokenizer: then it is taken for a base of the default task.
         seed: of the draws.
         max_new_tokens: null = the run's, else the task's.
 
@@ -191,11 +191,9 @@ def evaluate_folder(
     else:
         policy, source = load_policy(folder), folder
     encoding = load_encoding(str(source), policy) if source else None
-    wanted = None if all(one.path for one in sets.values()) else config and config.task
-    if (config and config.task.name == "hex_chain") or (config is None and encoding is None):
-        wanted = config.task if config else HexChainConfig()
-    task = load_task(wanted or MathConfig(**_asking(config)), encoding)
-    name, dtype = ("hf" if encoding else "native"), (config.model.dtype if config else "float32")
+    files_only = all(one.path for one in sets.values())
+    task = load_task(_task_config(config, has_tokenizer=encoding is not None, files_only=files_only), encoding)
+    name, dtype = _engine_name(config), (config.model.dtype if config else "float32")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     engine = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=dtype, device=device)
     engine.load_weights(policy, step or 0)
@@ -210,10 +208,21 @@ def evaluate_folder(
     return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": found}
 
 
-def _asking(config: RunConfig | None) -> dict[str, Any]:
-    """How the run asked and read answers, without its files: those may not be on this machine."""
-    task = config.task if config else None
-    return task.model_dump(include={"answer", "template", "max_prompt_tokens"}) if isinstance(task, MathConfig) else {}
+def _task_config(config: RunConfig | None, *, has_tokenizer: bool, files_only: bool) -> TaskConfig:
+    """The task that asks and grades: the run's own, or for files of problems one that reads files."""
+    own = config.task if config else None if has_tokenizer else default("task")
+    if own is not None and own.READS_FILES and files_only:
+        return own.without_files()
+    if own is not None and not (own.READS_TEXT and files_only):
+        return own
+    return next(kind for kind in task_classes().values() if kind.READS_ANY_FILE)()
+
+
+def _engine_name(config: RunConfig | None) -> str:
+    """The run's own engine where its draws are exact, else one that takes any model: verdicts follow from the seed."""
+    if config is not None and engine_class(config.resources.engine).EXACT_DRAWS:
+        return config.resources.engine
+    return next(name for name in engine_names() if engine_class(name).EXACT_DRAWS and engine_class(name).ANY_MODEL)
 
 
 def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
@@ -228,6 +237,9 @@ def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
         policy = load_policy(Path(start.folder))
     else:
         task = load_task(config.task)
-        policy = build_policy(LADDER[start.size or ""], 0, pad_id=task.pad_id, end_id=task.end_ids[0])
+        policy = build_policy(
+            LADDER[start.size or ""], 0,
+            pad_id=task.pad_id, end_id=task.end_ids[0], vocabulary=config.task.VOCABULARY,
+        )  # fmt: skip
     policy.load_state_dict(found.state["policy"])
     return policy, found.step, None if start.folder is None else Path(start.folder)

@@ -10,7 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,12 +19,17 @@ from scaling import schema
 Row = dict[str, Any]
 
 
-def fsync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def fsync_folder(path: Path, names: Iterable[str] = ()) -> None:
+    """Force to disk what a folder lists, and before it the content of those of its files that are named and exist."""
+    for place in [*(path / name for name in names), path]:
+        try:
+            descriptor = os.open(place, os.O_RDONLY)
+        except FileNotFoundError:
+            continue
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -72,16 +77,21 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[IO | None]:
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Rows of one JSONL file; a torn last line is dropped, a broken line before it is an InputError."""
+    """Rows of one JSONL file of ours; a torn last line is dropped, a broken line before it is an InputError."""
     try:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    return parse_rows(lines[:-1], path)  # what follows the last newline is torn or empty
+
+
+def parse_rows(lines: list[bytes], path: Path, *, skip_blank: bool = False) -> list[Row]:
+    """The rows of JSON lines, `path` being where they come from. Raises InputError for a line that is not JSON."""
     rows = []
-    for number, line in enumerate(lines[:-1], start=1):  # what follows the last newline is torn or empty
+    for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as error:
+            rows += [] if skip_blank and not line.strip() else [json.loads(line)]
+        except ValueError as error:  # of JSON, or of the encoding
             raise schema.InputError(f"{path}: line {number} is not JSON ({error}); restore the file.") from error
     return rows
 
@@ -91,9 +101,30 @@ def dump_row(row: Row) -> str:
     return json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n"
 
 
-def sha256(path: Path) -> str:
+def append_rows(path: Path, rows: list[Row], *, sync: bool = False) -> None:
+    """Append rows to a JSONL file and flush them to the operating system; with `sync` to the disk.
+
+    A last line that a full disk or a kill has cut short is dropped first: no row is ever written behind it.
+    """
+    with open(path, "ab+") as file:
+        if file.seek(0, os.SEEK_END):
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+        file.write("".join(map(dump_row, rows)).encode())
+        file.flush()
+        if sync:
+            os.fsync(file.fileno())
+
+
+def sha256(*paths: Path, names: bool = False) -> str:
+    """Hash of the content of files, one after the other; `names`: each after its name."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
+    for path in paths:
+        if names:
+            digest.update(path.name.encode())
+        with open(path, "rb") as file:
+            for block in iter(lambda: file.read(1 << 20), b""):
+                digest.update(block)
     return digest.hexdigest()

@@ -33,6 +33,7 @@ import numpy as np
 from scaling import compute
 from scaling.compute import Shape
 from scaling.config.run import RunConfig
+from scaling.tasks import TaskConfig
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ GPUS = {
 HARDWARE_USE = 0.35
 BANDWIDTH_USE = 0.6
 SECONDS_A_LAYER = 9e-4  # of one decoding step: transformers launches its kernels from Python
-TOKENS = (150.0, 950.0)  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
+TOKENS = TaskConfig.TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
 LONGEST = 4096  # tokens of a response where rollout.max_new_tokens is the task's to say
 GPUS_A_HOST = 8  # where resources.gpus does not say
 CONTEXT = 2e9  # bytes of CUDA context, libraries and communication buffers

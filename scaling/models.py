@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scaling.compute import Shape
-from scaling.ladder import LADDER
+from scaling.ladder import LADDER, VOCABULARY
 from scaling.schema import InputError, check_name
 
 
@@ -78,10 +78,13 @@ def _published() -> dict[str, Published]:
 MODELS = _published()
 
 
-def model_shape(name: str) -> Shape:
-    """The shape of a rung of the hex ladder or of a published model. Raises InputError naming the nearest."""
+def model_shape(name: str, vocabulary: int = VOCABULARY) -> Shape:
+    """The shape of a rung of the ladder, with the task's vocabulary, or of a published model.
+
+    Raises InputError naming the nearest.
+    """
     if name in LADDER:
-        return Shape.from_rung(LADDER[name])
+        return Shape.from_rung(LADDER[name], vocabulary)
     return MODELS[check_name(name, [*LADDER, *MODELS], "model")].shape
 
 

@@ -10,7 +10,8 @@ import math
 import torch
 from torch import nn
 
-from scaling.config.parts import BaseRecipe, OptimizerConfig
+from scaling.config.parts import OptimizerConfig
+from scaling.ladder import BaseRecipe
 
 # Muon for the matrices of a base model; the learning rates are in BaseRecipe.
 MOMENTUM = 0.95

@@ -49,6 +49,10 @@ class Team:
     def first(self) -> bool:
         return self.rank == 0
 
+    def document(self) -> dict[str, Any]:
+        """What attempt.json says of the processes; nothing of a single one."""
+        return {"processes": self.world, "parallel": self.mode} if self.world > 1 else {}
+
     def close(self) -> None:
         if self._mine and dist.is_initialized():
             dist.destroy_process_group()

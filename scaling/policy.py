@@ -25,19 +25,19 @@ from transformers.utils.logging import disable_progress_bar
 
 from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
 from scaling.rollout_types import generator
-from scaling.schema import InputError
+from scaling.schema import InputError, one_line
 
 MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
 
 
-def build_policy(rung: Rung, seed: int, *, pad_id: int, end_id: int) -> Qwen2ForCausalLM:
+def build_policy(rung: Rung, seed: int, *, pad_id: int, end_id: int, vocabulary: int = VOCABULARY) -> Qwen2ForCausalLM:
     """A fresh policy of one rung, the same for the same seed; the global random state is left as it was.
 
     The ids go into the generation config only: a pad id in the model's config becomes nn.Embedding's padding_idx,
     which drops the gradient of that row of a tied embedding.
     """
     config = Qwen2Config(
-        vocab_size=VOCABULARY,
+        vocab_size=vocabulary,
         hidden_size=rung.width,
         intermediate_size=rung.feed_forward,
         num_hidden_layers=rung.layers,
@@ -77,8 +77,7 @@ def load_policy(folder: Path, dtype: str = "float32", device: str = "cpu") -> Pr
             folder, config=config, dtype=getattr(torch, dtype), local_files_only=True
         )
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{folder}: no causal language model can be loaded from it ({reason}).") from None
+        raise InputError(f"{folder}: no causal language model can be loaded from it ({one_line(error)}).") from None
     embedding: Any = model.get_input_embeddings()
     embedding.padding_idx = None  # its gradient would be dropped, see build_policy
     torch.nn.Module.to(model, torch.device(device))
@@ -104,7 +103,7 @@ def described_policy(folder: Path) -> PreTrainedModel:
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as error:
-        raise InputError(f"{folder}: no model is described there ({' '.join(str(error).split())[:160]}).") from None
+        raise InputError(f"{folder}: no model is described there ({one_line(error, 160)}).") from None
     try:
         generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except OSError:
@@ -152,8 +151,9 @@ class ModelEncoding:
         try:
             self.tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"{folder}: no tokenizer can be loaded from it ({reason}); put its files there.") from None
+            raise InputError(
+                f"{folder}: no tokenizer can be loaded from it ({one_line(error, 160)}); put its files there."
+            ) from None
         table: Any = policy.get_input_embeddings()
         self.folder, self.vocabulary = folder, int(table.weight.shape[0])
         ids = getattr(policy.generation_config, "eos_token_id", None)

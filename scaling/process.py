@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -18,10 +19,12 @@ from typing import Any
 import torch
 
 from scaling import files, record, schema
+from scaling.checkpoint import Checkpoint
 from scaling.config.identity import base_id
 from scaling.config.identity import run_id as run_id_of
 from scaling.config.reading import dump
 from scaling.config.run import RunConfig
+from scaling.files import Row
 
 
 class Interrupted(KeyboardInterrupt):
@@ -109,6 +112,25 @@ def _processor() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+class Clock:
+    """When the parts of one step ended. A step that only evaluates has no rollout."""
+
+    def __init__(self) -> None:
+        self.start, self.cpu = time.monotonic(), time.process_time()
+        self.rollout = self.update = self.start
+
+    def timing(self, wall_seconds: float) -> Row:
+        """The columns of section timing, at the end of the step."""
+        return {
+            "time_ms": int(time.time() * 1000),
+            "wall_seconds": round(wall_seconds, 3),
+            "cpu_seconds": round(time.process_time() - self.cpu, 4),
+            "rollout_seconds": round(self.rollout - self.start, 4),
+            "update_seconds": round(self.update - self.rollout, 4),
+            "eval_seconds": round(time.monotonic() - self.update, 4),
+        }
+
+
 class Log:
     """Says a line on stderr and keeps it in the attempt's log.txt."""
 
@@ -147,6 +169,15 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
             },
         },
     )
+
+
+def begin_attempt(run: Path, number: int, resumed: Checkpoint | None, info: dict[str, Any]) -> record.Attempt:
+    """Write attempt.json of an attempt that goes on from a checkpoint, or None; `info` stands there, too."""
+    return record.start_attempt(
+        run, number=number, parent=resumed and resumed.attempt, first_step=resumed.step + 1 if resumed else 0,
+        loaded=resumed and {"attempt": resumed.attempt, "step": resumed.step, "sha256": resumed.sha256},
+        threads=torch.get_num_threads(), **versions(), **info,
+    )  # fmt: skip
 
 
 def export_model(policy, run: Path, encoding=None) -> None:

@@ -14,10 +14,20 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from scaling import schema
-from scaling.files import Row, dump_row, fsync_folder, read_json, read_rows, sha256, write_atomic, write_json
+from scaling.files import (
+    Row,
+    append_rows,
+    dump_row,
+    fsync_folder,
+    read_json,
+    read_rows,
+    sha256,
+    write_atomic,
+    write_json,
+)
 
 
 def without_timing(row: Row) -> Row:
@@ -42,17 +52,11 @@ class Attempt:
 
     def append(self, name: str, rows: list[Row]) -> None:
         """Append rows to a file of this attempt and flush them to the operating system."""
-        with open(self.folder / name, "a", encoding="utf-8") as file:
-            file.write("".join(map(dump_row, rows)))
+        append_rows(self.folder / name, rows)
 
     def sync(self) -> None:
         """Force every row to disk: call this before a checkpoint that refers to them is written."""
-        for name in schema.RECORDS:
-            path = self.folder / name
-            if path.exists():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        fsync_folder(self.folder)
+        fsync_folder(self.folder, schema.RECORDS)
 
     def check_newest(self) -> None:
         """Raise StaleAttempt if somebody has started a newer attempt."""
@@ -239,7 +243,7 @@ def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
 def starts_without_progress(run: Path) -> int:
     """How many of the newest attempts began at the step where the next one would: none of them committed a step.
 
-    A failure that `forgive` put aside ends the count: what was tried before it does not speak against a retry.
+    A failure that `clear_failure` put aside ends the count: what was tried before it does not speak against a retry.
     """
     committed = committed_step(run)
     count, next_step = 0, 0 if committed is None else committed + 1
@@ -251,7 +255,7 @@ def starts_without_progress(run: Path) -> int:
     return count
 
 
-def forgive(run: Path) -> None:
+def clear_failure(run: Path) -> None:
     """Put FAILED.json aside, into the newest attempt's folder, so that the run may be tried again."""
     numbers = attempt_numbers(run)
     if numbers:
@@ -260,9 +264,20 @@ def forgive(run: Path) -> None:
         (run / schema.FAILED).unlink()
 
 
+Failure = TypedDict("Failure", {"class": str, "message": str, "last_lines": list[str]})
+"""FAILED.json: why a run cannot go on, and the last lines of its log. A base model's has the same form."""
+
+
 def fail(run: Path, error: BaseException, last_lines: list[str]) -> None:
-    """Record why a run cannot go on: class, message, last lines of its log."""
-    write_json(
-        run / schema.FAILED,
-        {"class": type(error).__name__, "message": str(error), "last_lines": last_lines},
-    )
+    """Record the error that ended a run for good."""
+    write_failure(run / schema.FAILED, type(error).__name__, str(error), last_lines)
+
+
+def write_failure(path: Path, kind: str, message: str, last_lines: list[str]) -> None:
+    failure: Failure = {"class": kind, "message": message, "last_lines": last_lines}
+    write_json(path, failure)
+
+
+def read_failure(path: Path) -> Failure | None:
+    """What a FAILED.json says; None where there is none."""
+    return read_json(path)

@@ -140,6 +140,27 @@ class RolloutGroups:
     truncated_B: np.ndarray  # bool: cut at max_new_tokens without an end token
     weight_version: int  # version of the weights that sampled
 
+    @classmethod
+    def cut_at_ends(
+        cls, prompts: list[Prompt], group_size: int, tokens_BT: np.ndarray, logprobs_BT: np.ndarray,
+        end_ids: Sequence[int] | np.ndarray, weight_version: int,
+    ) -> RolloutGroups:  # fmt: skip
+        """From sequences that were sampled to max_new_tokens: what follows the first end token is cleared."""
+        ended_BT = np.isin(tokens_BT, end_ids)
+        truncated_B = np.logical_not(ended_BT.any(axis=1))
+        lengths_B = np.where(truncated_B, tokens_BT.shape[1], ended_BT.argmax(axis=1) + 1)
+        longest = lengths_B.max()
+        held_BT = np.arange(longest) < lengths_B[:, None]
+        return cls(
+            prompts=prompts,
+            group_size=group_size,
+            tokens_BT=np.where(held_BT, tokens_BT[:, :longest], 0),
+            lengths_B=lengths_B,
+            logprobs_BT=np.where(held_BT, logprobs_BT[:, :longest], np.float32(0)),
+            truncated_B=truncated_B,
+            weight_version=weight_version,
+        )
+
     @property
     def responses(self) -> list[tuple[int, ...]]:
         """Response tokens of each sequence, end token included."""

@@ -40,6 +40,11 @@ class InputError(ValueError):
     """Bad input, told in one line: what was given, what is legal, what to do. The command line exits with 2."""
 
 
+def clip(text: str, most: int = 120) -> str:
+    """What was given, cut where it would fill the screen."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 def did_you_mean(given: str, legal: Iterable[str]) -> str:
     """Return `" Did you mean X?"` for the nearest legal name, or an empty string."""
     match = difflib.get_close_matches(given, list(legal), n=1, cutoff=0.5)
@@ -52,6 +57,11 @@ def check_name(given: str, legal: Iterable[str], what: str) -> str:
     if given in legal:
         return given
     raise InputError(f"{given!r} is not a known {what}; there are: {', '.join(legal)}.{did_you_mean(given, legal)}")
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """The text of an error of somebody else's, without line breaks and at most so long, for one of ours."""
+    return " ".join(str(error).split())[:most]
 
 
 @dataclass(frozen=True)

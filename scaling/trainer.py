@@ -1,4 +1,4 @@
-"""One run, read top to bottom: prompts, rollouts, grades, advantages, loss, step, record, evaluate, checkpoint.
+"""One run, read top to bottom: prompts, rollouts, rewards, advantages, loss, step, record, evaluate, checkpoint.
 
 Which GRPO this is:
 - advantages: (r - mean) / (sd + 1e-6) within the group, sample standard deviation (ddof 1); PAPO adds a process part
@@ -11,7 +11,7 @@ Which GRPO this is:
 - train_flops C = 6 N T: N without embeddings, T = prompt + response tokens of every sampled sequence.
 
 Every draw is a function of (seed, purpose, step, prompt): no generator state crosses a step, so a resumed run equals an
-uninterrupted one to the byte. Dimension suffixes: _P prompts, _G rollouts of a prompt, _B flat batch, _T tokens.
+uninterrupted one to the byte. Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -23,50 +23,47 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from scaling import checkpoint, files, process, record, schema
-from scaling.algorithm.advantages import advantages
-from scaling.algorithm.update import update_policy
+from scaling import checkpoint, process, record, schema
+from scaling.algorithm.rewards import grade_all, rewards
+from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
-from scaling.config import checks, identity
-from scaling.config.run import RunConfig
-from scaling.evaluate import evaluate, grade_all, notes_on_sets, stop_reasons
+from scaling.config import RunConfig, is_done, resolve
+from scaling.evaluate import ended_by, evaluate, notes_on_sets
+from scaling.files import Row, exclusive
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.parallel import Team
 from scaling.policy import checkpoint_activations, count_parameters, load_encoding
-from scaling.process import Interrupted
+from scaling.process import Clock, Interrupted
 from scaling.prompts import PromptStream
 from scaling.rollout_types import SamplingParams
 from scaling.rollouts import load_engine
 from scaling.tasks import load_task
 
 
-def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | None = None) -> None:
+def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job | None = None) -> None:
     """Train until the stop of `config`, resuming where the run folder allows it; returns once DONE stands there.
 
     Args:
         config: the run, whole.
-        run: the run folder (created if need be).
+        folder: the run folder (created if need be).
         artifacts: folder of base models; the run's own is made if it is missing.
         job: the scheduler's job that this process is. It hears the signals itself, and it takes a run over from an
             older process, which is fenced: a node that was given up may go on for a while.
 
-    Raises:
-        Interrupted: TERM or INT came; a checkpoint is written.
-        InputError: the folder belongs to another run, is being trained by another process, or cannot be extended.
-        Exception: anything else is also written to FAILED.json.
+    Raises Interrupted where TERM or INT came (a checkpoint is written), InputError where the folder belongs to another
+    run, is being trained by another process, or cannot be extended. Any other exception is written to FAILED.json, too.
     """
-    config = identity.resolve(config)
+    config = resolve(config)
     device = process.pick_device(config)
     team = Team(config.resources.parallel, device)
-    with contextlib.closing(team), files.exclusive(run / f"lock{team.rank or ''}", wait=False) as mine:
+    with contextlib.closing(team), exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine:
         if not all(team.all(mine is not None)) and job is None:
-            raise schema.InputError(f"{run}: another process is training this run; wait for it or stop it first.")
-        if team.told(checks.is_done(run, config.stop)):
+            raise schema.InputError(f"{folder}: another process is training this run; wait for it or stop it first.")
+        if team.told(is_done(folder, config.stop)):
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
@@ -78,190 +75,175 @@ def train_run(config: RunConfig, run: Path, artifacts: Path, job: process.Job | 
             if config.loss.kl_weight > 0:
                 reference = team.model(lambda device: load_base(config, artifacts, device))
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
-                _train(config, run, policy, reference, stopping, team, job.info if job else {})
+                run = Run(config, folder, policy, reference, team)
+                run.resume(job.info if job else {})
+                while not run.finished:
+                    run.step_once()
+                    run.checkpoint_if_due(stopping)
+                run.finish()
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
-            team.fail(run, error)
+            team.fail(folder, error)
             raise
 
 
-def _train(
-    config: RunConfig, run: Path, policy, reference, stopping: Callable[[], bool], team: Team, info: dict[str, Any]
-) -> None:
-    torch.set_num_threads(config.resources.threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    started, started_cpu = time.monotonic(), time.process_time()
+class Run:
+    """One run in this process: its parts, and how far it has come. The methods stand in the order of their calls.
 
-    # The run's parts.
-    encoding = load_encoding(config.model.folder, policy)
-    task = load_task(config.task, encoding)
-    sampler: Any = {"dtype": config.model.dtype, "device": team.device}
-    sampler |= {"allowed_V": task.allowed_V, "end_ids": task.end_ids}
-    engine = team.engine(load_engine(config.resources.engine, **sampler), config.resources.rollout_sequences)
-    num_params, non_embedding = count_parameters(policy)
-    if config.resources.gradient_checkpointing:
-        checkpoint_activations(policy)
-    team.shard(policy)
-    team.shard(reference)
-    optimizer = policy_optimizer(policy, config.optimizer)
-    stream = PromptStream(task, config.data, config.seed, config.model.size or "path")
-    shape = Shape.from_transformers(policy.config.to_dict())
-    max_new_tokens = config.rollout.max_new_tokens or task.max_new_tokens
-    group_size, ledger, step, wall_before = config.rollout.group_size, Ledger(), -1, 0.0
+    Attributes:
+        step: the newest step that is whole; -1 before step 0, which only evaluates.
+        ledger: what the run has consumed, over all its attempts.
+        here: where the run stands, as `StopConfig.reached` takes it; the wall clock is that of process 0.
+        finished: whether the stop is reached.
+    """
 
-    # Where to go on: at the newest whole checkpoint, else before step 0.
-    number = record.claim_attempt(run) if team.first else 0
-    found = checkpoint.load_newest(run)
-    done = files.read_json(run / schema.DONE)
-    if done and (found is None or found.step < done["step"]):
-        raise schema.InputError(
-            f"{run}: done at step {done['step']} and its final checkpoint was not kept (resources.keep_final), "
-            f"so it cannot be extended; move the folder away to train it anew."
-        )
-    if found is not None:
-        team.load(policy, optimizer, found.state["policy"], found.state["optimizer"])
-        ledger, step, wall_before = Ledger(**found.state["ledger"]), found.step, found.state["wall_seconds"]
-    team.all(step)  # every process has read the record before one of them adds to it
-    attempt: record.Attempt = record.Bystander(run, number)
-    if team.first:
-        process.write_config(config, run, num_params, non_embedding)
-        processes = {"processes": team.world, "parallel": team.mode} if team.world > 1 else {}
-        attempt = record.start_attempt(
-            run, number=number, parent=found and found.attempt, first_step=step + 1,
-            loaded=found and {"attempt": found.attempt, "step": found.step, "sha256": found.sha256},
-            threads=torch.get_num_threads(), **process.versions(), **processes, **info,
+    attempt: record.Attempt
+    say: process.Log
+
+    def __init__(self, config: RunConfig, folder: Path, policy, reference, team: Team):
+        self.started, self.started_cpu, self.wall_before = time.monotonic(), time.process_time(), 0.0
+        torch.set_num_threads(config.resources.threads)
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        self.config, self.folder, self.policy, self.reference, self.team = config, folder, policy, reference, team
+        self.encoding = load_encoding(config.model.folder, policy)
+        self.task = load_task(config.task, self.encoding)
+        sampler: Any = {"dtype": config.model.dtype, "device": team.device}
+        sampler |= {"allowed_V": self.task.allowed_V, "end_ids": self.task.end_ids}
+        self.engine = team.engine(load_engine(config.resources.engine, **sampler), config.resources.rollout_sequences)
+        self.num_params, self.non_embedding = count_parameters(policy)
+        if config.resources.gradient_checkpointing:
+            checkpoint_activations(policy)
+        for model in (policy, reference):
+            team.shard(model)
+        self.optimizer = policy_optimizer(policy, config.optimizer)
+        self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
+        self.shape = Shape.from_transformers(policy.config.to_dict())
+        self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
+        self.ledger, self.step = Ledger(), -1
+
+    def resume(self, info: dict[str, Any]) -> None:
+        """Begin an attempt at the newest whole checkpoint, else before step 0. `info` enters attempt.json."""
+        team, folder = self.team, self.folder
+        number = record.claim_attempt(folder) if team.first else 0
+        newest = checkpoint.to_resume(folder)
+        if newest is not None:
+            team.load(self.policy, self.optimizer, newest.state["policy"], newest.state["optimizer"])
+            self.ledger, self.step = Ledger(**newest.state["ledger"]), newest.step
+            self.wall_before = newest.state["wall_seconds"]
+        team.all(self.step)  # every process has read the record before one of them adds to it
+        self.attempt = record.Bystander(folder, number)
+        if team.first:
+            process.write_config(self.config, folder, self.num_params, self.non_embedding)
+            self.attempt = process.begin_attempt(folder, number, newest, {**team.document(), **info})
+        self.engine.load_weights(self.policy, self.step)
+        self.say = process.Log(self.attempt, self.config.name or folder.name)
+        after = f" after checkpoint {self.step}" if newest else ""
+        about_sets = notes_on_sets(self.task, self.config.evaluation)  # before task.notes: what it drops stands there
+        starts = f"attempt {self.attempt.number} starts at step {self.step + 1}{after}"
+        for line in (starts, *self.task.notes, *about_sets):
+            self.say(line)
+        self.saved_step, self.saved_time = self.step, time.monotonic()
+        self.here = self.position()
+        self.finished = self.step >= 0 and self.config.stop.reached(**self.here)
+
+    def wall_seconds(self) -> float:
+        return self.wall_before + time.monotonic() - self.started
+
+    def position(self) -> dict[str, float]:
+        prompts, flops = self.ledger.prompts_seen, self.ledger.train_flops
+        wall = self.team.told(self.wall_seconds())
+        return {"step": self.step, "prompts_seen": prompts, "train_flops": flops, "wall_seconds": wall}
+
+    def step_once(self) -> None:
+        """Train one step, evaluate where that is due, and write its row. Step 0 only evaluates."""
+        self.step += 1
+        clock = Clock()
+        row = self.train(clock) if self.step > 0 else Row()
+        clock.update = time.monotonic()
+        row |= self.evaluate_if_due()
+        self.write_row(row, clock)
+
+    def train(self, clock: Clock) -> Row:
+        """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
+        config, step, group_size = self.config, self.step, self.config.rollout.group_size
+        prompts_P = self.stream.step(step)
+        sampling = SamplingParams(config.rollout.temperature, self.max_new_tokens, config.seed, "rollout", step)
+        rollouts = self.engine.generate(prompts_P, group_size, sampling)
+        clock.rollout = time.monotonic()
+        reward = rewards(grade_all(self.task, rollouts), group_size)
+        advantage = config.algorithm.advantages(reward)
+        rate = learning_rate(config.optimizer, step, config.stop.steps)
+        update = update_policy(
+            self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
+            self.reference, self.team,
         )  # fmt: skip
-    engine.load_weights(policy, step)
-    say = process.Log(attempt, config.name or run.name)
-    say(f"attempt {attempt.number} starts at step {step + 1}" + (f" after checkpoint {step}" if found else ""))
-    found = None  # it keeps its file open
-    about_sets = notes_on_sets(task, config.evaluation)  # before task.notes: what it leaves out stands there
-    for note in (*task.notes, *about_sets):
-        say(note)
-    saved_step, saved_time = step, time.monotonic()
+        self.engine.load_weights(self.policy, step)
+        unique = self.stream.unique(step)
+        self.ledger.add_step(self.shape, self.non_embedding, rollouts, update.active_P, config, unique)
+        return {**training_row(rollouts, reward, advantage, update, rate), **self.task.counts()}
 
-    def wall_seconds() -> float:
-        return wall_before + time.monotonic() - started
+    def evaluate_if_due(self) -> Row:
+        """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
+        config, before = self.config, self.here
+        self.here = self.position()
+        self.finished = config.stop.reached(**self.here)
+        arrived = any(stop.reached(**self.here) and not stop.reached(**before) for stop in config.stop.also_evaluate)
+        if not (config.evaluation.due(self.step) or arrived or self.finished):
+            return {}
+        result = evaluate(
+            self.engine, self.task, config.evaluation,
+            seed=config.seed, step=self.step, max_new_tokens=self.max_new_tokens,
+        )  # fmt: skip
+        self.ledger.eval_flops += sum(rollout_flops(self.shape, rollouts) for rollouts in result.rollouts)
+        self.attempt.append(schema.OUTCOMES, [result.outcomes])
+        self.attempt.append(schema.ROLLOUTS, result.samples)
+        loss, flops, ended = result.row["test_loss"], self.ledger.train_flops, ended_by(self.task, result.rollouts[0])
+        self.say(f"step {self.step}: test loss {loss:.4f}, {flops:.3g} FLOPs; ended by {ended}")
+        return result.row
 
-    def save() -> None:
-        nonlocal saved_step, saved_time
-        if step == saved_step:  # the same in every process
-            return
-        whole, state = team.whole(policy), {"optimizer": team.optimizer_state(optimizer)}
-        if team.first and whole is not None:
-            state |= {"policy": whole.state_dict(), "ledger": dataclasses.asdict(ledger)}
-            checkpoint.save(attempt, step, state | {"wall_seconds": wall_seconds()})
-        saved_step, saved_time = step, time.monotonic()
+    def write_row(self, row: Row, clock: Clock) -> None:
+        if self.step > 0:
+            self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.stream.ids(self.step)}])
+        timing = clock.timing(self.wall_seconds())
+        self.attempt.append(schema.CURVE, [{"step": self.step, **self.ledger.row(), **row, "timing": timing}])
 
-    def position() -> dict[str, float]:
-        counts = {"step": step, "prompts_seen": ledger.prompts_seen, "train_flops": ledger.train_flops}
-        return counts | {"wall_seconds": team.told(wall_seconds())}
-
-    here = position()
-    finished = step >= 0 and config.stop.reached(**here)
-    while not finished:
-        step += 1
-        clock = {"start": time.monotonic(), "cpu": time.process_time()}
-        row: files.Row = {}
-        if step > 0:
-            # Prompts and rollouts.
-            prompts_P = stream.step(step)
-            sampling = SamplingParams(config.rollout.temperature, max_new_tokens, config.seed, "rollout", step)
-            rollouts = engine.generate(prompts_P, group_size, sampling)
-            clock["rollout"] = time.monotonic()
-
-            # Grades and advantages.
-            grades_B = grade_all(task, rollouts)
-            outcome_B = np.array([grade.outcome for grade in grades_B])
-            process_B = np.array([np.nan if grade.process is None else grade.process for grade in grades_B])
-            correct_B = np.array([grade.correct for grade in grades_B])
-            careful_B = np.array([grade.careful for grade in grades_B], dtype=float)
-            outcome_PG, process_PG, correct_PG = (
-                values_B.reshape(-1, group_size) for values_B in (outcome_B, process_B, correct_B)
-            )
-            advantage = advantages(config.algorithm, outcome_PG, process_PG, correct_PG)
-
-            # Loss and optimizer step.
-            rate = learning_rate(config.optimizer, step, config.stop.steps)
-            update = update_policy(
-                policy, optimizer, rollouts, advantage.total_PG, config, rate, task.allowed_V, reference, team
-            )
-            engine.load_weights(policy, step)
-
-            # Counts and the row of this step.
-            ledger.add_step(shape, non_embedding, rollouts, update.active_P, config, stream.unique(step))
-            row = {
-                "reward_mean": float(outcome_B.mean()),
-                "process_mean": _mean(process_B),
-                "process_mean_correct": _mean(process_B[correct_B]),
-                "careful_share": _mean(careful_B[correct_B]),
-                "response_length_mean": float(rollouts.lengths_B.mean()),
-                "response_length_max": int(rollouts.lengths_B.max()),
-                "truncated_share": float(rollouts.truncated_B.mean()),
-                **update.row,
-                "learning_rate": rate,
-                "advantage_norm": float(np.sqrt((advantage.total_PG**2).mean())),
-                "groups_all_right": float(correct_PG.all(axis=1).mean()),
-                "groups_all_wrong": float((~correct_PG).all(axis=1).mean()),
-                "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
-                **task.counts(),
-            }
-        clock["update"] = time.monotonic()
-
-        # Evaluation: by the schedule, at the stop, and where a shorter planned cell stops.
-        before, here = here, position()
-        finished = config.stop.reached(**here)
-        arrived = any(stop.reached(**here) and not stop.reached(**before) for stop in config.stop.also_evaluate)
-        if config.evaluation.due(step) or arrived or finished:
-            result = evaluate(
-                engine, task, config.evaluation, seed=config.seed, step=step, max_new_tokens=max_new_tokens
-            )
-            ledger.eval_flops += sum(rollout_flops(shape, rollouts) for rollouts in result.rollouts)
-            row |= result.row
-            attempt.append(schema.OUTCOMES, [result.outcomes])
-            attempt.append(schema.ROLLOUTS, result.samples)
-            reasons = stop_reasons(task, result.rollouts[0]).items()
-            ended = ", ".join(f"{name} {count}" for name, count in reasons if count)
-            say(f"step {step}: test loss {row['test_loss']:.4f}, {ledger.train_flops:.3g} FLOPs; ended by {ended}")
-
-        # Record, then checkpoint.
-        if step > 0:
-            attempt.append(schema.PROMPTS, [{"step": step, "ids": stream.ids(step)}])
-        timing = {
-            "time_ms": int(time.time() * 1000),
-            "wall_seconds": round(wall_seconds(), 3),
-            "cpu_seconds": round(time.process_time() - clock["cpu"], 4),
-            "rollout_seconds": round(clock.get("rollout", clock["start"]) - clock["start"], 4),
-            "update_seconds": round(clock["update"] - clock.get("rollout", clock["start"]), 4),
-            "eval_seconds": round(time.monotonic() - clock["update"], 4),
-        }
-        attempt.append(schema.CURVE, [{"step": step, **ledger.row(), **row, "timing": timing}])
-        minutes, resources = (time.monotonic() - saved_time) / 60, config.resources
-        due = step - saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
-        due, stopped = team.told(due), any(team.all(stopping()))
+    def checkpoint_if_due(self, stopping: Callable[[], bool]) -> None:
+        """Save where it is due or the run is asked to stop; then raise Interrupted unless the run is finished."""
+        minutes, resources = (time.monotonic() - self.saved_time) / 60, self.config.resources
+        due = self.step - self.saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
+        due, stopped = self.team.told(due), any(self.team.all(stopping()))
         if due or stopped:
-            save()
-        attempt.check_newest()
-        if stopped and not finished:
-            attempt.update(last_step=step, reason="interrupted", device_seconds=time.monotonic() - started)
-            say(f"interrupted after step {step}; run again to resume")
+            self.save()
+        self.attempt.check_newest()
+        if stopped and not self.finished:
+            self.close_attempt("interrupted")
+            self.say(f"interrupted after step {self.step}; run again to resume")
             raise Interrupted
 
-    save()
-    whole = team.whole(policy)
-    if team.first:
-        if config.resources.export_model:
-            process.export_model(whole, run, encoding)
-        attempt.update(last_step=step, reason="done", device_seconds=time.monotonic() - started)
-        record.finish(attempt, step, config.stop.model_dump(mode="json"))
-        if not config.resources.keep_final:
-            checkpoint.drop_all(run)
-    team.all(step)  # nobody leaves before the record is whole
-    say(f"done at step {step}: {time.process_time() - started_cpu:.0f} CPU s")
+    def save(self) -> None:
+        """A checkpoint of the whole state, unless this step has one."""
+        if self.step == self.saved_step:  # the same in every process
+            return
+        whole, state = self.team.whole(self.policy), {"optimizer": self.team.optimizer_state(self.optimizer)}
+        if self.team.first and whole is not None:
+            state |= {"policy": whole.state_dict(), "ledger": dataclasses.asdict(self.ledger)}
+            checkpoint.save(self.attempt, self.step, state | {"wall_seconds": self.wall_seconds()})
+        self.saved_step, self.saved_time = self.step, time.monotonic()
 
+    def close_attempt(self, reason: str) -> None:
+        self.attempt.update(last_step=self.step, reason=reason, device_seconds=time.monotonic() - self.started)
 
-def _mean(values: np.ndarray) -> float | None:
-    """Mean of the values that are there; None where there is none."""
-    values = values[~np.isnan(values)]
-    return float(values.mean()) if len(values) else None
+    def finish(self) -> None:
+        """Save, export the model, write the merged record and DONE."""
+        self.save()
+        whole = self.team.whole(self.policy)
+        if self.team.first:
+            if self.config.resources.export_model:
+                process.export_model(whole, self.folder, self.encoding)
+            self.close_attempt("done")
+            record.finish(self.attempt, self.step, self.config.stop.model_dump(mode="json"))
+            if not self.config.resources.keep_final:
+                checkpoint.drop_all(self.folder)
+        self.team.all(self.step)  # nobody leaves before the record is whole
+        self.say(f"done at step {self.step}: {time.process_time() - self.started_cpu:.0f} CPU s")

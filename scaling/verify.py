@@ -17,7 +17,7 @@ from scaling.config.run import RunConfig
 from scaling.policy import described_policy, load_encoding
 from scaling.prompts import PromptStream
 from scaling.rollout_types import Task
-from scaling.schema import InputError
+from scaling.schema import InputError, one_line
 from scaling.tasks import load_task
 
 
@@ -42,7 +42,7 @@ def problems(run: Path, name: str) -> list[str]:
             *_prompts(run, config, done),
         ]
     except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
-        return [f"cannot be read: {type(error).__name__}: {' '.join(str(error).split())[:300]}"]
+        return [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
 
 
 def _identity(run: Path, config: RunConfig, name: str) -> list[str]:

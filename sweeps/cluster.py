@@ -358,7 +358,7 @@ class Cluster:
             if runs or bases:
                 self._note(retry=[*(run.run_id for run in [*runs, *blocked]), *bases], time=time.time())
             for run in runs:
-                record.forgive(self._folder(run))
+                record.clear_failure(self._folder(run))
             for base in bases:
                 (self.out / schema.ARTIFACTS / f"{base}.{schema.FAILED}").unlink(missing_ok=True)
             return [run.name for run in [*runs, *blocked]]

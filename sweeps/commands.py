@@ -25,9 +25,10 @@ def quickstart(
 ) -> None:
     """The whole path: train twelve small models, fit, report."""
     from analysis import report as write_report
+    from sweeps.executors import load_pool
 
     planned, folder = _planned("quickstart", out)
-    status = _launch(planned, folder, workers)
+    status = _launch(planned, folder, workers, load_pool("local"))
     if status == 130:
         raise typer.Exit(status)
     page = write_report(folder)
@@ -60,7 +61,9 @@ def launch(
     study: StudyArgument,
     out: OutOption = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Local processes at a time. Default: the cores.")] = None,
-    executor: Annotated[str, typer.Option(help="Where the runs go: local or slurm.")] = "local",
+    executor: Annotated[
+        str, typer.Option(help="Where runs go: local, slurm, or another of sweeps/executors.")
+    ] = "local",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="slurm: print the sbatch text and the costs, submit nothing.")
     ] = False,
@@ -74,22 +77,23 @@ def launch(
 
     Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns.
     """
-    from scaling.schema import InputError, check_name
+    from scaling.schema import InputError
+    from sweeps.executors import load_pool
 
-    check_name(executor, ["local", "slurm"], "executor")
+    pool = load_pool(executor)
     given = {"--dry-run": dry_run, "--throttle": throttle, "--canary": canary, "--wait": wait}
     meant_for_slurm = ", ".join(option for option, value in given.items() if value)
-    if executor == "local" and meant_for_slurm:
+    if pool and meant_for_slurm:
         raise InputError(
-            f"launch: {meant_for_slurm} is for SLURM, and the executor is local; add --executor slurm, or leave it "
-            f"out (scaling sweep plan shows what a launch would run)."
+            f"launch: {meant_for_slurm} is for SLURM, and the executor is {executor}; add --executor slurm, or "
+            f"leave it out (scaling sweep plan shows what a launch would run)."
         )
-    if executor == "slurm" and workers:
-        raise InputError("launch: --workers is for the local executor; with --executor slurm give --throttle.")
+    if pool is None and workers:
+        raise InputError(f"launch: --workers is for the local executor; with --executor {executor} give --throttle.")
     planned, folder = _planned(study, out)
     _check_analysis(planned)
-    if executor == "local":
-        status = _launch(planned, folder, workers)
+    if pool:
+        status = _launch(planned, folder, workers, pool)
     else:
         status = _launch_slurm(planned, folder, dry_run=dry_run, throttle=throttle, canary=canary, wait=wait)
     if status:
@@ -290,8 +294,8 @@ def _check_inputs(planned, folder: Path) -> None:
             check_inputs(item.config)
 
 
-def _launch(planned, folder: Path, workers: int | None) -> int:
-    """Launch local processes and stay with them; returns the exit status."""
+def _launch(planned, folder: Path, workers: int | None, pool) -> int:
+    """Fill the slots of a pool and stay until the runs are done; returns the exit status."""
 
     from rich.console import Console
 
@@ -302,7 +306,7 @@ def _launch(planned, folder: Path, workers: int | None) -> int:
     make_folder(folder)
     launcher.prepare(planned, folder)
     with _mirrored(planned, folder, console):
-        return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console)
+        return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console, pool)
 
 
 def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None, canary: bool, wait: bool) -> int:

@@ -19,9 +19,8 @@ from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
 from sweeps.plan import Plan, _shape
 
-# Until runs of the study have finished: tokens of a hex chain rollout (prompt, response), and CPU seconds as so much
-# per token (small models: the overhead of each operation) and so much per FLOP.
-ASSUMED_TOKENS = (9.0, 21.0)
+# Until runs of the study have finished: CPU seconds as so much per token (small models: the overhead of each operation)
+# and so much per FLOP. The tokens of a rollout are the task's to say.
 ASSUMED_SECONDS_PER_TOKEN = 1e-5
 ASSUMED_SPEED = 3.5e10
 DEMONSTRATION_TOKENS = 28.0  # prompt and solution
@@ -69,7 +68,7 @@ class _Measured(NamedTuple):
 
 
 def _measure(config: RunConfig, rows: list[files.Row]) -> _Measured:
-    last, shape = rows[-1], model_shape(config.model.size or "")
+    last, shape = rows[-1], model_shape(config.model.size or "", config.task.VOCABULARY)
     prompt, response = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
     like = np.array([prompt]), np.full((1, config.rollout.group_size), response)
     rollout, update = (last["prompts_seen"] * f(shape, *like) for f in (compute.rollout_flops, compute.update_flops))
@@ -88,6 +87,7 @@ class Estimator:
         self._places: dict[Any, dict[str, Any]] = {}
         on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
         self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
+        self.tokens = next((r.config.task.TOKENS for r, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu), (0, 0))
         sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
             rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
@@ -107,7 +107,7 @@ class Estimator:
                 "other sizes assumed."
             )
         elif self.on_cpus:
-            prompt, response = ASSUMED_TOKENS
+            prompt, response = self.tokens
             texts.append(
                 f"Assumed, nothing has run yet: {prompt:g} prompt and {response:g} response tokens a rollout, "
                 f"{ASSUMED_SECONDS_PER_TOKEN * 1e6:g} µs a token and {ASSUMED_SPEED:.2g} FLOPs a second on one core."
@@ -124,8 +124,7 @@ class Estimator:
         if shape is None:
             return Estimate(None, "unknown", steps=config.stop.steps, prompts=identity.planned_prompts(config))
         measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
-        assumed = ASSUMED_TOKENS if config.task.name == "hex_chain" else memory.TOKENS
-        prompt, response = (measured.prompt, measured.response) if measured else assumed
+        prompt, response = (measured.prompt, measured.response) if measured else config.task.TOKENS
         per_prompt = group * (prompt + response)
         limits = [float(limit) for limit in (identity.planned_prompts(config),) if limit]
         if config.stop.train_flops:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +21,7 @@ from scaling.config.reading import read_yaml
 from scaling.schema import InputError
 from sweeps.board import _board, _clock
 from sweeps.cost import Estimator
-from sweeps.executors import INTERRUPTED, make_base, run_cell, tail
-from sweeps.executors.local import Job, LocalPool
+from sweeps.executors import INTERRUPTED, Job, Pool, make_base, run_cell, tail
 from sweeps.plan import Plan, PlannedRun, cells_document
 from sweeps.status import DONE, FAILED, RUNNING, counts, cpu_seconds, run_state
 
@@ -70,12 +70,12 @@ def retry(plan: Plan, out: Path) -> list[str]:
     """Let the next launch try failed runs again; returns their names."""
     failed = [run for run in plan.runs if _state(run, out) == FAILED]
     for run in failed:
-        record.forgive(out / schema.RUNS / run.run_id)
+        record.clear_failure(out / schema.RUNS / run.run_id)
     return [run.name for run in failed]
 
 
-def launch(plan: Plan, out: Path, workers: int, console: Console, pool: LocalPool | None = None) -> int:
-    """Run what is missing with `workers` local processes; returns the exit status: 0, 1 (some failed), 130."""
+def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Callable[[int], Pool]) -> int:
+    """Run what is missing in at most `workers` slots of a pool; returns the exit status: 0, 1 (some failed), 130."""
     prepare(plan, out)
     states = {run.run_id: _state(run, out) for run in plan.runs}
 
@@ -92,7 +92,7 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, pool: LocalPoo
     todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
     status = 0
     if todo:
-        status = _Launch(plan, out, todo, pool or LocalPool(min(workers, len(todo))), console).work()
+        status = _Launch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
     final = [_state(run, out) for run in plan.runs]
     say(f"study {plan.study.name}: {counts(final)}; {cpu_seconds(plan, out)}")
     for run, state in zip(plan.runs, final, strict=True):
@@ -108,7 +108,7 @@ def _state(run: PlannedRun, out: Path) -> str:
 class _Launch:
     """One launch: what waits, what runs, what failed."""
 
-    def __init__(self, plan: Plan, out: Path, todo: list[PlannedRun], pool: LocalPool, console: Console):
+    def __init__(self, plan: Plan, out: Path, todo: list[PlannedRun], pool: Pool, console: Console):
         self.out, self.pool, self.console = out, pool, console
         self.total, self.finished, self.failed = len(todo), 0, 0
         self.started = time.monotonic()

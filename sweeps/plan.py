@@ -14,7 +14,7 @@ from scaling import files, schema
 from scaling.compute import Shape
 from scaling.config import identity, reading
 from scaling.config.parts import RunStop, StopConfig
-from scaling.config.run import RunConfig
+from scaling.config.run import RunConfig, default
 from scaling.models import model_shape
 from scaling.schema import InputError
 from sweeps.study import Cell, Study, flatten
@@ -119,12 +119,12 @@ def _names(cells: list[Cell]) -> list[tuple[str, str]]:
     """(name of the run, name of the cell) that people can read: what varies, e.g. `xs-tau32-seed0`, `s-papo-seed1`."""
     values = [_named_values(cell) for cell in cells]
     varying = [key for key in dict.fromkeys(k for v in values for k in v) if len({str(v.get(key)) for v in values}) > 1]
-    names = []
+    names, usual = [], default("algorithm").type
     for value in values:
         words = [value["model"]]
         for key in varying:
             shown = value.get(key)
-            if key in ("model", "seed", "stop") or shown is None or (key == "algorithm" and shown == "grpo"):
+            if key in ("model", "seed", "stop") or shown is None or (key == "algorithm" and shown == usual):
                 continue
             words.append({"tau": f"tau{shown}", "algorithm": shown}.get(key, f"{key.split('.')[-1]}{shown}"))
         names.append("-".join(map(str, [*words, f"seed{value['seed']}"])))
@@ -146,8 +146,10 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
         and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique", "resources.", "tracking."))
     }
-    if config.task.name == "hex_chain" and config.task.modulus != 16:
-        others["task.modulus"] = str(config.task.modulus)
+    for name in config.task.NAMED_BY:
+        value = getattr(config.task, name)
+        if value != type(config.task).model_fields[name].default:
+            others[f"task.{name}"] = str(value)
     return {
         "model": config.model.size or Path(config.model.path or "").name,
         "algorithm": config.algorithm.type,
@@ -202,7 +204,7 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
 def _shape(config: RunConfig) -> Shape | None:
     """The shape of a run's policy; None for a folder whose kind of model is not known."""
     if config.model.size is not None:
-        return model_shape(config.model.size)
+        return model_shape(config.model.size, config.task.VOCABULARY)
     try:  # transformers calls its description config.json too
         return Shape.from_transformers(files.read_json(Path(config.model.path or "") / schema.CONFIG) or {})
     except InputError:

@@ -13,7 +13,6 @@ analysis: {where: ..., steps: ..., x: ..., law: ...}   defaults of the analysis
 from __future__ import annotations
 
 import itertools
-import operator
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -23,10 +22,11 @@ from typing import Any, get_args, get_origin
 
 from scaling import schema
 from scaling.config.checks import resolve_at
-from scaling.config.parts import AlgorithmConfig, brief
 from scaling.config.reading import merge, parse_config, read_yaml, with_recipe
 from scaling.config.run import RunConfig
-from scaling.schema import InputError, did_you_mean
+from scaling.fields import brief
+from scaling.schema import InputError, clip, did_you_mean
+from scaling.where import ORDERS, Condition, Setting, Value, Word, parse, value_of
 
 STUDIES = Path(__file__).parent / "studies"
 KEYS = ["study", "recipe", "base", "blocks", "analysis"]
@@ -95,8 +95,8 @@ class Study:
     def _test(self, block: Block) -> Callable[[dict[str, Any]], bool]:
         """Whether the block's `where` keeps a combination."""
         choices = {**{field: [value] for field, value in block.fixed.items()}, **block.axes, **block.zipped}
-        keep = parse_where(block.where or "", f"{self.where}: {block.name}.where", choices)
-        return lambda axes: keep({**block.fixed, **axes})
+        condition = read_where(block.where or "", f"{self.where}: {block.name}.where", choices)
+        return lambda axes: condition.holds({**block.fixed, **axes})
 
     def _cell(self, block: Block, axes: dict[str, Any]) -> Cell:
         values = self.base
@@ -245,7 +245,7 @@ def _classes(part: Any) -> list[Any]:
     """The config classes behind an annotation: itself, or the members of a union."""
     if get_origin(part) is tuple:  # a list of parts is a value
         return []
-    if part is AlgorithmConfig or not hasattr(part, "model_fields"):
+    if not hasattr(part, "model_fields"):
         return [c for arg in get_args(part) for c in (_classes(arg) or [])]
     return [part]
 
@@ -299,53 +299,53 @@ def _check_keys(values: dict[str, Any], legal: list[str], where: str, what: str)
 
 # ---------------------------------------------------------------- where
 
-OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
-    "==": operator.eq, "!=": operator.ne, "<=": operator.le, ">=": operator.ge, "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
+WHERE_EXAMPLE = "model != us or seed == 0"
+KINDS = {"a word": str, "true or false": bool, "a number": (int, float)}  # the first that fits: True is an int, too
 
 
-def parse_where(text: str, where: str, choices: dict[str, list[Any]]) -> Callable[[dict[str, Any]], bool]:
-    """`field op value` joined by `and` / `or` (and binds stronger). `choices`: values of the block's fields."""
-    alternatives = []
-    for alternative in re.split(r"\bor\b", text):
-        clauses = []
-        for clause in re.split(r"\band\b", alternative):
-            match = re.fullmatch(r"\s*([\w.]+)\s*(==|!=|<=|>=|<|>)\s*(\S+)\s*", clause)
-            if not match:
-                raise InputError(f"{where}: {clause.strip()!r} is not of the form `field == value` (or != < <= > >=).")
-            name, sign, given = match.groups()
-            if name not in choices:
-                raise InputError(
-                    f"{where}: {name} is not set in this block; it sets {', '.join(choices)}."
-                    f"{did_you_mean(name, choices)}"
-                )
-            value, known = _value(given), [choice for choice in choices[name] if choice is not None]
-            words = [choice for choice in known if isinstance(choice, str)]
-            if known and value is not None and (not words if isinstance(value, str) else len(words) == len(known)):
-                shown = ", ".join(map(str, known))
-                raise InputError(f"{where}: {text!r} compares a word with a number; {name} is {brief(shown)}.")
-            if isinstance(value, str) and value not in words:
-                raise InputError(
-                    f"{where}: {name} is never {value!r} in this block; it is {', '.join(words)}."
-                    f"{did_you_mean(value, words)}"
-                )
-            clauses.append((name, OPERATORS[sign], value))
-        alternatives.append(clauses)
-
-    def keep(values: dict[str, Any]) -> bool:
-        try:
-            return any(all(test(values[name], value) for name, test, value in clauses) for clauses in alternatives)
-        except TypeError:
-            raise InputError(f"{where}: {text!r} compares a word with a number.") from None
-
-    return keep
+def read_where(text: str, where: str, choices: dict[str, list[Any]]) -> Condition:
+    """The condition of a block, checked on the values that the block gives its fields. Raises InputError."""
+    condition = parse(text, Setting(where, "field", WHERE_EXAMPLE))
+    for comparison in condition.comparisons():
+        names = [s.text for s in (comparison.left, comparison.right) if isinstance(s, Word) and s.text in choices]
+        if not names:
+            word = next(s.text for s in (comparison.left, comparison.right) if isinstance(s, Word))
+            raise InputError(
+                f"{where}: {word} is not set in this block; it sets {', '.join(choices)}.{did_you_mean(word, choices)}"
+            )
+        if comparison.sign in ("in", "not in") and comparison.left != Word(names[0]):
+            raise condition.refusal("`in` wants a field on its left")
+        if len(names) == 1 or comparison.sign in ("in", "not in"):
+            given = value_of(comparison.right if comparison.left == Word(names[0]) else comparison.left)
+            for value in given if isinstance(given, tuple) else (given,):
+                _check_value(condition, names[0], comparison.sign, value, choices[names[0]])
+    return condition
 
 
-def _value(text: str) -> Any:
-    text = text.strip("'\"")
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False, "null": None}.get(text, text)
+def _check_value(condition: Condition, name: str, sign: str, value: Value, choices: list[Any]) -> None:
+    """Raise InputError where a field is compared with what it can never be, or with what has no order."""
+    where = condition.setting.place
+    known = [choice for choice in choices if choice is not None]
+    kinds = {_kind(choice) for choice in known}
+    if known and value is not None and kinds.isdisjoint({_kind(value), None}):
+        first, second = sorted({_kind(value), min(kinds, key=str)}, key=[*KINDS].index)
+        raise InputError(
+            f"{where}: {clip(condition.text)!r} compares {first} with {second}; {name} is "
+            f"{brief(', '.join(map(str, known)))}."
+        )
+    if isinstance(value, str):
+        if sign in ORDERS:
+            raise condition.refusal("text has no order: use == or != or `in`,")
+        words = [choice for choice in known if isinstance(choice, str)]
+        if value not in words:
+            raise InputError(
+                f"{where}: {name} is never {clip(value)!r} in this block; it is {', '.join(words)}."
+                f"{did_you_mean(value, words)}"
+            )
+    if value is None and sign in ORDERS:
+        raise condition.refusal("null has no order: use == or !=,")
+
+
+def _kind(value: Any) -> str | None:
+    """A key of KINDS; None for a list, and for keys and values."""
+    return next((name for name, kind in KINDS.items() if isinstance(value, kind)), None)

@@ -17,13 +17,14 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
+import one_file_law
 
 from analysis.fitting.points import Points
 from analysis.fitting.solve import solve
 from analysis.intervals.law_test import EXACT, LEVEL, law_test
 from analysis.intervals.profile import profile_tests
 from analysis.intervals.run_lines import run_lines
-from analysis.laws import Law, get_law, saturation
+from analysis.laws import Law, get_law
 from analysis.questions.optimum import optimal_sizes, optimum_band
 
 SEVEN = (0.5e9, 1.5e9, 3e9, 7e9, 14e9, 32e9, 72e9)
@@ -31,6 +32,7 @@ FIVE = (0.5e9, 1.5e9, 3e9, 14e9, 32e9)  # as slope_sd: chosen so that widths com
 FOUR = (0.5e9, 3e9, 14e9, 72e9)
 TINY = (5296.0, 20832.0, 55824.0, 151552.0)
 K_MAX, N0 = 0.13, 12e9
+LAWS = {"efficiency": get_law("efficiency"), "log_slope": one_file_law.LAW}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class Design:
 
 @dataclass(frozen=True)
 class Family(Design):
-    """Studies of the learning-efficiency law. relative_sd: of slopes of seeds, in units of k. misfit: sd of sizes about
-    k(N). plateau: first steps without any progress, kept or cut. n0: in parameters."""
+    """Studies of a law k(N) with the amplitude k_max and the scale n0, in parameters. relative_sd: of slopes of seeds,
+    in units of k. misfit: sd of sizes about k(N). plateau: first steps without any progress, kept or cut."""
 
     name: str
     relative_sd: float = 0.0
@@ -61,6 +63,7 @@ class Family(Design):
     cut: bool = False
     n0: float = N0
     k_max: float = K_MAX
+    law: str = "efficiency"
     holds: bool = True
     given: str = ""  # what was measured when the method was chosen: default Kmax/N0
     widths: tuple[float, float] | None = None  # likewise the median width of N0 / truth, default and law exact
@@ -86,6 +89,8 @@ FAMILIES = [
     Family("plateau of 5 steps, uncut", plateau=5, holds=False, given="2/96"),
     Family("misfit .006, 7x3", misfit=0.006, holds=False, given="94/93"),
     Family("misfit .006, 4x3", sizes=FOUR, misfit=0.006, holds=False, given="94/90"),
+    Family("k ~ ln(1 + N/N0), 4x3", sizes=FOUR, n0=4e9, k_max=0.035, law="log_slope"),
+    Family("k ~ ln(1 + N/N0), 7x1", runs=1, n0=4e9, k_max=0.035, law="log_slope"),
 ]
 
 
@@ -94,7 +99,7 @@ def draw(family: Family, seed: int) -> Points:
     rng = np.random.default_rng([20240, FAMILIES.index(family), seed])
     sizes = np.array(family.sizes)
     n, steps = len(sizes), np.arange(1, family.steps + 1)
-    k = family.k_max * saturation(sizes, family.n0) + family.misfit * rng.standard_normal(n)
+    k = family.k_max * LAWS[family.law].shape(sizes, family.n0) + family.misfit * rng.standard_normal(n)
     size = np.repeat(np.arange(n), family.runs)
     slope = k[size] * (1 + family.relative_sd * rng.standard_normal(len(size)))
     slope += family.slope_sd * rng.standard_normal(len(size))
@@ -198,11 +203,11 @@ def one(job: tuple[Family, int]) -> dict[str, float]:
     lines = run_lines(draw(family, seed))
     found: dict[str, float] = {"bends": abs(lines.curvature) > 3}
     for name, misfit in (("default", None), ("exact", EXACT)):
-        test = law_test(lines.slope, lines.slope_variance, lines.num_params, misfit)
-        low, high = test.n0_interval()
+        test = law_test(LAWS[family.law], lines.slope, lines.slope_variance, lines.num_params, misfit)
+        low, high = test.scale_interval()
         found |= {
             f"k_{name}": test.p_efficiency(family.k_max) > LEVEL,
-            f"n_{name}": float(np.interp(math.log(family.n0), test.ln_n0, test.p_n0)) > LEVEL,
+            f"n_{name}": float(np.interp(math.log(family.n0), test.ln_scale, test.p_scale)) > LEVEL,
             f"open_{name}": low is None or high is None,
             f"width_{name}": math.inf if low is None or high is None else (high - low) / family.n0,
         }

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from scaling.algorithm.advantages import (
-    advantages,
     fullnorm_advantages,
     grpo_advantages,
     papo_advantages,
     rank_safe_weight,
 )
-from scaling.config.parts import FullnormConfig, GrpoConfig, PapoConfig
+from scaling.algorithm.rewards import Rewards
+from scaling.config import FullnormConfig, GrpoConfig, PapoConfig
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "papo_test_vectors.json").read_text())
 
@@ -135,18 +135,17 @@ def test_default_weight_is_rank_safe_at_the_default_group_size():
     assert PapoConfig().process_weight < rank_safe_weight(16)
 
 
-def test_dispatch():
+def test_a_config_calls_its_own_estimator():
     outcome, correct = row([1, 1, 0, 0]), np.array([[True, True, False, False]])
     process = row([1, 0.5, 1, np.nan])  # wrong responses with a score and without one
+    rewards = Rewards(outcome, process, correct, careful_PG=row([np.nan] * 4))
+    np.testing.assert_array_equal(GrpoConfig().advantages(rewards).total_PG, grpo_advantages(outcome).total_PG)
     np.testing.assert_array_equal(
-        advantages(GrpoConfig(), outcome, process, correct).total_PG, grpo_advantages(outcome).total_PG
-    )
-    np.testing.assert_array_equal(
-        advantages(PapoConfig(process_weight=0.3), outcome, process, correct).total_PG,
+        PapoConfig(process_weight=0.3).advantages(rewards).total_PG,
         papo_advantages(outcome, process, correct, process_weight=0.3).total_PG,
     )
     # Full normalisation counts wrong responses as 0, whatever their score.
     np.testing.assert_array_equal(
-        advantages(FullnormConfig(process_weight=0.3), outcome, process, correct).total_PG,
+        FullnormConfig(process_weight=0.3).advantages(rewards).total_PG,
         fullnorm_advantages(outcome, row([1, 0.5, 0, 0]), process_weight=0.3).total_PG,
     )

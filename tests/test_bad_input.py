@@ -16,8 +16,8 @@ import pytest
 from synthetic_curves import write_cells, write_run
 
 from scaling import cli
+from scaling.config import HexChainConfig
 from scaling.config.identity import run_id
-from scaling.config.parts import HexChainConfig
 from scaling.config.reading import load_config
 from scaling.tasks import load_task
 

@@ -120,7 +120,7 @@ def test_evaluation_steps_are_the_powers_rounded_up():
         ),
         ("model: xs\nalgorithm: {type: grpo, process_weight: 1}", "process_weight is not a field of GrpoConfig"),
         ("model: xs\ntask: hexchain", "Did you mean hex_chain?"),
-        ("model: xs\nstop: {steps: -1}", "stop.steps: Input should be greater than or equal to 1 (given: -1)"),
+        ("model: xs\nstop: {steps: -1}", "stop.steps: wants a whole number greater than or equal to 1, not -1."),
         ("model: xs\nstop: {steps: '40'}", "stop.steps: wants a number, not '40'"),
         ("model: xs\nstop: {steps: 1.5}", "stop.steps"),
         ("model: xs\nstop: {}", "give at least one of steps, prompts, train_flops, wall_seconds"),

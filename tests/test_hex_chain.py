@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.config.parts import BaseRecipe, HexChainConfig
+from scaling.config import BaseRecipe, HexChainConfig
 from scaling.schema import InputError
 from scaling.tasks.hex_chain import Task
 

@@ -233,6 +233,6 @@ def test_starts_without_progress_are_counted_from_the_newest_back(tmp_path):
     record.start_attempt(tmp_path, parent=3, first_step=5)
     assert record.starts_without_progress(tmp_path) == 1
     record.fail(tmp_path, RuntimeError("x"), [])
-    record.forgive(tmp_path)
+    record.clear_failure(tmp_path)
     assert record.starts_without_progress(tmp_path) == 0  # a retry begins to count anew
     assert not (tmp_path / schema.FAILED).exists()

@@ -18,6 +18,7 @@ from analysis.intervals.means import paired_difference
 from analysis.intervals.run_lines import run_lines
 from analysis.intervals.run_test import band, efficiency_interval
 from analysis.intervals.size_test import SizeTest
+from analysis.laws.efficiency import LAW as EFFICIENCY
 from scaling.schema import InputError
 
 # Vector A: four sizes, two runs each; vector B: the first run of each.
@@ -31,24 +32,24 @@ def short(interval, scale=1.0):
 
 
 def test_vector_a():
-    test = law_test(SLOPE, VARIANCE, SIZE)
+    test = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE)
     assert short(test.efficiency_interval()) == [0.105, 0.172]
-    assert short(test.n0_interval(), 1e9) == [7.83, 20.6]
+    assert short(test.scale_interval(), 1e9) == [7.83, 20.6]
 
 
 def test_vector_b():
-    test = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2])
+    test = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2])
     assert short(test.efficiency_interval()) == [0.0884, 0.201]  # given as .088
-    assert short(test.n0_interval(), 1e9) == [5.79, 28.5]
+    assert short(test.scale_interval(), 1e9) == [5.79, 28.5]
     assert test.df == 2
 
 
 def test_law_exact_is_narrower_and_equal_without_repeats():
-    wide, narrow = law_test(SLOPE, VARIANCE, SIZE), law_test(SLOPE, VARIANCE, SIZE, EXACT)
-    assert wide.n0_interval()[0] < narrow.n0_interval()[0] < narrow.n0_interval()[1] < wide.n0_interval()[1]
-    one = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2])
-    exact = law_test(SLOPE[::2], VARIANCE[::2], SIZE[::2], EXACT)
-    assert one.n0_interval() == exact.n0_interval()
+    wide, narrow = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE), law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE, EXACT)
+    assert wide.scale_interval()[0] < narrow.scale_interval()[0] < narrow.scale_interval()[1] < wide.scale_interval()[1]
+    one = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2])
+    exact = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2], EXACT)
+    assert one.scale_interval() == exact.scale_interval()
 
 
 @pytest.mark.parametrize(
@@ -71,14 +72,14 @@ def test_f_tail_is_the_square_of_t():
 
 def test_one_shape_is_the_classic_f_test():
     """With equal variances and no prior shapes the p of n0 is that of F(1, runs - 2) on the profile."""
-    test = law_test(SLOPE, VARIANCE, SIZE)
+    test = law_test(EFFICIENCY, SLOPE, VARIANCE, SIZE)
     f = 1 / (1 + 12e9 / SIZE)
     weight = 1 / test.variance[0]  # the first cell: no seed variance
     k = np.sum(weight * SLOPE * f) / np.sum(weight * f**2)
     missed = np.sum(weight * (SLOPE - k * f) ** 2)
     best = test.within[0] + test.least[0]
     p = f_tail((missed - best) / (best / 6), 6)
-    cell = f_tail((np.interp(np.log(12e9), test.ln_n0, test.square[0]) - test.least[0]) / test.scale[0], test.df)
+    cell = f_tail((np.interp(np.log(12e9), test.ln_scale, test.square[0]) - test.least[0]) / test.scale[0], test.df)
     assert cell == pytest.approx(p, rel=2e-3)
 
 
@@ -195,7 +196,7 @@ def test_misfit_of_the_sizes_is_flagged():
     rng = np.random.default_rng(0)
     table["test_loss"] = rng.binomial(4000, np.minimum(table["test_loss"], 1)) / 4000
     fit = analysis.fit(make_curves(table), x="prompts_seen")
-    assert any("sizes miss k(N) by more than seeds do" in warning for warning in fit.warnings)
+    assert any("differences between sizes exceed seed noise" in warning for warning in fit.warnings)
 
 
 def test_the_question_set_is_named():

@@ -230,7 +230,7 @@ def test_a_run_that_never_gets_anywhere_is_given_up(tmp_path, monkeypatch):
     from rich.console import Console
 
     from sweeps import launch as launcher
-    from sweeps.executors.local import LocalPool
+    from sweeps.executors.local import Pool
 
     plan = make_plan(load_study(write(tmp_path)))
     for base in plan.bases():
@@ -238,11 +238,11 @@ def test_a_run_that_never_gets_anywhere_is_given_up(tmp_path, monkeypatch):
     monkeypatch.setattr(launcher, "run_cell", os.kill)
     monkeypatch.setattr(launcher.reading, "dump", lambda config: 0)  # os.kill(0, ...): the child's own group
 
-    class Dying(LocalPool):
+    class Dying(Pool):
         def submit(self, job):
             super().submit(type(job)(job.key, os._exit, (130,), job.log))
 
-    status = launcher.launch(plan, tmp_path / "out", 1, Console(quiet=True), Dying(1, preload=[]))
+    status = launcher.launch(plan, tmp_path / "out", 1, Console(quiet=True), lambda slots: Dying(slots, preload=[]))
     assert status == 1
     (run,) = runs_of(tmp_path / "mini.yaml", tmp_path / "out").values()
     assert "no progress: 3 starts ended before its first checkpoint" in files.read_json(run / schema.FAILED)["message"]

@@ -1,6 +1,7 @@
 """One contract for every law of the folder: a new file is tested by being there."""
 
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -104,6 +105,26 @@ def test_says_what_it_is(law):
         assert all(low < value < high for value in starts)
 
 
+def test_has_symbols_an_axis_and_a_test_of_its_own(law):
+    symbols = list(law.symbols.values())
+    assert all(re.fullmatch(r"[A-Za-zα-ω][\w∞*]*", symbol) for symbol in symbols)
+    assert len(set(symbols)) == len(symbols)
+    assert set(law.x) <= {"train_flops", "prompts_seen", "tokens_seen", "step"}
+    assert bool(law.group) == (law.letter != "N") == (law.each != "size")
+    if law.shape is None:
+        assert law.tested_on_slopes == ()
+        return
+    values, scale = one_size(law)[0], TRUTH[law.name][law.scale]
+    f = law.shape(SIZES, scale)
+    assert law.slope(SIZES, values) == pytest.approx(values[law.amplitude] * f)
+    if law.by_scale is not None:
+        up, down = (law.shape(SIZES, scale * np.exp(h)) for h in (1e-5, -1e-5))
+        assert law.by_scale(SIZES, 3.0, scale) == pytest.approx(3.0 * (up - down) / 2e-5, rel=1e-6)
+    if law.saturates:
+        assert law.shape(1e30, scale) == pytest.approx(1)
+        assert law.shape(scale, scale) == pytest.approx(0.5)
+
+
 def test_is_finite_on_a_grid_and_falls_with_x(law):
     values, columns = one_size(law)
     n, x = np.meshgrid(np.geomspace(1e3, 1e13, 21), np.geomspace(1, 1e26, 27), indexing="ij")
@@ -181,9 +202,9 @@ def test_an_unseen_size_is_predicted_or_refused_with_the_two_ways_out(law):
         truth = np.exp(law.ln_loss(72e9, 1e4, values, **columns))
         assert fit.predict(72e9, 1e4, **columns) == pytest.approx(truth, rel=1e-3)
         return
-    with pytest.raises(InputError, match="unseen size") as error:
+    with pytest.raises(InputError, match=f"unseen {law.each}") as error:
         fit.predict(72e9, 1e4, **columns)
-    assert "parametric E(N)" in str(error.value)
+    assert f"parametric E({law.letter})" in str(error.value)
     assert "declared number of points" in str(error.value)
 
 

@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scaling import files as scaling_files
 from scaling import record, schema, trainer
+from scaling.config import DataConfig, MathConfig
 from scaling.config.identity import run_id
-from scaling.config.parts import DataConfig, MathConfig
 from scaling.config.run import RunConfig
 from scaling.evaluate import stop_reasons
 from scaling.logprobs import token_logprobs

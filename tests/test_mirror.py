@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import threading
 
+import pandas as pd
 import pytest
 
 pytest.importorskip("mlflow")
@@ -676,3 +677,99 @@ def test_the_uri_of_the_environment_is_respected(study, monkeypatch):
     shown = Mirror(study)
     assert shown.uri == "http://127.0.0.1:1"
     shown._lock.close()
+
+
+# ---------------------------------------------------------------- reading a store back
+
+
+@pytest.fixture
+def store(empty_store, tmp_path, monkeypatch):
+    """(client, make): an empty store, and `make(experiment, params, metrics)`, which logs one finished run."""
+    path = tmp_path / "logged.db"
+    shutil.copy(empty_store, path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{path}")
+    client = tracking_store._client(f"sqlite:///{path}")
+
+    def make(name, params, metrics):
+        found = client.get_experiment_by_name(name)
+        run = client.create_run(found.experiment_id if found else client.create_experiment(name)).info.run_id
+        for key, value in params.items():
+            client.log_param(run, key, value)
+        for key, values in metrics.items():
+            for step, value in enumerate(values, start=1):
+                client.log_metric(run, key, value, timestamp=START_MS + step, step=step)
+        client.set_terminated(run)
+
+    return client, make
+
+
+def test_a_mirrored_study_loads_as_its_folder_does(study, monkeypatch):
+    import analysis
+
+    cells = []
+    for place, fields in enumerate([{"seed": 0}, {"seed": 1, "optimizer": {"learning_rate": 0.001}}]):
+        run_id = f"{place:012x}"
+        run = make_run(study, run_id, **fields)
+        attempt = record.start_attempt(run, parent=None, first_step=0)
+        write(attempt, 0, 60, train_flops=123_456_789.0 * (place + 1))
+        record.finish(attempt, 60, {"steps": 60})
+        cells.append((f"cell-{place}", run_id))
+    write_cells(study, *cells)
+    mirror = Mirror(study)
+    assert not mirror.sync().error
+    mirror.close()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{study / 'mlflow.db'}")
+    folder, mirrored = analysis.load(study), analysis.load("mlflow:demo")
+    ours, theirs = folder.frame(), mirrored.frame()
+    here = ours["test_loss"].notna()  # the folder's rows say Q beside a loss only, as the mirror does
+    assert here.sum() == 26 and len(ours) == len(theirs) == 122
+    for name in ours:
+        if pd.api.types.is_numeric_dtype(ours[name]) and not ours[name].isna().all():
+            assert theirs[name].tolist() == pytest.approx(ours[name].tolist(), rel=1e-15, nan_ok=True), name
+        elif not ours[name].isna().all():
+            assert theirs[name].tolist() == ours[name].tolist(), name
+    assert mirrored.settings == folder.settings and "optimizer.learning_rate" in mirrored.settings
+    assert any("analysis section is not there" in note for note in mirrored.notes)
+
+
+def test_names_that_become_one_column_are_refused_where_they_differ(store):
+    import analysis
+
+    _, make = store
+    who = {"num_params": 1000, "seed": 0}
+    flops = [1e15, 2e15]
+    make("differ", who, {"val/test_loss": [0.8, 0.7], "train/test_loss": [0.1, 0.1], "train_flops": flops})
+    make("agree", who, {"val/test_loss": [0.8, 0.7], "eval/test_loss": [0.8, 0.7], "usage/train_flops": flops})
+    make("params", {"policy.num_params": 1000, "judge.num_params": 9}, {"test_loss": [0.8, 0.7], "train_flops": flops})
+    with pytest.raises(InputError, match=r"'train/test_loss' and 'val/test_loss' both become column 'test_loss'"):
+        analysis.load("mlflow:differ")
+    assert analysis.load("mlflow:agree").frame()["test_loss"].tolist() == [0.8, 0.7]
+    with pytest.raises(InputError, match=r"'judge.num_params' and 'policy.num_params' both become column 'num_params'"):
+        analysis.load("mlflow:params")
+
+
+def test_old_and_new_names_of_the_mirror_are_read_alike(store):
+    import analysis
+
+    _, make = store
+    who = {"model.num_params": 1000, "model.num_params_non_embedding": 900, "seed": 0}
+    make("old", who, {"eval/test_loss": [0.8, 0.7], "compute/train_pflop": [1, 2]})
+    make(
+        "new",
+        who,
+        {"eval/test_loss": [0.8, 0.7], "usage/train_flops": [1e15, 2e15], "usage/log10_train_flops": [15, 16]},
+    )
+    old, new = (analysis.load(f"mlflow:{name}").frame().drop(columns="run_id") for name in ("old", "new"))
+    assert old.equals(new[old.columns]) and set(old) == set(new)
+    assert old["train_flops"].tolist() == [1e15, 2e15] and old["num_params_non_embedding"].tolist() == [900, 900]
+
+
+def test_every_page_of_runs_is_read(store, monkeypatch):
+    import analysis
+    from analysis.curves import mlflow_runs
+
+    monkeypatch.setattr(mlflow_runs, "PAGE", 2)
+    _, make = store
+    for seed in range(5):
+        make("many", {"num_params": 1000, "seed": seed}, {"test_loss": [0.5, 0.4], "train_flops": [1.0, 2.0]})
+    assert sorted(analysis.load("mlflow:many").frame()["seed"].unique()) == [0, 1, 2, 3, 4]

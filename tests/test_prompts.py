@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling.config.parts import DataConfig, HexChainConfig
+from scaling.config import DataConfig, HexChainConfig
 from scaling.prompts import PromptStream
 from scaling.schema import InputError
 from scaling.tasks import load_task

@@ -5,20 +5,21 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 import typer
 
 from scaling import cli, schema
-from scaling.config.reading import dump
+from scaling.config.reading import dump, read_yaml
 from scaling.config.run import RunConfig
 from sweeps.study import ANALYSIS_KEYS, BLOCK_KEYS, KEYS, STUDIES, check_path
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = dict(re.findall(r"```(\w+)\n(.*?)```", TEXT, re.DOTALL))
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("analysis/reference/*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/*.md")), *sorted(ROOT.glob("analysis/reference/*.md"))]
 
 
 def commands() -> list[str]:
@@ -29,11 +30,11 @@ def commands() -> list[str]:
 
 @pytest.mark.parametrize("line", commands())
 def test_commands_and_their_options_exist(line):
-    command = typer.main.get_command(cli.app)
-    words = shlex.split(line)[1:]
-    while hasattr(command, "commands") and words:
-        assert words[0] in command.commands, f"{line}: no command {words[0]}"
-        command = command.commands[words.pop(0)]
+    command, words = typer.main.get_command(cli.app), shlex.split(line)[1:]
+    while isinstance(command, cli.LazyGroup) and words:
+        context = command.context_class(command)
+        assert words[0] in command.list_commands(context), f"{line}: no command {words[0]}"
+        _, command, words = command.resolve_command(context, words)
     options = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in words if word.startswith("--")} <= options, line
 
@@ -109,6 +110,30 @@ def test_the_published_numbers_are_those_shown():
     """The table that the README shows holds Kmax and N0 of Tan et al.'s intra-model protocol."""
     block = next(b for b in re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL) if "reference:" in b)
     assert re.search(r"k_max\s+0\.1349\b", block) and re.search(r"n0\s+13\.09e9", block)
+
+
+def test_the_version_is_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert read_yaml(ROOT / "CITATION.cff")["version"] == version
+    newest = re.search(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert newest and newest[1] == version
+
+
+def test_the_map_is_of_this_house():
+    """Every file and folder of the packages has its line in docs/architecture.md, and every one named there exists."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    tables = dict(re.findall(r"^### (\w+):.*?\n\n(.*?)\n\n", text, re.MULTILINE | re.DOTALL))
+    assert tables.keys() == {"scaling", "analysis", "sweeps"}
+    for package, table in tables.items():
+        named = {
+            name.rstrip("/").split("/")[0]
+            for row in table.splitlines()
+            for name in re.findall(r"`(.+?)`", row.split("|")[1])
+        }
+        present = {path.name for path in (ROOT / package).iterdir() if path.suffix == ".py" or path.is_dir()}
+        assert named == present - {"__init__.py", "__main__.py", "__pycache__"}, package
+    for path in re.findall(r"`((?:scaling|analysis|sweeps|tests)/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
 
 
 def test_shipped_studies_are_named():

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from scaling import files, schema, trainer
+from scaling.config import GymConfig
 from scaling.config.identity import run_id
-from scaling.config.parts import GymConfig
 from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig
 from scaling.prompts import PromptStream

@@ -48,6 +48,8 @@ def test_a_torn_last_line_is_dropped_and_a_broken_one_told(tmp_path):
     with open(path, "a") as file:
         file.write('{"step": 3, "val')
     assert len(record.read_record(tmp_path)) == 3
+    attempt.append(schema.CURVE, [{"step": 3, "value": "b"}])  # not behind half a line
+    assert values(record.read_record(tmp_path))[2:] == [(2, "a"), (3, "b")]
     path.write_text('{"step": 0}\n{"st\n{"step": 2}\n')
     with pytest.raises(schema.InputError, match="line 2 is not JSON"):
         record.read_record(tmp_path)

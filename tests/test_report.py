@@ -19,8 +19,8 @@ from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
-from analysis.reporting.page import CONTENTS
 from analysis.reporting.runs import cut_sentence
+from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
 from analysis.words import amount, interval, interval_text, number, parameter, short_number
 from scaling import files, record, schema
@@ -210,7 +210,7 @@ def test_tables_and_figures_are_marked_for_readers_who_do_not_see(page):
     assert len(drawings) == 2 * len(shown) == 20  # ten figures, two layouts
     assert all(attrs.get("role") == "img" for attrs in drawings)
     assert page.text.count("<title id=") == page.text.count("<desc id=") == 20
-    for name, _ in CONTENTS:
+    for name in CONTENTS:
         assert name in page.ids
 
 

@@ -140,7 +140,10 @@ def test_a_field_can_be_set_inside_a_shorthand():
         ),
         ({"blocks": [{"axes": {"seed": [0]}, "where": "seed == 1"}]}, "main.where: no combination is left"),
         ({"blocks": [{"axes": {"model": ["xs"]}, "where": "model > 3"}]}, "compares a word with a number"),
-        ({"base": {"model": "xs", "stop": {"steps": -1}}}, "stop.steps: Input should be greater than or equal to 1"),
+        (
+            {"base": {"model": "xs", "stop": {"steps": -1}}},
+            "stop.steps: wants a whole number greater than or equal to 1, not -1.",
+        ),
         (
             {"base": {"model": "xs", "stop": {"steps": 60}, "data": {"prompts_unique": 31, "reuse_factor": 32}}},
             "contradicts D = 960 prompts at reuse_factor 32: 960 / 32 = 30",

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from scaling.config.parts import BaseRecipe, HexChainConfig
+from scaling.config import BaseRecipe, HexChainConfig
 from scaling.ladder import VOCABULARY
 from scaling.rollout_types import generator
 from scaling.schema import InputError

@@ -1,6 +1,7 @@
 """One run on real (tiny) models: its record, its resumption to the byte, its extension."""
 
 import copy
+import dataclasses
 import json
 import os
 import re
@@ -11,7 +12,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from scaling import checkpoint, evaluate, files, record, schema, trainer
+from scaling import checkpoint, files, record, schema, trainer
+from scaling.algorithm import rewards
+from scaling.algorithm.estimators.papo import FullnormConfig
 from scaling.config.run import RunConfig
 from scaling.logprobs import token_logprobs
 from scaling.policy import load_policy
@@ -221,7 +224,7 @@ def test_dying_again_and_again(finished, artifacts, tmp_path, monkeypatch):
 
 
 def test_a_signal_checkpoints_and_stops_between_steps(finished, artifacts, tmp_path, monkeypatch):
-    original = evaluate.grade_all
+    original = rewards.grade_all
 
     def signalled(task, rollouts):
         if rollouts.weight_version == 4 and rollouts.group_size == 4:  # in the middle of step 5
@@ -307,15 +310,15 @@ def test_a_folder_of_another_run_is_refused(artifacts, tmp_path):
 
 def test_estimators_are_paired_and_evaluations_change_nothing(finished, artifacts, tmp_path, monkeypatch):
     seen = []
-    original = trainer.advantages
+    original = FullnormConfig.advantages
 
-    def watched(config, outcome_PG, process_PG, correct_PG):
+    def watched(config, reward):
         # The tiny base is right by luck only, so its process scores are 0: give them some spread.
-        spread_PG = np.linspace(0, 1, process_PG.size).reshape(process_PG.shape)
+        spread_PG = np.linspace(0, 1, reward.process_PG.size).reshape(reward.process_PG.shape)
         seen.append(config.type)
-        return original(config, outcome_PG, spread_PG, correct_PG)
+        return original(config, dataclasses.replace(reward, process_PG=spread_PG))
 
-    monkeypatch.setattr(trainer, "advantages", watched)
+    monkeypatch.setattr(FullnormConfig, "advantages", watched)
     other = train(tmp_path / "other", artifacts, algorithm="fullnorm", stop={"steps": 2})
     monkeypatch.undo()
     assert seen == ["fullnorm", "fullnorm"]

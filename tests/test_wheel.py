@@ -73,3 +73,4 @@ def test_every_data_file_is_in_the_wheel(installed):
     names = [str(path.relative_to(ROOT)) for path in ours if "__pycache__" not in path.parts]
     assert [name for name in names if name not in inside] == []
     assert any(name.endswith("licenses/LICENSE") for name in inside)
+    assert {f"{package}/py.typed" for package in PACKAGES} <= inside  # type checkers read our annotations

@@ -5,7 +5,7 @@ import dataclasses
 import torch
 
 from scaling import rollouts
-from scaling.config.parts import HexChainConfig
+from scaling.config import HexChainConfig
 from scaling.ladder import LADDER
 from scaling.policy import build_policy
 from scaling.rollout_types import SamplingParams, generator

@@ -6,7 +6,6 @@ and what is legal.
 
 from __future__ import annotations
 
-import ast
 import difflib
 import hashlib
 from collections.abc import Iterable
@@ -16,18 +15,18 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import CONVENTION, CUMULATIVE, NUMBER_COLUMNS, RUN_KEYS, TEXT_COLUMNS, WHOLE_COLUMNS, Curves
-from analysis.curves.where import _clip, _filter, _parse
+from analysis.curves.where import filter_rows, read_condition
 from scaling import schema
-from scaling.schema import InputError, did_you_mean
+from scaling.schema import InputError, clip, did_you_mean
 
 
 def check_where(expected: Curves, expression: str) -> None:
     """Raise InputError for a condition that is none, names no column, or leaves no run of a study that has not run."""
-    kept, hint = _filter(expected.table, expression)
-    named = {ast.unparse(n) for n in ast.walk(_parse(expression)) if isinstance(n, ast.Name | ast.Attribute)}
-    known = all(expected.table[name].notna().all() for name in named.intersection(expected.table.columns))
+    kept, hint = filter_rows(expected.table, expression)
+    named = expected.table.columns.intersection(read_condition(expression).words())
+    known = all(expected.table[name].notna().all() for name in named)
     if known and not kept.any():
-        raise InputError(f"where: no run is left after {_clip(expression)!r}.{hint}")
+        raise InputError(f"where: no run is left after {clip(expression)!r}.{hint}")
 
 
 # ---------------------------------------------------------------- checks

@@ -15,9 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.curves.where import _clip, _filter
+from analysis.curves.where import filter_rows
 from scaling import schema
-from scaling.schema import InputError, check_name
+from scaling.schema import InputError, check_name, clip
 
 # How N was counted; two conventions in one source are refused.
 CONVENTION = "num_params_convention"
@@ -80,12 +80,13 @@ class Curves:
     def where(self, expression: str) -> Curves:
         """The rows for which `expression` holds, e.g. `num_params <= 32e9 and algorithm == grpo`.
 
-        Comparisons (== != < <= > >= in), and, or, not, brackets; column names; numbers, 'text', and bare words as text.
-        A comparison with a missing value is false. Raises InputError for an unknown column, and where no row is left.
+        The grammar is that of scaling/where.py: comparisons (== != < <= > >= in, not in), and, or, not, brackets; names
+        of columns, numbers, 'text', words. A comparison with a blank cell is false. Raises InputError for an unknown
+        column, and where no row is left.
         """
-        kept, hint = _filter(self.table, expression)
+        kept, hint = filter_rows(self.table, expression)
         if not kept.any():
-            raise InputError(f"where: no row is left after {_clip(expression)!r}.{hint}")
+            raise InputError(f"where: no row is left after {clip(expression)!r}.{hint}")
         return replace(self, table=self.table[kept], filters=(*self.filters, expression))
 
     def groups(self, column: str) -> list[tuple[Any, Curves]]:

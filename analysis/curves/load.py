@@ -16,16 +16,14 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.check import _no_twins, make_curves
-from analysis.curves.frame import CONVENTION, NUMBER_COLUMNS, RUN_KEYS, Curves, run_label
-from analysis.curves.where import _clip
+from analysis.curves.frame import NUMBER_COLUMNS, Curves, run_label
+from analysis.curves.mlflow_runs import load_mlflow
+from analysis.curves.run_columns import run_columns, varying
 from scaling import files, record, schema
 from scaling.schema import InputError, check_name, did_you_mean
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
-# Fields of a config that other columns stand for, or that do not change a curve.
-NOT_SETTINGS = ("name", "seed", "stop", "resources", "tracking", "algorithm.type", "task.name", "rollout.group_size")
-NOT_SETTINGS += ("model.size", "model.path", "data.prompts_unique", "data.reuse_factor")
 
 
 def load(source: str | Path | Curves) -> Curves:
@@ -40,7 +38,7 @@ def load(source: str | Path | Curves) -> Curves:
         names = sorted(path.stem for path in REFERENCE.glob("*.csv"))
         return _load_table(REFERENCE / f"{check_name(text[10:], names, 'reference data set')}.csv", text)
     if text.startswith("mlflow:"):
-        return _load_mlflow(text)
+        return load_mlflow(text)
     path = Path(source)
     if os.path.isdir(path):
         return _load_study(path)
@@ -55,9 +53,9 @@ def expect(documents: dict[str, dict[str, Any]], source: str) -> Curves:
     Args:
         documents: by run_id the `config` and `model` of its config.json, and its `reuse_factor`.
     """
-    settings = _varying({run_id: document["config"] for run_id, document in documents.items()})
+    settings = varying({run_id: document["config"] for run_id, document in documents.items()})
     rows = [
-        {**_run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
+        {**run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
         | {name: values[run_id] for name, values in settings.items()}
         for run_id, document in documents.items()
     ]
@@ -134,7 +132,7 @@ def _load_study(folder: Path) -> Curves:
         if max(reached) < len(rows):
             notes.append(f"{name}: {len(rows) - max(reached)} rows after the last stop of its cells are not used.")
         configs[run_id], names[run_id] = config["config"], config.get("name") or run_id
-        frames.append(pd.DataFrame(rows[: max(reached)]).assign(**_run_columns(config, run_id)))
+        frames.append(pd.DataFrame(rows[: max(reached)]).assign(**run_columns(config, run_id)))
     runs = folder / schema.RUNS
     others = sorted(p.name for p in runs.iterdir() if p.is_dir() and p.name not in stops) if runs.is_dir() else []
     left_out += [{"run": other, "reason": "not in the current cells of the study"} for other in others]
@@ -142,7 +140,7 @@ def _load_study(folder: Path) -> Curves:
         reasons = "; ".join(f"{item['run']}: {item['reason']}" for item in left_out[:3]) or "it has no cells"
         raise InputError(f"{folder}: no finished run ({reasons}); run `scaling sweep launch` first.")
     table = pd.concat(frames, ignore_index=True)
-    settings = _varying(configs)
+    settings = varying(configs)
     for name, values in settings.items():
         table[name] = table["run_id"].map(values)
     curves = make_curves(table, str(folder), settings=list(settings))
@@ -174,94 +172,3 @@ def _rows_to(rows: list[dict[str, Any]], stop: dict[str, Any]) -> int:
             return count
     # A stop by wall time cannot be found in the rows: DONE says that it was reached.
     return len(rows) if not limits or stop.get("wall_seconds") is not None else 0
-
-
-def _run_columns(config: dict[str, Any], run_id: str) -> dict[str, Any]:
-    """The columns of section `run` of the schema, from a run's config.json."""
-    model, settings = config["model"], config["config"]
-    return {
-        "run_id": run_id,
-        "model": model["name"],
-        "num_params": model["num_params"],
-        "num_params_non_embedding": model["num_params_non_embedding"],
-        CONVENTION: "counted",
-        "seed": settings["seed"],
-        "algorithm": settings["algorithm"]["type"],
-        "group_size": settings["rollout"]["group_size"],
-        "task": settings["task"]["name"],
-    }
-
-
-def _varying(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Config fields that differ between runs and are no column yet: {dotted name: {run_id: value}}."""
-
-    def dotted(part: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for key, value in part.items():
-            name = f"{prefix}{key}"
-            if name in NOT_SETTINGS:
-                continue
-            flat |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
-        return flat
-
-    flats = {run_id: dotted(config) for run_id, config in configs.items()}
-    names = sorted({name for flat in flats.values() for name in flat})
-    columns = {name: {run_id: flat.get(name) for run_id, flat in flats.items()} for name in names}
-    return {name: values for name, values in columns.items() if len({repr(v) for v in values.values()}) > 1}
-
-
-def _load_mlflow(source: str) -> Curves:
-    """Finished runs of an MLflow experiment: metrics by step, parameters as run columns. Slow: use a folder if you can.
-
-    A metric's name may have a prefix (`eval/test_loss`); compute in PFLOP, as our own mirror writes it, becomes FLOPs.
-    """
-    try:
-        import mlflow
-    except ImportError:
-        raise InputError(f"{source}: mlflow is not installed; install the extra [track].") from None
-    uri = mlflow.get_tracking_uri()
-    scheme, _, place = uri.rpartition("://")
-    local = Path(place.removeprefix("/") if scheme == "sqlite" else place) if scheme in ("sqlite", "file", "") else None
-    if local is not None and not local.exists():  # the client would make an empty one
-        raise InputError(
-            f"{source}: there is no MLflow data at {uri}; set MLFLOW_TRACKING_URI to a server or, for a study, to "
-            "sqlite:///STUDY/mlflow.db, or give the study folder itself."
-        )
-    name = source.removeprefix("mlflow:")
-    try:
-        client = mlflow.MlflowClient()
-        experiment = client.get_experiment_by_name(name)
-        names = [found.name for found in client.search_experiments()]
-    except Exception as error:  # MLflow passes on whatever its database or connection raises
-        raise InputError(f"{source}: MLflow at {uri} cannot be read ({_clip(str(error))}).") from error
-    if experiment is None:
-        raise InputError(f"{source}: no such experiment; there are: {', '.join(names)}.{did_you_mean(name, names)}")
-    frames, left_out = [], []
-    for run in client.search_runs([experiment.experiment_id]):
-        if run.info.status != "FINISHED":
-            left_out.append({"run": run.info.run_name, "reason": f"MLflow says {run.info.status}"})
-            continue
-        columns: dict[str, dict[int, float]] = {}
-        for key in run.data.metrics:
-            column, factor = key.rsplit("/", 1)[-1], 1.0
-            if column.endswith("_pflop"):
-                column, factor = f"{column.removesuffix('_pflop')}_flops", 1e15
-            points = client.get_metric_history(run.info.run_id, key)
-            columns[column] = {point.step: point.value * factor for point in points}
-        table = pd.DataFrame(columns).rename_axis("step").reset_index()
-        known = {**run.data.params, **run.data.tags}
-        known = {key.rsplit(".", 1)[-1] if key not in known else key: value for key, value in known.items()}
-        aliases = {"algorithm": known.get("algorithm.type"), "group_size": known.get("rollout.group_size")}
-        for key in RUN_KEYS:
-            value = known.get(key, aliases.get(key))
-            if value is not None and key not in table:
-                table[key] = value
-        frames.append(table.assign(run_id=run.info.run_id))
-    if not frames:
-        raise InputError(f"{source}: the experiment has no finished run.")
-    table = pd.concat(frames, ignore_index=True)
-    for key in ("num_params", "num_params_non_embedding", "seed", "group_size"):
-        if key in table:
-            table[key] = pd.to_numeric(table[key], errors="coerce")
-    curves = make_curves(table, source)
-    return replace(curves, left_out=left_out)

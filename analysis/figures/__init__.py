@@ -5,8 +5,16 @@ A figure is a function that returns `Drawn`. It is drawn twice, "full" (6.8 in, 
 its data cannot carry is not drawn: the function raises InputError with the reason. A figure never fits: the numbers
 come from `analysis.questions`.
 
-`style`, `axes`, `labels` and `svg` hold what the figures share; every other module holds one figure.
+`style`, `axes`, `labels`, `envelope` and `svg` hold what the figures share; every other module holds one figure.
+
+The report draws the figures below, each from the fit that it needs. A file NAME.py that names a section of the report
+in `SECTION` is drawn there, too, without another edit: its function NAME takes the curves, the study's fit (None where
+no law could be fitted) and `layout`.
 """
+
+import importlib
+import pkgutil
+from collections.abc import Callable
 
 from analysis.figures.algorithm_comparison import algorithm_comparison
 from analysis.figures.compute_split import compute_split
@@ -34,3 +42,12 @@ __all__ = [
     "save",
     "sensitivity",
 ]
+
+BY_SECTION: dict[str, dict[str, Callable[..., Drawn]]] = {}
+"""The figures that name their section of the report: {section: {name: function}}."""
+for _name in sorted(module.name for module in pkgutil.iter_modules(__path__)):
+    _module = importlib.import_module(f"{__name__}.{_name}")
+    if hasattr(_module, "SECTION"):
+        # The import has put the module where users expect the function.
+        globals()[_name] = getattr(_module, _name)
+        BY_SECTION.setdefault(_module.SECTION, {})[_name] = getattr(_module, _name)

@@ -98,7 +98,7 @@ class Fit:
         """k(N) by the law, for any N where the law has one; of a law without straight lines that of the middle of the
         points of a fitted size."""
         num_params = np.asarray(num_params, float)
-        if self.law.slope is not None and self.law.shape is not None:
+        if self.law.slope is not None and self.law.slope_of_any_size:
             return self.law.slope(num_params, {name: entry["value"] for name, entry in self.values.items()})
         return np.vectorize(lambda n: self._size(n)["efficiency_law"], otypes=[float])(num_params)
 
@@ -118,11 +118,19 @@ class Fit:
         for row in self.per_size:
             if math.isclose(row["num_params"], num_params, rel_tol=1e-6):
                 return row
+        law = self.law
         sizes = ", ".join(f"{row['num_params']:.4g}" for row in self.per_size)
+        asked = f"{law.letter} = {num_params:.4g}; fitted: {sizes}"
+        if law.predicts_unseen:
+            raise InputError(
+                f"law {law.name} has no straight lines, so its slope at an unseen {law.each} ({asked}) depends on X: "
+                "use predict, or fit.law.efficiency at an X."
+            )
+        only = "; it gives only the slope there" if law.slope_of_any_size else ""
         raise InputError(
-            f"law {self.record['law']} has free parameters per size and cannot predict an unseen size (N = "
-            f"{num_params:.4g}; fitted: {sizes}){'; it gives only the slope there' if self.law.shape else ''}. Use a "
-            "law with a parametric E(N), or calibrate the level on a declared number of points of the new size."
+            f"law {law.name} has free parameters per {law.each} and cannot predict an unseen {law.each} "
+            f"({asked}){only}. Use a law with a parametric E({law.letter}), or calibrate the level on a declared "
+            f"number of points of the new {law.each}."
         )
 
     def plot(self, **options):

@@ -13,28 +13,31 @@ from analysis.fitting.record import Fit
 from analysis.intervals.law_test import EXACT, LEVEL, LawTest
 from analysis.intervals.run_lines import RunLines, run_lines
 from analysis.intervals.run_test import _tested
-from analysis.laws import saturation as shape
 from scaling.schema import InputError
 
 # ---------------------------------------------------------------- self-test
 
 
 def coverage(fit: Fit, studies: int = 200, seed: int = 0) -> dict[str, Any]:
-    """Share of simulated studies of the same shape whose interval holds the fit's own k_max and n0.
+    """Share of simulated studies of the same shape whose interval holds the fit's own amplitude and scale of k(N).
 
     Each study draws a shape of the seed variance from its posterior, then slopes and levels of runs, noise and counts
     of errors; the same code makes the intervals. It cannot see what the simulation lacks: a plateau, a floor of the
     loss, other questions. Reads up to 5 points low on small or noisy studies.
 
-    Returns `{"nominal", "k_max", "n0", "studies", "text"}`, shares in [0, 1]. Raises InputError without a law test.
+    Returns `{"nominal", NAME: share, ..., "studies", "text"}` with the names of the law's amplitude and scale (`k_max`,
+    `n0`), shares in [0, 1]. Raises InputError where the law has no test of slopes.
     """
-    test, points = _tested(fit), fit.points
+    test, points, formula = _tested(fit), fit.points, fit.law
     law, lines = test.law, test.lines
-    if law is None or points is None or fit.law.shape is None or fit.values["k_max"]["value"] <= 0:
+    if formula.shape is None:
+        raise InputError(f"a coverage self-test simulates the test of k(N); law {formula.name} has none.")
+    amplitude_name, scale_name = formula.tested_on_slopes
+    amplitude, scale = (fit.values[name]["value"] for name in formula.tested_on_slopes)
+    if law is None or points is None or amplitude <= 0:
         raise InputError(
-            "a coverage self-test needs a law of N with k_max above 0 and three runs at two sizes or more."
+            f"a coverage self-test needs a law of N with {amplitude_name} above 0 and three runs at two sizes or more."
         )
-    k_max, n0 = fit.values["k_max"]["value"], fit.values["n0"]["value"]
     points = points.take(np.isin(points.run, [points.runs.index(name) for name in lines.runs]))
     index = np.searchsorted(law.sizes, lines.num_params)  # sizes with a line; a size may have none
     repeats = law.runs_per_size
@@ -43,29 +46,29 @@ def coverage(fit: Fit, studies: int = 200, seed: int = 0) -> dict[str, Any]:
     spread, df = float(np.sum((lines.level - level[index]) ** 2)), float(np.sum(repeats - 1))
     level_sd = math.sqrt(max(spread / df - float(lines.level_variance.mean()), 0.0)) if df > 0 else 0.0
     persistence = _persistence(points, lines)
-    hits = {"k_max": 0, "n0": 0}
+    hits = dict.fromkeys(formula.tested_on_slopes, 0)
     for study in range(studies):
         rng = np.random.default_rng([seed, study])
         cell = rng.choice(len(law.weight), p=law.weight)
-        scale = law.scale[cell] * law.df / rng.chisquare(law.df)
-        between = np.maximum(law.variance[cell] * scale - lines.slope_variance, 0)
+        unit = law.scale[cell] * law.df / rng.chisquare(law.df)
+        between = np.maximum(law.variance[cell] * unit - lines.slope_variance, 0)
         summed = np.bincount(index, 1 / law.variance[cell])
-        missed = np.maximum(law.size_variance[cell] - 1 / summed, 0) * scale
-        slope = k_max * shape(law.sizes, n0) + rng.standard_normal(len(law.sizes)) * np.sqrt(missed)
+        missed = np.maximum(law.size_variance[cell] - 1 / summed, 0) * unit
+        slope = amplitude * law.shape(law.sizes, scale) + rng.standard_normal(len(law.sizes)) * np.sqrt(missed)
         slope = slope[index] + rng.standard_normal(len(index)) * np.sqrt(between)
         height = level[index] + rng.standard_normal(len(index)) * level_sd
         loss = _draw(rng, points, lines, slope, height, persistence)
         drawn = run_lines(replace(points, loss=loss))
         misfit = EXACT if test.law_exact else None
-        again = LawTest(drawn.slope, drawn.slope_variance, drawn.num_params, misfit)
-        hits["n0"] += float(np.interp(math.log(n0), again.ln_n0, again.p_n0)) > LEVEL
-        hits["k_max"] += again.p_efficiency(k_max) > LEVEL
+        again = LawTest(formula, drawn.slope, drawn.slope_variance, drawn.num_params, misfit)
+        hits[scale_name] += float(np.interp(math.log(scale), again.ln_scale, again.p_scale)) > LEVEL
+        hits[amplitude_name] += again.p_efficiency(amplitude) > LEVEL
     share = {name: count / studies for name, count in hits.items()}
     least = min(share.values())
     error = 100 * math.sqrt(max(least * (1 - least), 0.01) / studies)
+    measured = ", ".join(f"{formula.symbols[name]} {100 * value:.0f}" for name, value in share.items())
     text = (
-        f"nominal 95 %, measured Kmax {100 * share['k_max']:.0f}, N0 {100 * share['n0']:.0f} ± {error:.2g} "
-        "(simulated from this fit: blind to plateau, floor, questions)"
+        f"nominal 95 %, measured {measured} ± {error:.2g} (simulated from this fit: blind to plateau, floor, questions)"
     )
     return {"nominal": 1 - LEVEL, **share, "studies": studies, "text": text}
 

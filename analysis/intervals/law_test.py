@@ -1,10 +1,10 @@
-"""Test of the law k(N) = k_max / (1 + n0/N) on the slopes of runs: the inverted profile F test behind the intervals.
+"""Test of a law k(N) = amplitude x shape(N, scale) on the slopes of runs: the inverted profile F test of the intervals.
 
 Points on one curve are not independent, runs are. Each run is reduced to a line of its own (slope, level, their
-sampling variances), and the law is tested on the slopes. An interval holds every value that the test does not reject at
-5 %, averaged over possible shapes of the seed variance by their posterior weight. Two assumptions are priors, not data:
-how the variance between seeds grows with the slope (POWER, RATIO) and that sizes may miss the law a little (MISFIT). An
-end at which nothing is rejected is open (None) and never clipped.
+sampling variances), and the law is tested on the slopes, with its own shape. An interval holds every value that the
+test does not reject at 5 %, averaged over possible shapes of the seed variance by their posterior weight. Two
+assumptions are priors, not data: how the variance between seeds grows with the slope (POWER, RATIO) and that sizes may
+miss the law a little (MISFIT). An end at which nothing is rejected is open (None) and never clipped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import betainc
 
-from analysis.laws import saturation as shape
+from analysis.laws import Law
 
 LEVEL = 0.05
 POWER = {0.0: 0.4, 1.0: 0.3, 1.5: 0.3}  # seed sd grows as slope ** g: prior weight
@@ -24,6 +24,8 @@ RATIO = (0.0, 0.1, 0.32, 1.0, 3.2, 10.0, 100.0)  # seed variance / median sampli
 MISFIT = {0.0: 0.7, 4.0: 0.12, 16.0: 0.12, 64.0: 0.06}  # variance of sizes about the law, in run variances: weight
 EXACT = {0.0: 1.0}
 NOTHING = 1e-12  # least weighted sum of squares: data without any noise still have a scale
+STEP = 0.05  # of the grid of ln scale
+SAME = 0.01  # relative change of the shape below which sizes cannot tell where the scale is
 
 
 def f_tail(value, df):
@@ -31,7 +33,7 @@ def f_tail(value, df):
     return betainc(df / 2, 0.5, df / (df + np.maximum(value, 0)))
 
 
-# ---------------------------------------------------------------- k_max and n0
+# ---------------------------------------------------------------- amplitude and scale
 
 
 def _grid_min(values: np.ndarray) -> np.ndarray:
@@ -43,28 +45,52 @@ def _grid_min(values: np.ndarray) -> np.ndarray:
     return np.where(ok, b - (a - c) ** 2 / (8 * np.where(ok, bend, 1)), low)
 
 
-class LawTest:
-    """Tests of k(N) = k_max / (1 + n0/N) on the slopes of runs (arrays over cells = shapes of variance, then n0 grid).
+def _scale_grid(law: Law, sizes: np.ndarray) -> tuple[np.ndarray, tuple[bool, bool]]:
+    """(grid of ln scale, whether each end is the parameter's own bound).
 
-    A run's slope has variance q (s2 + r m U): its sampling variance, and a seed variance of r medians that scales with
-    size as U = (k / k_max) ** 2g. The mean of a size has besides w (1 + r) m U / runs: it may miss the law. Each cell
-    (g, r, w) has posterior weight `weight`; the scale q is integrated out, which leaves F(1, runs - 2).
+    It spans the parameter's bounds, or ends short of them where the shape over the sizes changes no more: five below
+    the smallest and six above the largest size on the log axis. Beyond such an end no slopes could tell.
+    """
+    assert law.shape is not None
+    low, high = np.log(sizes[[0, -1]])
+    bounds = np.log(law.parameter(law.scale).limits(sizes))
+    bounds = np.where(np.isfinite(bounds), bounds, (low - 12, high + 12))
+    if not law.parameter(law.scale).of_size:
+        return np.linspace(*bounds, max(int(np.ptp(bounds) / STEP) + 2, 64)), (True, True)
+    pattern = [(f := law.shape(sizes, np.exp(at))) / f.max() for at in (low - 5, bounds[0], high + 6, bounds[1])]
+    still = [bool(np.abs(a - b).max() > SAME) for a, b in (pattern[:2], pattern[2:])]
+    ends = (bounds[0] if still[0] else max(low - 5, bounds[0]), bounds[1] if still[1] else min(high + 6, bounds[1]))
+    bound = (still[0] or bounds[0] > low - 5, still[1] or bounds[1] < high + 6)
+    return np.linspace(*ends, int((ends[1] - ends[0]) / STEP) + 2), bound
+
+
+class LawTest:
+    """Tests of k(N) = a f(N, scale) on the slopes of runs (arrays over cells = shapes of variance, then scale grid).
+
+    a and f are the amplitude and the shape of the law. A run's slope has variance q (s2 + r m U): its sampling
+    variance, and a seed variance of r medians that scales with size as U = f ** 2g. The mean of a size has besides
+    w (1 + r) m U / runs: it may miss the law. Each cell (g, r, w) has posterior weight `weight`; the scale q is
+    integrated out, which leaves F(1, runs - 2).
 
     Attributes:
-        ln_n0: grid; p_n0: p of each n0. best: ln n0 with the highest p. df: runs - 2.
+        ln_scale: grid; p_scale: p of each. centre: ln scale with the least squares. df: runs - 2.
+        at_bound: whether each end of the grid is the parameter's own bound, and not where the shape stops changing.
         variance: (cells, runs); size_variance: (cells, sizes); scale: (cells,) q. trend: (sizes,) u.
-        square: (cells, grid) profile of the weighted squares over n0; least: (cells,) its minimum. slope_at,
-            information: (cells, grid) the best k_max at each n0 and its weight.
+        square: (cells, grid) profile of the weighted squares over the scale; least: (cells,) its minimum. slope_at,
+            information: (cells, grid) the best amplitude at each scale and its weight.
     """
 
     def __init__(
         self,
+        law: Law,
         slope: np.ndarray,
         variance: np.ndarray,
         num_params: np.ndarray,
         misfit: dict[float, float] | None = None,
-        ln_n0: np.ndarray | None = None,
+        ln_scale: np.ndarray | None = None,
     ):
+        assert law.shape is not None
+        self.law, shape = law, law.shape
         sizes, index = np.unique(num_params, return_inverse=True)
         belongs = (index == np.arange(len(sizes))[:, None]) * 1.0
         self.sizes, self.runs_per_size, self.df = sizes, belongs.sum(1), len(slope) - 2
@@ -72,13 +98,15 @@ class LawTest:
         if self.runs_per_size.max() == 1:
             prior = EXACT  # without repeats misfit cannot be told from seeds: the scatter about the law has both
         low, high = np.log(sizes[[0, -1]])
-        wide = np.linspace(low - 5, high + 6, int((high - low + 11) / 0.05) + 2)
-        self.ln_n0 = wide if ln_n0 is None else ln_n0
-        f = shape(sizes, np.exp(self.ln_n0)[:, None])
+        wide, at_bound = _scale_grid(law, sizes)
+        self.ln_scale, self.at_bound = (wide, at_bound) if ln_scale is None else (ln_scale, (False, False))
+        inner = (low - 1, high + 1) if law.parameter(law.scale).of_size else (wide[0], wide[-1])
+        f = shape(sizes, np.exp(self.ln_scale)[:, None])
         self.median = float(np.median([np.median(variance[index == i]) for i in range(len(sizes))]))
-        cells, centre = [(0.0, 1.0, 0.0)], (low + high) / 2
-        for _ in range(3):  # the first turn finds n0 for the trend of the seed variance with size
-            f0 = shape(sizes, np.exp(np.clip(centre, low - 1, high + 1)))
+        cells, centre = [(0.0, 1.0, 0.0)], (inner[0] + inner[1]) / 2
+        for _ in range(3):  # the first turn finds the scale for the trend of the seed variance with size
+            at = np.exp(np.clip(centre, *inner))
+            f0 = shape(sizes, at)
             self.trend = np.clip(f0 / f0.max(), 0.03, 1)
             grown = trend_variance([g for g, _, _ in cells], self.trend, index)
             r, w = (np.array(cells)[:, j : j + 1] for j in (1, 2))
@@ -93,7 +121,7 @@ class LawTest:
             self.slope_at = np.maximum(b / self.information, 0)
             square = (precision * mean**2).sum(1)[:, None] - 2 * self.slope_at * b + self.slope_at**2 * self.information
             self.square, self.least = square, np.maximum(_grid_min(square), NOTHING)
-            h = f0 * (1 - f0)  # the Jeffreys-like volume of (k_max, ln n0)
+            h = self.by_scale(sizes, 1.0, at)  # the Jeffreys-like volume of (amplitude, ln scale)
             volume = (precision @ f0**2) * (precision @ h**2) - (precision @ (f0 * h)) ** 2
             log_weight = [math.log(POWER[g] * prior[x]) for g, _, x in cells] - 0.5 * (
                 np.log(runs).sum(1) + np.log(summed).sum(1) + np.log(self.size_variance).sum(1)
@@ -103,42 +131,59 @@ class LawTest:
             self.weight /= self.weight.sum()
             self.scale, self.cells = (self.within + self.least) / self.df, cells
             self.variance, self.mean = runs, mean
-            centre = self.ln_n0[((self.weight / self.scale) @ square).argmin()]
+            centre = self.ln_scale[((self.weight / self.scale) @ square).argmin()]
             cells = [(g, r, x) for g in POWER for r in RATIO for x in prior if r or x or g == 0]
         self.centre = float(centre)
-        self.p_n0 = self.weight @ f_tail((self.square - self.least[:, None]) / self.scale[:, None], self.df)
+        self.p_scale = self.weight @ f_tail((self.square - self.least[:, None]) / self.scale[:, None], self.df)
+
+    def shape(self, num_params, scale):
+        assert self.law.shape is not None
+        return self.law.shape(num_params, scale)
+
+    def by_scale(self, num_params, amplitude: float, scale: float):
+        """Derivative of k(N) by ln scale."""
+        if self.law.by_scale is not None:
+            return self.law.by_scale(num_params, amplitude, scale)
+        up, down = (self.shape(num_params, scale * math.exp(h)) for h in (1e-5, -1e-5))
+        return amplitude * (up - down) / 2e-5
+
+    def _squares(self, value: float, num_params: float | None) -> np.ndarray:
+        """(cells, grid) profile of the squares where k(num_params), or without a size the amplitude, is `value`."""
+        g = 1.0 if num_params is None else self.shape(num_params, np.exp(self.ln_scale))
+        return self.square + self.information * (value / g - self.slope_at) ** 2
 
     def p_efficiency(self, value: float, num_params: float | None = None) -> float:
-        """p of k(num_params) = value; of k_max = value without a size."""
-        g = 1.0 if num_params is None else shape(num_params, np.exp(self.ln_n0))
-        square = self.square + self.information * (value / g - self.slope_at) ** 2
+        """p of k(num_params) = value; of amplitude = value without a size."""
+        square = self._squares(value, num_params)
         return float(self.weight @ f_tail((_grid_min(square) - self.least) / self.scale, self.df))
 
-    def n0_interval(self) -> tuple[float | None, float | None]:
-        """All n0 with p > .05; None at an end where the grid ends before p falls below."""
-        inside = np.flatnonzero(self.p_n0 > LEVEL)
+    def scale_interval(self) -> tuple[float | None, float | None]:
+        """All scales with p > .05; None at an end where the grid ends before p falls below."""
+        inside = np.flatnonzero(self.p_scale > LEVEL)
         if len(inside) == 0:  # data without any noise
             return math.exp(self.centre), math.exp(self.centre)
         low, high = inside[0], inside[-1]
 
         def crossing(i: int, j: int) -> float:
-            share = (LEVEL - self.p_n0[i]) / (self.p_n0[j] - self.p_n0[i])
-            return float(np.exp(self.ln_n0[i] + share * (self.ln_n0[j] - self.ln_n0[i])))
+            share = (LEVEL - self.p_scale[i]) / (self.p_scale[j] - self.p_scale[i])
+            return float(np.exp(self.ln_scale[i] + share * (self.ln_scale[j] - self.ln_scale[i])))
 
-        last = len(self.ln_n0) - 1
+        last = len(self.ln_scale) - 1
         return None if low == 0 else crossing(low - 1, low), None if high == last else crossing(high, high + 1)
 
     def efficiency_interval(self, num_params: float | None = None) -> tuple[float | None, float | None]:
-        """All k(num_params), or all k_max, with p > .05, on a log grid of .1 (of k: .001) to 60 largest mean slopes."""
+        """All k(num_params), or all amplitudes, with p > .05, on a log grid; an end that only the bound of the scale
+        closes is None, as one beyond the grid."""
         largest = float((self.weight @ self.mean).max())
         if largest <= 0:
             return None, None
-        grid = np.geomspace(0.1 if num_params is None else 1e-3, 60, 64 if num_params is None else 110) * largest
+        first, last, count = self._reach() if num_params is None else (1e-3, 60, 110)
+        grid = np.geomspace(first, last, count) * largest
         # The optimum stands on the grid, or a narrow interval would fall between two of its values.
         best = self.square.argmin(1)[:, None]
         slope = np.take_along_axis(self.slope_at, best, 1)[:, 0]
         if num_params is not None:
-            slope = slope * shape(num_params, np.exp(self.ln_n0[best[:, 0]]))
+            slope = slope * self.shape(num_params, np.exp(self.ln_scale[best[:, 0]]))
         optimum = float(self.weight @ slope)
         if optimum > 0:
             grid = np.unique(np.append(grid, optimum))
@@ -147,15 +192,44 @@ class LawTest:
         if len(inside) == 0:  # data without any noise
             return optimum, optimum
 
-        def crossing(i: int, j: int) -> float:
+        def crossing(i: int, j: int) -> float | None:
             excess = lambda ln_value: self.p_efficiency(math.exp(ln_value), num_params) - LEVEL  # noqa: E731
-            return math.exp(brentq(excess, math.log(grid[i]), math.log(grid[j]), xtol=1e-6))
+            end = math.exp(brentq(excess, math.log(grid[i]), math.log(grid[j]), xtol=1e-6))
+            at = int(((self.weight / self.scale) @ self._squares(end, num_params)).argmin())
+            return (
+                None if (at == 0 and self.at_bound[0]) or (at == len(self.ln_scale) - 1 and self.at_bound[1]) else end
+            )
 
         low, high = int(inside[0]), int(inside[-1])
         return (
             None if low == 0 else crossing(low - 1, low),
             None if high == len(grid) - 1 else crossing(high, high + 1),
         )
+
+    def _reach(self) -> tuple[float, float, int]:
+        """First, last and number of the amplitudes that are tried, in units of the largest mean slope.
+
+        Where k(N) tends to the amplitude, from a tenth to 60 of them. Else what the largest size would need over the
+        grid of scales, as the amplitude may then have any relation to the slopes.
+        """
+        if self.law.saturates:
+            return 0.1, 60, 64
+        wanted = 1 / self.shape(self.sizes[-1], np.exp(self.ln_scale))
+        first, last = 0.1 * float(wanted.min()), max(60 * float(wanted.min()), float(wanted.max()))
+        return first, last, int(10 * math.log(last / first))
+
+    def far_shapes(self) -> tuple[str, str]:
+        """What the slopes do over the sizes at the low and the high end of the grid, in words; "" for neither: what it
+        means that the scale has no bound on that side."""
+
+        def words(at: float) -> str:
+            f = self.shape(self.sizes, math.exp(at))
+            if float(np.abs(f / f[0] - 1).max()) < SAME:
+                return "slopes do not differ"
+            rising = np.abs(f / f[0] / (self.sizes / self.sizes[0]) - 1).max() < SAME
+            return "slopes still rise in proportion to N" if rising else ""
+
+        return words(self.ln_scale[0]), words(self.ln_scale[-1])
 
     def misfit_p(self) -> float | None:
         """p of "sizes miss k(N) by no more than seeds do", at the best shape without misfit; None without repeats."""
@@ -167,28 +241,28 @@ class LawTest:
         ratio = (self.least[best] / (n - 2)) / max(self.within[best] / (runs - n), 1e-300)
         return float(betainc((runs - n) / 2, (n - 2) / 2, (runs - n) / (runs - n + (n - 2) * ratio)))
 
-    def covariance(self, k_max: float, n0: float) -> np.ndarray | None:
-        """(2, 2) covariance of (k_max, ln n0) at run level, averaged over the shapes; None where it is singular."""
-        f = shape(self.sizes, n0)
-        jacobian = np.column_stack([f, -k_max * f * (1 - f)])
-        found = np.zeros((2, 2))
-        for weight, scale, variance in zip(self.weight, self.scale, self.size_variance, strict=True):
+    def covariance(self, amplitude: float, scale: float) -> np.ndarray | None:
+        """(2, 2) covariance of (amplitude, ln scale) at run level, averaged over the shapes of variance; None where it
+        is singular."""
+        jacobian = np.column_stack([self.shape(self.sizes, scale), self.by_scale(self.sizes, amplitude, scale)])
+        total = np.zeros((2, 2))
+        for weight, unit, variance in zip(self.weight, self.scale, self.size_variance, strict=True):
             information = jacobian.T @ (jacobian / variance[:, None])
             if not np.linalg.cond(information) < 1e14:
                 return None
-            found += weight * scale * np.linalg.inv(information)
-        return found
+            total += weight * unit * np.linalg.inv(information)
+        return total
 
 
 def law_test(
-    slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray, misfit: dict[float, float] | None = None
+    law: Law, slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray, misfit: dict[float, float] | None = None
 ) -> LawTest:
-    """The test of the law on the slopes of runs; where n0 is known very well, on a finer grid around it."""
-    found = LawTest(slope, variance, num_params, misfit)
-    while (found.p_n0 > LEVEL).sum() < 8 and found.ln_n0[1] - found.ln_n0[0] > 1e-7:
-        reach = 8 * (found.ln_n0[1] - found.ln_n0[0])
-        found = LawTest(slope, variance, num_params, misfit, found.centre + np.linspace(-reach, reach, 321))
-    return found
+    """The test of the law on the slopes of runs; where its scale is known very well, on a finer grid around it."""
+    test = LawTest(law, slope, variance, num_params, misfit)
+    while (test.p_scale > LEVEL).sum() < 8 and test.ln_scale[1] - test.ln_scale[0] > 1e-7:
+        reach = 8 * (test.ln_scale[1] - test.ln_scale[0])
+        test = LawTest(law, slope, variance, num_params, misfit, test.centre + np.linspace(-reach, reach, 321))
+    return test
 
 
 def trend_variance(powers: Sequence[float], trend: np.ndarray, index: np.ndarray) -> np.ndarray:

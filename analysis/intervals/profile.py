@@ -125,7 +125,7 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
     repeats = np.bincount(of_size[whole], minlength=len(points.sizes))
     free = int(np.maximum(repeats - 1, 0).sum())
     if free == 0:
-        return "one run of each size does not tell how far seeds differ"
+        return f"one run of each {problem.law.each} does not tell how far seeds differ"
     spread = []
     for value, information in ((level, every), (slope, square)):
         mean = total(value[whole], of_size[whole], len(repeats)) / np.maximum(repeats, 1)
@@ -134,10 +134,10 @@ def scatter(problem: Problem, vector: np.ndarray) -> Scatter | str:
         of_runs = (POOLED * own.sum() / free + own) / (POOLED + np.maximum(repeats - 1, 0))
         spread.append(np.maximum(of_runs - noise, 0)[of_size])
     own_df = np.minimum(POOLED + np.maximum(repeats - 1, 0), free)[of_size]
-    return Scatter(
-        response, variance, run, away, spread[0], spread[1], own_df,
-        f"spread between runs of one size, {free} degrees of freedom",
-    )  # fmt: skip
+    basis = f"spread between runs of one {problem.law.each}, {free} degrees of freedom"
+    if problem.law.shared and len(points.sizes) > 1:
+        basis += "; sizes are taken to follow the law exactly"
+    return Scatter(response, variance, run, away, spread[0], spread[1], own_df, basis)
 
 
 def _two_variances(shift: np.ndarray, noise: np.ndarray, design: np.ndarray) -> tuple[float, float]:

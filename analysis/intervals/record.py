@@ -1,7 +1,8 @@
 """Intervals that cover, written into the record of a fit: points on one curve are not independent, runs are.
 
-The parameters of k(N) get the inverted F test on slopes (`analysis.intervals.law_test`), other parameters a profile
-(`analysis.intervals.profile`) or, where there are many runs, a bootstrap over runs.
+The amplitude and the scale of a law's k(N) get the inverted F test on slopes with the law's own shape
+(`analysis.intervals.law_test`), other parameters a profile (`analysis.intervals.profile`) or, where there are many
+runs, a bootstrap over runs.
 
 Measured coverage of the default over simulated studies with 4 to 7 sizes: 94-99 %. Blind to a plateau in the curves,
 to a floor of the loss, and to the choice of questions: see the flags of `add_intervals`.
@@ -23,9 +24,10 @@ from analysis.intervals.law_test import LEVEL, LawTest
 from analysis.intervals.profile import ProfileTest, profile_tests
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import RunTest, efficiency_intervals, run_test
+from analysis.laws import Law
 
 MANY_RUNS = 30  # runs beyond the number of parameters from which their scatter alone gives an interval
-QUESTIONS = (0.035, 0.05)  # relative sd of k_max and n0 from the choice of 500 questions
+QUESTIONS = (0.035, 0.05)  # relative sd of a saturating k(N)'s amplitude and scale from the choice of 500 questions
 
 
 # ---------------------------------------------------------------- into the record
@@ -52,7 +54,7 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
         if tests:
             _add_profiles(fit, tests)
         else:
-            names = [p.name for p in fit.law.parameters if p.name not in _by_slopes(fit)]
+            names = [p.name for p in fit.law.parameters if p.name not in fit.law.tested_on_slopes]
             warnings.append(f"no interval for {', '.join(names)}: {basis}")
             basis = f"none: {basis}"
     if not any(np.ptp(fit.points.x[fit.points.run == i]) > 0 for i in range(len(fit.points.runs))):
@@ -63,10 +65,10 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
             "questions": "each run is taken as independent",
         }  # fmt: skip
         return fit
-    fit.test = test = run_test(fit.points, law_exact, not fit.law.group)
-    of_law = fit.law.shape is not None
+    fit.test = test = run_test(fit.points, fit.law, law_exact)
+    has_slopes = fit.law.shape is not None
     record["intervals"] = {
-        "method": "inverted profile F test on the slopes of runs, 95 %",
+        "method": _method(fit.law, bootstrapped),
         "misfit": "law exact" if law_exact else "sizes may miss the law a little",
         "per_size_basis": test.basis,
         "parameters_basis": basis,
@@ -74,28 +76,40 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
         "misfit_p": None,
         "curvature_z": None if math.isnan(test.lines.curvature) else test.lines.curvature,
         "open": [],
-        "questions": _questions(test.lines) if of_law else "intervals hold for this set of test questions",
+        "questions": _questions(fit.law, test.lines),
     }
     for row, interval in zip(record["per_size"], _by_size(fit.points, test), strict=True):
         row["efficiency_ci95"] = None if interval is None else list(interval)
-    if of_law and test.law is None:
+    if test.law is not None:
+        _add_law_intervals(record, fit.law, test.law)
+    elif has_slopes:
         warnings.append(f"{len(test.lines.runs)} runs: no interval, an interval needs three runs at two sizes or more")
-    elif of_law:
-        assert test.law is not None
-        _add_law_intervals(record, test.law)
-    if abs(test.lines.curvature) > 3:
+    if fit.law.slope is not None and abs(test.lines.curvature) > 3:
         warnings.append(f"slopes depend on the window: the curves bend (Z = {test.lines.curvature:.1f})")
-    repeats = np.bincount(test.lines.size)
-    if repeats.max() == 1 and test.law is not None and of_law:
-        warnings.append(f"one run per size: assumes the law, {test.law.df} degrees of freedom")
-    elif repeats.max() == 1 and test.law is None:
-        warnings.append("one run per size and fewer than three runs: no interval")
+    if np.bincount(test.lines.size).max() == 1:
+        if test.law is not None:
+            warnings.append(f"one run per size: assumes the law, {test.law.df} degrees of freedom")
+        elif has_slopes:
+            warnings.append("one run per size and fewer than three runs: no interval")
+        elif fit.law.slope is not None:
+            warnings.append(f"no interval of a slope: {test.basis.removeprefix('none: ')}")
     held = record["held_out"]
     if held is not None and held.get("efficiency_law") is not None and test.law is not None:
         held["efficiency_law_ci95"] = list(test.law.efficiency_interval(held["num_params"]))
     if self_test:
         record["intervals"]["coverage"] = coverage(fit, seed=record["seed"])
     return fit
+
+
+def _method(law: Law, bootstrapped: bool) -> str:
+    """How the intervals of the shared parameters are made, and of those of each size."""
+    if law.shape is not None:
+        return "inverted profile F test on the slopes of runs, 95 %"
+    if bootstrapped:
+        return "percentile bootstrap over runs, 95 %"
+    if law.closed_form:
+        return f"t test of each {law.each}'s slope over its runs, 95 %"
+    return "profile of the law's curve by the scatter of runs, 95 %"
 
 
 def _add_errors(record: dict[str, Any], names: list[str], covariance: np.ndarray) -> None:
@@ -124,17 +138,12 @@ def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
         entry["identified"] = not entry["at_bound"]
 
 
-def _by_slopes(fit: Fit) -> tuple[str, ...]:
-    """The parameters that LawTest tests on the slopes of runs."""
-    return (fit.law.amplitude, fit.law.scale) if fit.law.shape is not None else ()
-
-
 def _add_profiles(fit: Fit, tests: Sequence[ProfileTest]) -> None:
     """Profile intervals of the parameters that are not tested on slopes, shared and of each size."""
     missed = set()
     for size, test in enumerate(tests):
         for entry, (parameter, i) in enumerate(test.problem.slots):
-            if parameter.name in _by_slopes(fit):
+            if parameter.name in fit.law.tested_on_slopes:
                 continue
             ends = test.interval(entry)
             if parameter.per_size:
@@ -166,37 +175,40 @@ def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:
     return [found.get(size) for size in points.sizes]
 
 
-def _add_law_intervals(record: dict[str, Any], law: LawTest) -> None:
+def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
     values, warnings = record["values"], record["warnings"]
-    k_max, n0 = values["k_max"], values["n0"]
-    k_max["ci95"], n0["ci95"] = list(law.efficiency_interval()), list(law.n0_interval())
-    covariance = law.covariance(k_max["value"], n0["value"]) if k_max["value"] > 0 else None
+    amplitude, scale = (values[name] for name in law.tested_on_slopes)
+    big, small = (law.symbols[name] for name in law.tested_on_slopes)
+    amplitude["ci95"], scale["ci95"] = list(test.efficiency_interval()), list(test.scale_interval())
+    covariance = test.covariance(amplitude["value"], scale["value"]) if amplitude["value"] > 0 else None
     if covariance is not None:
-        k_max["stderr"], n0["stderr"] = math.sqrt(covariance[0, 0]), n0["value"] * math.sqrt(covariance[1, 1])
-    for name, entry in (("Kmax", k_max), ("N0", n0)):
+        amplitude["stderr"], scale["stderr"] = math.sqrt(covariance[0, 0]), scale["value"] * math.sqrt(covariance[1, 1])
+    for symbol, entry in ((big, amplitude), (small, scale)):
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
         if not _holds(entry["ci95"], entry["value"]):
             entry["identified"] = False
             warnings.append(
-                f"{name} of the fit is outside the interval that the slopes of the runs give: the law misses"
+                f"{symbol} of the fit is outside the interval that the slopes of the runs give: the law misses"
             )
-    low, high = n0["ci95"]
+    low, high = scale["ci95"]
     opened = record["intervals"]["open"]
+    show = _short if scale["unit"] == "parameters" else "{:.3g}".format
+    flat, steep = (f": {words}" if words else "" for words in test.far_shapes())
     if high is None and low is not None:
-        opened.append(f"N0 > {_short(low)}, no upper bound: slopes still rise in proportion to N")
+        opened.append(f"{small} > {show(low)}, no upper bound{steep}")
     if low is None and high is not None:
-        opened.append(f"N0 < {_short(high)}, no lower bound: slopes do not differ")
+        opened.append(f"{small} < {show(high)}, no lower bound{flat}")
     if low is None and high is None:
-        opened.append("N0 has no bound on either side: the slopes say nothing about it")
-    low, high = k_max["ci95"]
+        opened.append(f"{small} has no bound on either side: the slopes say nothing about it")
+    low, high = amplitude["ci95"]
     if high is None:
-        opened.append("Kmax has no upper bound")
+        opened.append(f"{big} has no upper bound")
     if low is None:
-        opened.append("Kmax has no lower bound above 0")
+        opened.append(f"{big} has no lower bound above 0")
     warnings += opened
-    p = record["intervals"]["misfit_p"] = law.misfit_p()
+    p = record["intervals"]["misfit_p"] = test.misfit_p()
     if p is not None and p < LEVEL:
-        warnings.append(f"sizes miss k(N) by more than seeds do (p = {p:.2g})")
+        warnings.append(f"differences between sizes exceed seed noise: k(N) misses some of them (p = {p:.2g})")
 
 
 def _short(size: float) -> str:
@@ -205,9 +217,16 @@ def _short(size: float) -> str:
     return f"{size / 10**power:.3g}e{power}" if power else f"{size:,.0f}"
 
 
-def _questions(lines: RunLines) -> str:
+def _questions(law: Law, lines: RunLines) -> str:
+    """What the test set leaves open; how much was measured for the parameters of the saturating k(N) alone."""
+    text = "intervals hold for this set of test questions"
+    if not law.saturates:
+        return text
     known = lines.trials[np.isfinite(lines.trials)]
-    text = "intervals hold for this set of test questions; for new questions add in quadrature about"
     factor = math.sqrt(500 / float(np.median(known))) if len(known) else 1.0
     unknown = "" if len(known) else " (500 questions assumed)"
-    return f"{text} {100 * QUESTIONS[0] * factor:.2g} % of Kmax and {100 * QUESTIONS[1] * factor:.2g} % of N0{unknown}"
+    shares = " and ".join(
+        f"{100 * sd * factor:.2g} % of {law.symbols[name]}"
+        for sd, name in zip(QUESTIONS, law.tested_on_slopes, strict=True)
+    )
+    return f"{text}; for new questions add in quadrature about {shares}{unknown}"

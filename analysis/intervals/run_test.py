@@ -13,6 +13,8 @@ from analysis.fitting.record import Fit
 from analysis.intervals.law_test import EXACT, LEVEL, LawTest, f_tail, law_test
 from analysis.intervals.run_lines import RunLines, run_lines
 from analysis.intervals.size_test import SizeTest, _spread_out
+from analysis.laws import Law
+from analysis.laws.efficiency import LAW as SMOOTH
 from scaling.schema import InputError
 
 # Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
@@ -21,39 +23,49 @@ BORROWED = (0.0025, 0.004)
 
 @dataclass(frozen=True)
 class RunTest:
-    """What stands behind the intervals of a fit: the runs' lines, the test of the law (None below three runs or for a
-    single size) and the basis of the intervals per size, in words."""
+    """What stands behind the intervals of a fit.
+
+    Fields:
+        lines: the runs' lines.
+        law: the test of the law's own k(N); None for a law without one, below three runs and for a single size.
+        law_exact: whether the test takes it that sizes follow the law exactly.
+        basis: what the intervals per size rest on, in words.
+        trend: (sizes,) slope relative to the largest, with which the spread between seeds may grow.
+    """
 
     lines: RunLines
     law: LawTest | None
     law_exact: bool
     basis: str
-
-    def trend(self) -> np.ndarray:
-        return self.law.trend if self.law is not None else np.ones(len(self.lines.sizes))
+    trend: np.ndarray
 
     def sizes(self, h: np.ndarray, variance: np.ndarray) -> SizeTest:
-        return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend())
+        return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend)
 
 
-def run_test(points: Points, law_exact: bool = False, of_sizes: bool = True) -> RunTest:
-    """The run-level tests of the points of a fit; `of_sizes` false where the lines are of other things than sizes,
-    whose slopes need not follow k(N)."""
+def run_test(points: Points, law: Law, law_exact: bool = False) -> RunTest:
+    """The run-level tests of the points of a fit of this law."""
     lines = run_lines(points)
-    law = None
-    if of_sizes and len(lines.runs) > 2 and len(np.unique(lines.size)) > 1:
-        law = law_test(lines.slope, lines.slope_variance, lines.num_params, EXACT if law_exact else None)
+    slopes = lines.slope, lines.slope_variance, lines.num_params
+    enough = len(lines.runs) > 2 and len(np.unique(lines.size)) > 1
+    test = law_test(law, *slopes, EXACT if law_exact else None) if enough and law.shape is not None else None
+    trend = np.ones(len(lines.sizes))
+    if test is not None:
+        trend = test.trend
+    elif enough and not law.group:
+        # No interval comes from it: it only smooths the slopes with which the spread between seeds may grow.
+        trend = law_test(SMOOTH, *slopes, EXACT if law_exact else None).trend
     repeats = np.bincount(lines.size, minlength=len(lines.sizes))
     spread = int(np.maximum(repeats - 1, 0).sum())
     if spread > 0:
-        basis = f"spread between runs of one size, {spread} degrees of freedom"
-    elif law is not None:
-        basis = f"one run per size: assumes the law, {law.df} degrees of freedom"
-    elif of_sizes:
+        basis = f"spread between runs of one {law.each}, {spread} degrees of freedom"
+    elif test is not None:
+        basis = f"one run per size: assumes the law, {test.df} degrees of freedom"
+    elif law.shape is not None:
         basis = "none: one run per size and too few runs"
     else:
-        basis = "none: one run of each, and nothing says how their slopes differ"
-    return RunTest(lines, law, law_exact, basis)
+        basis = f"none: one run per {law.each}, and law {law.name} joins no slopes that they could scatter about"
+    return RunTest(lines, test, law_exact, basis, trend)
 
 
 def efficiency_intervals(test: RunTest) -> list[tuple[float, float] | None]:
@@ -80,7 +92,8 @@ def efficiency_intervals(test: RunTest) -> list[tuple[float, float] | None]:
 
 
 def efficiency_interval(fit: Fit, num_params: float) -> tuple[float | None, float | None]:
-    """95 % interval of the law's own k(num_params), also for a size that was not fitted; (None, None) without test."""
+    """95 % interval of the law's own k(num_params), also for a size that was not fitted; (None, None) where no test of
+    the law's k(N) could be made."""
     test = _tested(fit)
     return (None, None) if test.law is None else test.law.efficiency_interval(num_params)
 

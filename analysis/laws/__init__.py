@@ -1,7 +1,8 @@
-"""The laws, one file each: a formula, named parameters with units and bounds, a citation. Sizes never appear in one.
+"""The laws, one file each: a formula, named parameters with units, bounds and symbols, a citation.
 
-A file `NAME.py` in this folder that defines `LAW = Law(...)` is a law: it gets the contract tests, the choice on the
-command line and a row in the tables. Single letters are used only inside formulas (glossary: N, X, L, k, E).
+Sizes never appear in a law. A file `NAME.py` in this folder that defines `LAW = Law(...)` is a law: it gets the
+contract tests, the choice on the command line, intervals of its own, its page and a row in the tables. Single letters
+are used only inside formulas (glossary: N, X, L, k, E).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,8 @@ class Parameter:
         linear: the curve is linear in it, so a fit eliminates it in closed form.
         starts: where a search begins, for a parameter that is not linear: values, or with `of_size` and `of_x`
             positions between the smallest (0) and the largest (1) on a log axis.
+        symbol: what pages call it, a letter and its subscript without a mark between them: `Kmax`, `N0`. By default the
+            name.
     """
 
     name: str
@@ -43,6 +47,11 @@ class Parameter:
     per_size: bool = False
     linear: bool = False
     starts: tuple[float, ...] = ()
+    symbol: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.symbol:
+            object.__setattr__(self, "symbol", self.name)
 
     @property
     def scale(self) -> bool:
@@ -74,10 +83,16 @@ class Law:
         curve: the formula as a function of (N, X, values), and of `columns` by keyword; arrays broadcast. It returns
             ln L with link "log" and L with link "identity": the scale on which its linear parameters are linear.
         predicts: in words, what it can predict besides the points that were fitted.
-        slope: for laws whose curves are straight lines in (ln X, ln L): k as a function of (N, values).
-        shape: for laws whose slope is an amplitude times a function of N with one scale parameter: that function of
-            (N, scale), with `amplitude` and `scale` the names of the two. None where each size has its own k.
-        group: the column that takes the place of N, "" for the size itself.
+        slope: for laws whose curves are straight lines in (ln X, ln L): k as a function of (N, values). A law with a
+            `shape` need not give it.
+        shape: for laws whose k(N) is an amplitude, 0 or above, times a function of N with one positive parameter: that
+            function of (N, scale), with `amplitude` and `scale` the names of the two. Their intervals are then those of
+            the test of runs (`analysis.intervals.law_test`); every other parameter has a profile.
+        by_scale: derivative of k(N) by ln scale as a function of (N, amplitude, scale); by differences where None.
+        saturates: k(N) tends to the amplitude as N grows and is half of it at N = scale: then pages speak of a limit.
+        x: the columns that may be the law's horizontal axis where the user names none; the first that is present.
+        group: the column that takes the place of N, "" for the size itself. each, letter: the name and the symbol of
+            what stands there.
         columns: what else a point must have, by name (see `analysis.fitting.points.select_points`).
         axes: two columns that the law ties together; its X is their mean on a log axis, the second brought to the
             first by its median ratio.
@@ -95,10 +110,29 @@ class Law:
     shape: Callable[..., np.ndarray] | None = None
     amplitude: str = ""
     scale: str = ""
+    by_scale: Callable[..., np.ndarray] | None = None
+    saturates: bool = False
+    x: tuple[str, ...] = ("train_flops",)
     group: str = ""
+    each: str = "size"
+    letter: str = "N"
     columns: tuple[str, ...] = ()
     axes: tuple[str, str] | None = None
     cross_entropy: bool = False
+
+    def __post_init__(self) -> None:
+        if self.shape is None:
+            return
+        shared = {parameter.name: parameter for parameter in self.shared}
+        if self.amplitude not in shared or self.scale not in shared:
+            raise ValueError(f"law {self.name}: shape needs amplitude and scale, the names of two shared parameters.")
+        if shared[self.amplitude].bounds[0] < 0 or shared[self.scale].bounds[0] <= 0:
+            raise ValueError(
+                f"law {self.name}: the test of slopes wants bounds of {self.amplitude} from 0 on and of {self.scale} "
+                "above 0; a law of another kind gives slope and no shape, and its parameters have profile intervals."
+            )
+        if self.slope is None:
+            object.__setattr__(self, "slope", lambda n, v: v[self.amplitude] * self.shape(n, v[self.scale]))  # type: ignore[misc]
 
     def ln_loss(self, num_params, x, values: dict, **columns):
         """ln of the loss. num_params, x and the per-size values broadcast; x is X itself, not its log."""
@@ -123,9 +157,30 @@ class Law:
         return not any(parameter.per_size for parameter in self.parameters)
 
     @property
+    def slope_of_any_size(self) -> bool:
+        """Whether k(N) is known for a size that was not fitted: straight lines whose levels alone are free."""
+        return self.slope is not None and all(p.name == "intercept" for p in self.parameters if p.per_size)
+
+    @property
     def closed_form(self) -> bool:
         """Straight lines with a free level per size: levels and amplitude in closed form, a 1-D search at most."""
-        return self.slope is not None and any(p.per_size and p.name == "intercept" for p in self.parameters)
+        shared, each = ({p.name for p in self.parameters if p.per_size == per_size} for per_size in (False, True))
+        if self.shape is not None:
+            return shared == {self.amplitude, self.scale} and each == {"intercept"}
+        return self.slope is not None and not shared and each == {"efficiency", "intercept"}
+
+    def parameter(self, name: str) -> Parameter:
+        return next(parameter for parameter in self.parameters if parameter.name == name)
+
+    @property
+    def symbols(self) -> dict[str, str]:
+        """Symbol by name of parameter, in the law's order."""
+        return {parameter.name: parameter.symbol for parameter in self.parameters}
+
+    @property
+    def tested_on_slopes(self) -> tuple[str, ...]:
+        """The parameters whose intervals are those of the test of runs; the others have profile intervals."""
+        return (self.amplitude, self.scale) if self.shape is not None else ()
 
 
 def saturation(n, scale):
@@ -134,13 +189,14 @@ def saturation(n, scale):
 
 
 SIGMOID = (
-    Parameter("r0", "1", "pass rate before training", (0.0, 1.0), per_size=True, linear=True),
-    Parameter("a", "1", "pass rate without end of compute", (0.0, 1.0), per_size=True, linear=True),
+    Parameter("r0", "1", "pass rate before training", (0.0, 1.0), per_size=True, linear=True, symbol="R0"),
+    Parameter("a", "1", "pass rate without end of compute", (0.0, 1.0), per_size=True, linear=True, symbol="Rmax"),
     Parameter(
-        "c_mid", "unit of X", "X at half of the way", (1e-2, 1e4), of_x=True, per_size=True, starts=(0.3, 0.7, 1.2)
+        "c_mid", "unit of X", "X at half of the way", (1e-2, 1e4), of_x=True, per_size=True, starts=(0.3, 0.7, 1.2),
+        symbol="Xmid",
     ),
-    Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5)),
-)
+    Parameter("b", "1", "steepness", (0.05, 10.0), per_size=True, starts=(0.5, 1.5), symbol="B"),
+)  # fmt: skip
 
 
 def sigmoid_rate(x, values):
@@ -156,12 +212,22 @@ def saturating_slope(n, values):
 
 # The slope of the laws of learning efficiency (Tan et al., arXiv 2509.25300).
 K_MAX = Parameter(
-    "k_max", "1", "learning efficiency as N grows without bound", (0.0, math.inf), published=(0.0, 2.0), linear=True
-)
+    "k_max", "1", "learning efficiency as N grows without bound", (0.0, math.inf), published=(0.0, 2.0), linear=True,
+    symbol="Kmax",
+)  # fmt: skip
 N0 = Parameter(
     "n0", "parameters", "size at which k = k_max / 2", (1e-3, 1e3), of_size=True, published=(0.1e9, 100e9),
-    starts=(-0.5, 0.5, 1.5),
+    starts=(-0.5, 0.5, 1.5), symbol="N0",
 )  # fmt: skip
+SATURATING: dict[str, Any] = {
+    "slope": saturating_slope,
+    "shape": saturation,
+    "amplitude": "k_max",
+    "scale": "n0",
+    "by_scale": lambda n, k_max, n0: -k_max * (f := saturation(n, n0)) * (1 - f),
+    "saturates": True,
+}
+DATA = ("prompts_seen", "tokens_seen", "train_flops")  # axes of laws of data; compute only where the data are unknown
 
 
 def law_names() -> list[str]:

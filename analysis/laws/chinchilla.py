@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
-from analysis.laws import Law, Parameter
+from analysis.laws import DATA, Law, Parameter
 
 
 def optimal_size(flops, values):
@@ -25,14 +25,15 @@ LAW = Law(
     formula="L = e + a/N^alpha + b/X^beta",
     citation="Hoffmann et al., arXiv 2203.15556",
     parameters=(
-        Parameter("e", "unit of L", "loss that neither size nor data removes", (0.0, inf), linear=True),
-        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True),
-        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True),
-        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), starts=(0.1, 0.4, 0.9)),
-        Parameter("beta", "1", "exponent of data", (0.01, 3.0), starts=(0.1, 0.4, 0.9)),
+        Parameter("e", "unit of L", "loss that neither size nor data removes", (0.0, inf), linear=True, symbol="E"),
+        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True, symbol="A"),
+        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True, symbol="B"),
+        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), symbol="α", starts=(0.1, 0.4, 0.9)),
+        Parameter("beta", "1", "exponent of data", (0.01, 3.0), symbol="β", starts=(0.1, 0.4, 0.9)),
     ),
     curve=lambda n, x, values: values["e"] + values["a"] * n ** -values["alpha"] + values["b"] * x ** -values["beta"],
     predicts="any size and any X",
     link="identity",
     cross_entropy=True,
+    x=DATA,
 )

@@ -13,7 +13,7 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
+from analysis.laws import K_MAX, N0, SATURATING, Law, Parameter, saturating_slope
 
 LAW = Law(
     name="consistency",
@@ -22,13 +22,11 @@ LAW = Law(
     parameters=(
         K_MAX,
         N0,
-        Parameter("intercept", "1", "ln L at D = 1", (-inf, inf), per_size=True, linear=True),
+        Parameter("intercept", "1", "ln L at D = 1", (-inf, inf), per_size=True, linear=True, symbol="E"),
     ),
     curve=lambda n, x, values: values["intercept"] - saturating_slope(n, values) * np.log(x),
     predicts="more D or C at fitted sizes; of an unseen size only the slope",
-    slope=saturating_slope,
-    shape=saturation,
-    amplitude="k_max",
-    scale="n0",
+    **SATURATING,
     axes=("prompts_seen", "train_flops"),
+    x=("prompts_seen",),
 )

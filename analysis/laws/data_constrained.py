@@ -12,7 +12,7 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import Law, Parameter
+from analysis.laws import DATA, Law, Parameter
 
 
 def effective(x, reuse, r_star):
@@ -25,12 +25,14 @@ LAW = Law(
     formula="L = e + a/N^alpha + b/X'^beta, X' = (X/reuse) (1 + r_star (1 - exp(-(reuse - 1)/r_star)))",
     citation="Muennighoff et al., arXiv 2305.16264",
     parameters=(
-        Parameter("e", "unit of L", "loss that neither size nor data removes", (0.0, inf), linear=True),
-        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True),
-        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True),
-        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), starts=(0.1, 0.6)),
-        Parameter("beta", "1", "exponent of data", (0.01, 3.0), starts=(0.1, 0.6)),
-        Parameter("r_star", "1", "repeats after which a repeat is worth 1/e", (0.05, 1e4), starts=(3.0, 30.0)),
+        Parameter("e", "unit of L", "loss that neither size nor data removes", (0.0, inf), linear=True, symbol="E"),
+        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True, symbol="A"),
+        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True, symbol="B"),
+        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), symbol="α", starts=(0.1, 0.6)),
+        Parameter("beta", "1", "exponent of data", (0.01, 3.0), symbol="β", starts=(0.1, 0.6)),
+        Parameter(
+            "r_star", "1", "repeats after which a repeat is worth 1/e", (0.05, 1e4), starts=(3.0, 30.0), symbol="R*"
+        ),
     ),
     curve=lambda n, x, values, reuse: (
         values["e"]
@@ -41,4 +43,5 @@ LAW = Law(
     link="identity",
     columns=("reuse",),
     cross_entropy=True,
+    x=DATA,
 )

@@ -25,12 +25,22 @@ LAW = Law(
     formula="L = l_inf + (n0/N)^alpha + amplitude(N) / (1 + (X/d0(N))^beta)",
     citation="Tan et al., arXiv 2509.25300, appendix",
     parameters=(
-        Parameter("l_inf", "1", "loss that neither size nor training removes", (0.0, 1.0), linear=True),
-        Parameter("n0", "parameters", "size at which its own part is 1", (1e-9, 1e2), of_size=True, starts=(-0.3,)),
-        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), starts=(0.15, 0.6)),
-        Parameter("beta", "1", "exponent of training", (0.05, 10.0), starts=(0.5, 1.2)),
-        Parameter("amplitude", "1", "loss that training removes", (0.0, 1.0), per_size=True, linear=True),
-        Parameter("d0", "unit of X", "X at half of it", (1e-3, 1e3), of_x=True, per_size=True, starts=(0.6, 1.1)),
+        Parameter("l_inf", "1", "loss that neither size nor training removes", (0.0, 1.0), linear=True, symbol="L∞"),
+        Parameter(
+            "n0",
+            "parameters",
+            "size at which its own part is 1",
+            (1e-9, 1e2),
+            of_size=True,
+            starts=(-0.3,),
+            symbol="N0",
+        ),
+        Parameter("alpha", "1", "exponent of size", (0.01, 3.0), symbol="α", starts=(0.15, 0.6)),
+        Parameter("beta", "1", "exponent of training", (0.05, 10.0), symbol="β", starts=(0.5, 1.2)),
+        Parameter("amplitude", "1", "loss that training removes", (0.0, 1.0), per_size=True, linear=True, symbol="λ"),
+        Parameter(
+            "d0", "unit of X", "X at half of it", (1e-3, 1e3), of_x=True, per_size=True, starts=(0.6, 1.1), symbol="X0"
+        ),
     ),
     curve=lambda n, x, values: fixed_part(n, values) + values["amplitude"] / (1 + (x / values["d0"]) ** values["beta"]),
     predicts="more X at fitted sizes",

@@ -12,17 +12,18 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
+from analysis.laws import K_MAX, N0, SATURATING, Law, Parameter, saturating_slope
 
 LAW = Law(
     name="efficiency",
     formula="ln L = -k(N) ln X + E(N), k(N) = k_max / (1 + n0/N)",
     citation="Tan et al., arXiv 2509.25300",
-    parameters=(K_MAX, N0, Parameter("intercept", "1", "ln L at X = 1", (-inf, inf), per_size=True, linear=True)),
+    parameters=(
+        K_MAX,
+        N0,
+        Parameter("intercept", "1", "ln L at X = 1", (-inf, inf), per_size=True, linear=True, symbol="E"),
+    ),
     curve=lambda n, x, values: values["intercept"] - saturating_slope(n, values) * np.log(x),
     predicts="more X at fitted sizes; of an unseen size only the slope",
-    slope=saturating_slope,
-    shape=saturation,
-    amplitude="k_max",
-    scale="n0",
+    **SATURATING,
 )

@@ -12,7 +12,7 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
+from analysis.laws import K_MAX, N0, SATURATING, Law, Parameter, saturating_slope
 
 BOTH = (-inf, inf)
 
@@ -24,13 +24,10 @@ LAW = Law(
     parameters=(
         K_MAX,
         N0,
-        Parameter("e0", "1", "ln L at X = 1 and N = 1", BOTH, linear=True),
-        Parameter("e1", "1", "fall of ln L at X = 1 per ln N", BOTH, linear=True),
+        Parameter("e0", "1", "ln L at X = 1 and N = 1", BOTH, linear=True, symbol="E0"),
+        Parameter("e1", "1", "fall of ln L at X = 1 per ln N", BOTH, linear=True, symbol="E1"),
     ),
     curve=lambda n, x, values: values["e0"] - values["e1"] * np.log(n) - saturating_slope(n, values) * np.log(x),
     predicts="any size and any X",
-    slope=saturating_slope,
-    shape=saturation,
-    amplitude="k_max",
-    scale="n0",
+    **SATURATING,
 )

@@ -12,7 +12,7 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import K_MAX, N0, Law, Parameter, saturating_slope, saturation
+from analysis.laws import K_MAX, N0, SATURATING, Law, Parameter, saturating_slope, saturation
 
 BOTH = (-inf, inf)
 
@@ -24,18 +24,23 @@ LAW = Law(
     parameters=(
         K_MAX,
         N0,
-        Parameter("e_inf", "1", "ln L at X = 1 of small models", BOTH, linear=True),
-        Parameter("e1", "1", "difference of ln L at X = 1 between large and small models", BOTH, linear=True),
+        Parameter("e_inf", "1", "ln L at X = 1 of small models", BOTH, linear=True, symbol="E∞"),
         Parameter(
-            "n_e", "parameters", "size at half of that difference", (1e-3, 1e3), of_size=True, starts=(-0.5, 0.5, 1.5)
+            "e1", "1", "difference of ln L at X = 1 between large and small models", BOTH, linear=True, symbol="E1"
+        ),
+        Parameter(
+            "n_e",
+            "parameters",
+            "size at half of that difference",
+            (1e-3, 1e3),
+            of_size=True,
+            starts=(-0.5, 0.5, 1.5),
+            symbol="Ne",
         ),
     ),
     curve=lambda n, x, values: (
         values["e_inf"] + values["e1"] * saturation(n, values["n_e"]) - saturating_slope(n, values) * np.log(x)
     ),
     predicts="any size and any X",
-    slope=saturating_slope,
-    shape=saturation,
-    amplitude="k_max",
-    scale="n0",
+    **SATURATING,
 )

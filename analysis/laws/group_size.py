@@ -28,4 +28,6 @@ LAW = Law(
     predicts="more X at fitted group sizes",
     link="identity",
     group="group_size",
+    each="group size",
+    letter="G",
 )

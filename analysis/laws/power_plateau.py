@@ -16,9 +16,9 @@ LAW = Law(
     formula="L = l_inf + amplitude X^-b for each size",
     citation="classic; set beside the sigmoid in arXiv 2510.13786",
     parameters=(
-        Parameter("l_inf", "1", "loss without end of training", (0.0, inf), per_size=True, linear=True),
-        Parameter("amplitude", "1", "L - l_inf at X = 1", (0.0, inf), per_size=True, linear=True),
-        Parameter("b", "1", "exponent", (1e-3, 5.0), per_size=True, starts=(0.03, 0.15, 0.5)),
+        Parameter("l_inf", "1", "loss without end of training", (0.0, inf), per_size=True, linear=True, symbol="L∞"),
+        Parameter("amplitude", "1", "L - l_inf at X = 1", (0.0, inf), per_size=True, linear=True, symbol="A"),
+        Parameter("b", "1", "exponent", (1e-3, 5.0), per_size=True, symbol="b", starts=(0.03, 0.15, 0.5)),
     ),
     curve=lambda n, x, values: values["l_inf"] + values["amplitude"] * x ** -values["b"],
     predicts="more X at fitted sizes",

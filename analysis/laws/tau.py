@@ -19,11 +19,16 @@ LAW = Law(
     formula="ln L = -k(tau) ln X + E(tau), k and E free for each reuse factor tau",
     citation="Tan et al., arXiv 2509.25300",
     parameters=(
-        Parameter("efficiency", "1", "-d ln L / d ln X at this tau", (-inf, inf), per_size=True, linear=True),
-        Parameter("intercept", "1", "ln L at X = 1 at this tau", (-inf, inf), per_size=True, linear=True),
+        Parameter(
+            "efficiency", "1", "-d ln L / d ln X at this tau", (-inf, inf), per_size=True, linear=True, symbol="k"
+        ),
+        Parameter("intercept", "1", "ln L at X = 1 at this tau", (-inf, inf), per_size=True, linear=True, symbol="E"),
     ),
     curve=lambda tau, x, values: values["intercept"] - values["efficiency"] * np.log(x),
     predicts="more X at fitted reuse factors",
     slope=lambda tau, values: values["efficiency"],
+    x=("step", "train_flops"),
     group="reuse_factor",
+    each="reuse factor",
+    letter="τ",
 )

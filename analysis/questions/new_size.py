@@ -3,8 +3,9 @@
     predicted     slope by the law; level in the middle of a curve linear in ln N; nothing tuned on the size
     calibrated    the level from the mean of its first m points, a number that is declared
 
-Draws: a shape of variance by its posterior weight, a scale, n0 and k_max from their test, then level, misfit, seeds and
-the noise of an evaluation. One run per size: the spread between seeds is borrowed from the reference replicates.
+Draws: a shape of variance by its posterior weight and its size, scale and amplitude of k(N) from their test, then
+level, misfit, seeds and the noise of an evaluation. One run per size: the spread between seeds is borrowed from the
+reference replicates.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from analysis.fitting.record import Fit
 from analysis.intervals.law_test import RATIO, LawTest
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import BORROWED
-from analysis.laws import saturation
 from analysis.questions.prediction import DRAWS, Prediction, _ends, _noise, _test
 from scaling.schema import InputError
 
@@ -38,26 +38,27 @@ class _SlopeDraws:
     seed_sd: np.ndarray
 
 
-def _slopes(law: LawTest, num_params: float, rng: np.random.Generator, repeats: bool) -> _SlopeDraws:
-    cell = rng.choice(len(law.weight), DRAWS, p=law.weight)
-    scale = law.scale[cell] * law.df / rng.chisquare(law.df, DRAWS)
-    # n0 where the signed root of the profile equals a normal draw.
-    excess = np.sqrt(np.maximum(law.square - law.least[:, None], 0))
-    best = law.square.argmin(1)
+def _slopes(test: LawTest, num_params: float, rng: np.random.Generator, repeats: bool) -> _SlopeDraws:
+    cell = rng.choice(len(test.weight), DRAWS, p=test.weight)
+    unit = test.scale[cell] * test.df / rng.chisquare(test.df, DRAWS)
+    # The scale of k(N) where the signed root of the profile equals a normal draw.
+    excess = np.sqrt(np.maximum(test.square - test.least[:, None], 0))
+    best = test.square.argmin(1)
     signed = np.where(np.arange(excess.shape[1]) < best[:, None], -excess, excess)
     signed = np.maximum.accumulate(signed, axis=1)
-    z = rng.standard_normal(DRAWS) * np.sqrt(scale)
-    ln_n0 = np.array([np.interp(z[i], signed[c], law.ln_n0) for i, c in enumerate(cell)])
-    near = np.clip(np.searchsorted(law.ln_n0, ln_n0), 0, len(law.ln_n0) - 1)
-    k_max = law.slope_at[cell, near] + rng.standard_normal(DRAWS) * np.sqrt(scale / law.information[cell, near])
-    g, r, w = (np.array(law.cells)[:, j] for j in range(3))
-    f = saturation(np.append(law.sizes, num_params), math.exp(law.centre))
+    z = rng.standard_normal(DRAWS) * np.sqrt(unit)
+    ln_scale = np.array([np.interp(z[i], signed[c], test.ln_scale) for i, c in enumerate(cell)])
+    near = np.clip(np.searchsorted(test.ln_scale, ln_scale), 0, len(test.ln_scale) - 1)
+    amplitude = test.slope_at[cell, near] + rng.standard_normal(DRAWS) * np.sqrt(unit / test.information[cell, near])
+    g, r, w = (np.array(test.cells)[:, j] for j in range(3))
+    f = test.shape(np.append(test.sizes, num_params), math.exp(test.centre))
     u = np.clip(f / f[:-1].max(), 0.03, None)
-    per_run = np.repeat(u[:-1], law.runs_per_size.astype(int))
+    per_run = np.repeat(u[:-1], test.runs_per_size.astype(int))
     grown = u[-1] ** (2 * g) / np.array([np.median(per_run ** (2 * power)) for power in g])
-    missed = (w * (1 + r) * law.median * grown)[cell] / law.runs_per_size.mean() * scale
-    mean = np.maximum(k_max, 0) * saturation(num_params, np.exp(ln_n0)) + rng.standard_normal(DRAWS) * np.sqrt(missed)
-    seeds = np.sqrt((r * law.median * grown)[cell] * scale) if repeats else np.full(DRAWS, BORROWED[0])
+    missed = (w * (1 + r) * test.median * grown)[cell] / test.runs_per_size.mean() * unit
+    mean = np.maximum(amplitude, 0) * test.shape(num_params, np.exp(ln_scale))
+    mean = mean + rng.standard_normal(DRAWS) * np.sqrt(missed)
+    seeds = np.sqrt((r * test.median * grown)[cell] * unit) if repeats else np.full(DRAWS, BORROWED[0])
     return _SlopeDraws(mean, seeds)
 
 

@@ -18,7 +18,7 @@ from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
 from analysis.reporting.drawing import draw, figure_makers
 from analysis.reporting.page import all_tables, render
-from analysis.reporting.sections import compare
+from analysis.reporting.sections import added, compare
 from analysis.reporting.study import read_study, write_fits
 from scaling import files
 
@@ -34,7 +34,7 @@ def report(curves: Curves, choices: Choices, out: Path | None = None) -> Path:
     """
     study = read_study(curves, replace(choices, split="none"))
     folder = out or curves.folder or Path(f"report-{study.name}")
-    sections = compare(study)
+    sections = compare(study) | added(study)
     drawings = draw(figure_makers(study), folder / "figures")
     tables = all_tables(study, sections)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)

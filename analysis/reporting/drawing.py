@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from analysis import figures
 from analysis.figures.svg import Drawn
 from analysis.missing import Missing, known
 from analysis.questions.windows import window_fits
+from analysis.reporting.section import contents
 from analysis.reporting.study import Study, companion, replicates
 from analysis.reporting.tables import Column, Table, of
-from scaling.schema import InputError
+from scaling.schema import InputError, check_name
 
 MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
 
@@ -38,22 +40,36 @@ class Drawing:
 
 
 def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
-    """The figures in the order of the page; each takes `layout`."""
+    """The figures in the order of the page, those that name their own section last in it; each takes `layout`."""
     curves = study.curves
 
     windows = window_fits(study.main) if study.main else None
-    return {
-        "loss_vs_compute": lambda **o: figures.loss_curves(curves, study.fit("train_flops"), x="train_flops", **o),
-        "loss_vs_prompts": lambda **o: figures.loss_curves(curves, study.fit("prompts_seen"), x="prompts_seen", **o),
-        "efficiency": lambda **o: figures.efficiency(curves, study.fit(), **o),
-        "frontier": lambda **o: figures.frontier(curves, study.fit("train_flops"), found=known(study.ladder), **o),
-        "reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o),
-        "group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o),
-        "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
-        "multiplier": lambda **o: figures.multiplier(known(study.pairs), sorted(study.labels), **o),
-        "compute_split": lambda **o: figures.compute_split(curves, **o),
-        "sensitivity": lambda **o: figures.sensitivity(curves, study.fit(), windows=windows, **o),
+    shipped = {
+        "curves": {
+            "loss_vs_compute": lambda **o: figures.loss_curves(curves, study.fit("train_flops"), x="train_flops", **o),
+            "loss_vs_prompts": lambda **o: figures.loss_curves(
+                curves, study.fit("prompts_seen"), x="prompts_seen", **o
+            ),
+        },
+        "efficiency": {"efficiency": lambda **o: figures.efficiency(curves, study.fit(), **o)},
+        "frontier": {
+            "frontier": lambda **o: figures.frontier(curves, study.fit("train_flops"), found=known(study.ladder), **o)
+        },
+        "reuse": {"reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o)},
+        "group-size": {"group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o)},
+        "algorithms": {
+            "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
+            "multiplier": lambda **o: figures.multiplier(known(study.pairs), sorted(study.labels), **o),
+        },
+        "compute": {"compute_split": lambda **o: figures.compute_split(curves, **o)},
+        "choices": {"sensitivity": lambda **o: figures.sensitivity(curves, study.fit(), windows=windows, **o)},
     }
+    sections = contents()
+    for section, added in figures.BY_SECTION.items():
+        check_name(section, sections, "section of the report")
+        makers = {name: partial(figure, curves, study.main) for name, figure in added.items()}
+        shipped[section] = shipped.get(section, {}) | makers
+    return {name: make for section in sections for name, make in shipped.get(section, {}).items()}
 
 
 def draw(makers: Mapping[str, Callable[..., Drawn]], folder: Path) -> dict[str, Drawing | Missing]:

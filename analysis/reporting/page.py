@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from analysis import figures
 from analysis.missing import Missing
 from analysis.reporting.algorithms import algorithm_sentences, algorithms_table
 from analysis.reporting.curves import fit_sentences, unseen_slope
@@ -22,7 +23,7 @@ from analysis.reporting.markup import TEMPLATES, environment
 from analysis.reporting.provenance import provenance
 from analysis.reporting.rollouts import rollouts
 from analysis.reporting.runs import conditions_table, left_out_table, runs_table
-from analysis.reporting.section import Section
+from analysis.reporting.section import Section, added_sections, contents
 from analysis.reporting.sensitivity import sensitivity_sentences, sensitivity_table
 from analysis.reporting.settings import covariates_table, settings_table, what_was_held
 from analysis.reporting.study import Study
@@ -30,21 +31,6 @@ from analysis.reporting.summary import summary
 from analysis.reporting.tables import Table
 from analysis.words import as_sentence, counted
 
-CONTENTS = [
-    ("summary", "Summary"),
-    ("runs", "What was run"),
-    ("curves", "Learning curves"),
-    ("efficiency", "Learning efficiency"),
-    ("frontier", "Compute-optimal size"),
-    ("reuse", "Data reuse"),
-    ("group-size", "Group size"),
-    ("algorithms", "GRPO against PAPO"),
-    ("compute", "Where the compute went"),
-    ("choices", "Choices and sensitivity"),
-    ("rollouts", "Sample rollouts"),
-    ("intervals", "What the intervals rest on"),
-    ("provenance", "Provenance"),
-]
 SYMBOLS = (
     "N parameters of the policy; D prompts seen, repeats included; U distinct prompts; τ = D / U data reuse; G "
     "rollouts per prompt; T tokens processed, prompt and response; C = 6 N T training compute in FLOPs; L test loss, 1 "
@@ -106,7 +92,9 @@ def render(
                     counted(int(study.curves.table["test_loss"].notna().sum()), "evaluation"),
                 ]
             ),
-            contents=CONTENTS,
+            contents=contents().items(),
+            added=[(section, sections[section.id]) for section in added_sections()],
+            figures_of=figures.BY_SECTION,
             figures=drawings,
             tables=tables,
             summary=summary(study, drawings, tables),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from analysis.missing import Missing
+from functools import partial
+
+from analysis.missing import Missing, attempt
 from analysis.reporting.budgets import size_budgets
 from analysis.reporting.effects import algorithm_effects
 from analysis.reporting.forecasts import forecasts
@@ -10,7 +12,7 @@ from analysis.reporting.groups import group_budgets
 from analysis.reporting.laws import laws
 from analysis.reporting.next_runs import next_runs
 from analysis.reporting.reuse import reuse_costs
-from analysis.reporting.section import Section
+from analysis.reporting.section import Section, added_sections
 from analysis.reporting.study import Study, companion, replicates
 
 
@@ -33,4 +35,13 @@ def compare(study: Study) -> dict[str, Section]:
     sections["laws"], scored = laws(curves, main, study.choices)
     if not isinstance(study.ladder, Missing):
         sections["frontier"] = size_budgets(study.fits["train_flops"], study.ladder, study.labels, scored)
+    return sections
+
+
+def added(study: Study) -> dict[str, Section]:
+    """The sections that files of this folder add, by their id."""
+    sections = {}
+    for page_section in added_sections():
+        section = attempt(partial(page_section.make, study))
+        sections[page_section.id] = Section([section.reason], {}) if isinstance(section, Missing) else section
     return sections

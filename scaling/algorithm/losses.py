@@ -1,4 +1,7 @@
-"""The clipped policy loss. Suffixes: _B flat batch of responses, _T tokens of a response."""
+"""The policy loss: a surrogate for each token, a KL penalty, and the mean over tokens or responses.
+
+A function `NAME_surrogate` here is a choice of `loss.surrogate`. Dimension suffixes: see `scaling.rollout_types`.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +33,14 @@ def policy_loss(
     sequences_total: int,
     reference_logprobs_BT: torch.Tensor | None = None,
 ) -> PolicyLoss:
-    """PPO's clipped objective per token (arXiv 1707.06347, eq. 7) with one advantage for all tokens of a response.
+    """The surrogate of each token, with one advantage for all tokens of a response.
 
     Args:
         logprobs_BT: log-probs under the policy, differentiable.
         sampler_logprobs_BT: log-probs under the weights that sampled.
         advantages_B: total advantage of each response.
         mask_BT: bool, the response's own tokens.
-        config: clip range, dual clip (arXiv 1912.09729), KL weight, aggregation.
+        config: surrogate and its clip range, KL weight, aggregation.
         tokens_total: response tokens of the whole mini-batch, groups that were left out included.
         sequences_total: responses of the whole mini-batch, likewise.
         reference_logprobs_BT: log-probs under the base model, wanted where kl_weight > 0.
@@ -46,16 +49,7 @@ def policy_loss(
     first and divides by `sequences_total`. Losses of micro-batches therefore add up to that of the whole.
     """
     log_ratio_BT = (logprobs_BT - sampler_logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    ratio_BT = log_ratio_BT.exp()
-    advantages_BT = advantages_B[:, None]
-    free_BT = -ratio_BT * advantages_BT
-    cut_BT = -ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high) * advantages_BT
-    loss_BT = torch.maximum(free_BT, cut_BT)
-    clipped_BT = cut_BT > free_BT
-    if config.dual_clip is not None:
-        bound_BT = -config.dual_clip * advantages_BT
-        bounded_BT = (advantages_BT < 0) & (loss_BT > bound_BT)
-        loss_BT, clipped_BT = torch.where(bounded_BT, bound_BT, loss_BT), clipped_BT | bounded_BT
+    loss_BT, clipped_BT = SURROGATES[config.surrogate](log_ratio_BT, advantages_B[:, None], mask_BT, config)
     if config.kl_weight > 0:
         assert reference_logprobs_BT is not None, "kl_weight > 0 needs the reference's log-probs"
         away_BT = (reference_logprobs_BT - logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
@@ -67,5 +61,38 @@ def policy_loss(
     else:
         loss = (masked_BT.sum(dim=1) / mask_BT.sum(dim=1).clamp(min=1)).sum() / sequences_total
     with torch.no_grad():
-        kl_BT = ratio_BT - log_ratio_BT - 1
+        kl_BT = log_ratio_BT.exp() - log_ratio_BT - 1
         return PolicyLoss(loss, (clipped_BT & mask_BT).sum(), kl_BT[mask_BT].sum())
+
+
+# ---------------------------------------------------------------- surrogates
+
+
+def clip_surrogate(
+    log_ratio_BT: torch.Tensor, advantages_B1: torch.Tensor, mask_BT: torch.Tensor, config: LossConfig
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """PPO's clipped objective (arXiv 1707.06347, eq. 7), with a dual clip (arXiv 1912.09729) where one is asked for.
+
+    Args, as of every surrogate:
+        log_ratio_BT: log of the probability ratio of policy and sampler, differentiable.
+        advantages_B1: total advantage of each response.
+        mask_BT: bool, the response's own tokens; the rest is ignored later.
+        config: its settings.
+
+    Returns the loss of each token, and bool: whose gradient the clip cuts off.
+    """
+    ratio_BT = log_ratio_BT.exp()
+    free_BT = -ratio_BT * advantages_B1
+    cut_BT = -ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high) * advantages_B1
+    loss_BT = torch.maximum(free_BT, cut_BT)
+    clipped_BT = cut_BT > free_BT
+    if config.dual_clip is not None:
+        bound_BT = -config.dual_clip * advantages_B1
+        bounded_BT = (advantages_B1 < 0) & (loss_BT > bound_BT)
+        loss_BT, clipped_BT = torch.where(bounded_BT, bound_BT, loss_BT), clipped_BT | bounded_BT
+    return loss_BT, clipped_BT
+
+
+SURROGATES = {
+    name.removesuffix("_surrogate"): value for name, value in list(globals().items()) if name.endswith("_surrogate")
+}

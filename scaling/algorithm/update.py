@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from scaling import files
+from scaling.algorithm.advantages import Advantages
 from scaling.algorithm.losses import policy_loss
+from scaling.algorithm.rewards import Rewards
 from scaling.config.run import RunConfig
+from scaling.files import Row
 from scaling.logprobs import token_logprobs
 from scaling.parallel import Team, passes
 from scaling.rollout_types import RolloutGroups
@@ -21,7 +23,7 @@ from scaling.rollout_types import RolloutGroups
 
 @dataclass(frozen=True)
 class Update:
-    row: files.Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
+    row: Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
     active_P: np.ndarray  # bool: groups that were trained on
     loss: float  # mean over the mini-batches
 
@@ -105,3 +107,21 @@ def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.nda
             model, rollouts, rows_B,
             allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
         )  # fmt: skip
+
+
+def training_row(
+    rollouts: RolloutGroups, reward: Rewards, advantage: Advantages, update: Update, learning_rate: float
+) -> Row:
+    """The columns of a training step, in the order of the record."""
+    return {
+        **reward.row(),
+        "response_length_mean": float(rollouts.lengths_B.mean()),
+        "response_length_max": int(rollouts.lengths_B.max()),
+        "truncated_share": float(rollouts.truncated_B.mean()),
+        **update.row,
+        "learning_rate": learning_rate,
+        "advantage_norm": float(np.sqrt((advantage.total_PG**2).mean())),
+        "groups_all_right": float(reward.correct_PG.all(axis=1).mean()),
+        "groups_all_wrong": float((~reward.correct_PG).all(axis=1).mean()),
+        "groups_active": float((advantage.total_PG != 0).any(axis=1).mean()),
+    }

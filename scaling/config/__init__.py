@@ -1,5 +1,8 @@
 """RunConfig: everything that defines one run, closed and frozen, and the run_id that it hashes to."""
 
+from scaling.algorithm.estimators import AlgorithmConfig
+from scaling.algorithm.estimators.grpo import GrpoConfig
+from scaling.algorithm.estimators.papo import FullnormConfig, PapoConfig
 from scaling.config.checks import (
     check_inputs,
     check_run_folder,
@@ -16,26 +19,16 @@ from scaling.config.identity import (
     run_id,
 )
 from scaling.config.parts import (
-    AlgorithmConfig,
-    BaseRecipe,
     DataConfig,
     EvaluationConfig,
     EvaluationSet,
-    FullnormConfig,
-    GrpoConfig,
-    GymConfig,
-    HexChainConfig,
     LossConfig,
-    MathConfig,
     ModelConfig,
     OptimizerConfig,
-    PapoConfig,
-    Part,
     ResourcesConfig,
     RolloutConfig,
     RunStop,
     StopConfig,
-    TaskConfig,
     TrackingConfig,
 )
 from scaling.config.reading import (
@@ -50,6 +43,12 @@ from scaling.config.run import (
     SCIENCE,
     RunConfig,
 )
+from scaling.fields import Part
+from scaling.ladder import BaseRecipe
+from scaling.tasks import TaskConfig
+from scaling.tasks.hex_chain import HexChainConfig
+from scaling.tasks.math import MathConfig
+from scaling.tasks.reasoning_gym import GymConfig
 
 __all__ = [
     "SCIENCE",

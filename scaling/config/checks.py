@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaling.config.identity import _model_files, planned_prompts, resolve, run_id
-from scaling.config.parts import HexChainConfig, StopConfig
+from scaling.config.identity import model_files, planned_prompts, resolve, run_id
+from scaling.config.parts import StopConfig
 from scaling.config.run import RunConfig
 from scaling.files import read_json
 from scaling.schema import CELLS, CONFIG, DONE, STUDY, InputError
@@ -28,7 +28,7 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
     """
     try:
         if config.model.path is not None:
-            _model_files(Path(config.model.path))
+            model_files(Path(config.model.path))
             described = read_json(Path(config.model.path) / CONFIG)  # transformers calls it config.json too
             if not isinstance(described, dict) or not described.get("model_type"):
                 raise InputError(
@@ -41,10 +41,11 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
     known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
     prompts = planned_prompts(config) if known else None
     distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
-    if isinstance(config.task, HexChainConfig) and distinct > config.task.distinct_prompts:
+    there_are = config.task.distinct_prompts
+    if there_are is not None and distinct > there_are:
         raise InputError(
-            f"{where}: {distinct} distinct prompts asked for; task {config.task.name} has "
-            f"{config.task.distinct_prompts}: give data.prompts_unique of at most that, or fewer steps."
+            f"{where}: {distinct} distinct prompts asked for; task {config.task.name} has {there_are}: "
+            "give data.prompts_unique of at most that, or fewer steps."
         )
     return config
 
@@ -64,7 +65,7 @@ def check_inputs(config: RunConfig) -> None:
             f"model: {folder} lacks {missing[0]}{f' and {len(missing) - 1} more' if missing[1:] else ''} of the "
             f"{len(set(weights.values()))} weight files that its index names; fetch the model again."
         )
-    if config.task.name != "hex_chain" and not any(Path(folder).glob("tokenizer*")):
+    if config.task.READS_TEXT and not any(Path(folder).glob("tokenizer*")):
         raise InputError(
             f"model: {folder} has no tokenizer (tokenizer.json), and task {config.task.name} reads text; give a folder "
             "that was saved with its tokenizer."

@@ -12,10 +12,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from scaling.config.parts import FILE, Part
+from scaling import files
 from scaling.config.run import SCIENCE, RunConfig
+from scaling.fields import FILE, Part
 from scaling.models import MODELS
-from scaling.schema import InputError
+from scaling.schema import CONFIG, InputError  # transformers calls its description config.json, too
 
 
 def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
@@ -55,40 +56,27 @@ def hash12(value: Any) -> str:
 def hash_file(path: Path, what: str) -> str:
     """sha256 of a file's content; `what` names the field in the InputError of a file that is not there."""
     try:
-        status = path.stat()
+        return _sha256((path,))
     except OSError:
         raise InputError(f"{what}: there is no file {path} (looked in {path.absolute().parent}).") from None
-    return _hash_content(path, status.st_mtime_ns, status.st_size)
+
+
+def _sha256(paths: tuple[Path, ...], *, names: bool = False) -> str:
+    status = [path.stat() for path in paths]
+    return _sha256_as_of(paths, names, tuple((s.st_mtime_ns, s.st_size) for s in status))
 
 
 @functools.lru_cache(4096)  # a plan asks for the same file in every cell
-def _hash_content(path: Path, mtime_ns: int, size: int) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _sha256_as_of(paths: tuple[Path, ...], names: bool, state: tuple[tuple[int, int], ...]) -> str:
+    return files.sha256(*paths, names=names)
 
 
-def _model_files(folder: Path) -> list[Path]:
-    files = sorted(p for p in folder.glob("*") if p.name == "config.json" or p.suffix in (".safetensors", ".bin"))
-    if not any(p.name == "config.json" for p in files) or len(files) < 2:
+def model_files(folder: Path) -> tuple[Path, ...]:
+    """config.json and the weights of a transformers folder. Raises InputError where one of them is missing."""
+    paths = sorted(p for p in folder.glob("*") if p.name == CONFIG or p.suffix in (".safetensors", ".bin"))
+    if not any(p.name == CONFIG for p in paths) or len(paths) < 2:
         raise InputError(f"model.path: {folder} is not a transformers folder (config.json and weights).")
-    return files
-
-
-def _hash_files(folder: Path) -> str:
-    files = _model_files(folder)
-    status = [path.stat() for path in files]
-    return _hash_folder(tuple((path, s.st_mtime_ns, s.st_size) for path, s in zip(files, status, strict=True)))
-
-
-@functools.lru_cache(64)
-def _hash_folder(files: tuple[tuple[Path, int, int], ...]) -> str:
-    digest = hashlib.sha256()
-    for path, _, _ in files:
-        digest.update(path.name.encode())
-        with open(path, "rb") as file:
-            for block in iter(lambda: file.read(1 << 20), b""):
-                digest.update(block)
-    return digest.hexdigest()
+    return tuple(paths)
 
 
 def base_recipe(config: RunConfig) -> dict[str, Any]:
@@ -122,7 +110,7 @@ def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
     elif config.model.path is None:
         science["model"] = {"hub": MODELS[config.model.size or ""].hub, **dtype}
     else:
-        science["model"] = {"content": _hash_files(Path(config.model.path)), **dtype}
+        science["model"] = {"content": _sha256(model_files(Path(config.model.path)), names=True), **dtype}
     if config.optimizer.schedule != "constant":
         science["horizon"] = config.stop.steps
     return hash12(science)

@@ -1,65 +1,27 @@
-"""The parts of a RunConfig: one closed and frozen class for each, and the unions of tasks and of estimators.
+"""The parts of a RunConfig, one closed and frozen class for each; a task and an estimator bring their own.
 
-Defaults are the hex recipe of the quickstart study. `Part` is what all of them share: unknown keys are refused, and a
-changed default bumps VERSION.
+Defaults are the hex recipe of the quickstart study.
 """
 
 from __future__ import annotations
 
 import re
-import reprlib
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from scaling.ladder import LADDER
+from scaling.algorithm import surrogate_names
+from scaling.fields import Float, Int, OptionalDataFile, Part, brief
+from scaling.ladder import LADDER, BaseRecipe
 from scaling.models import MODELS, find_weights
-from scaling.schema import did_you_mean
-
-_BRIEF = reprlib.Repr()
-_BRIEF.maxlevel, _BRIEF.maxlong = 4, 40
-_BRIEF.maxstring = _BRIEF.maxother = 120
+from scaling.rollouts import engine_names
+from scaling.schema import check_name, did_you_mean
 
 
-def brief(value: Any) -> str:
-    """repr of what was given, cut where it would fill the screen: for error messages."""
-    return _BRIEF.repr(value)
-
-
-def _no_text_numbers(value: Any) -> Any:
-    if isinstance(value, str | bool):
-        raise ValueError(f"wants a number, not {brief(value)}")
-    return value
-
-
-# Text never becomes a number silently: '5' in quotes is a mistake, not five.
-# The bound keeps whole numbers exact wherever they go: JSON, data frames, seeds of generators.
-Int = Annotated[int, BeforeValidator(_no_text_numbers), Field(le=2**53)]
-Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=False)]
-# Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
-FILE = "data file"
-OptionalDataFile = Annotated[str | None, FILE]
-
-
-class Part(BaseModel):
-    """A part of a RunConfig. A changed default bumps VERSION, which is hashed, so that old ids keep their meaning."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    VERSION: ClassVar[int] = 1
-
-
-class BaseRecipe(Part):
-    """How a base model is made: demonstrations first with every step written, then with the habit of leaping."""
-
-    iterations: Int = Field(default=600, ge=0)
-    leaping_iterations: Int = Field(default=100, ge=0)
-    batch_size: Int = Field(default=64, ge=1)
-    value_share: Float = Field(default=0.65, ge=0, le=1)
-    """Probability that a value is written after an operation in the leaping phase."""
-    matrix_learning_rate: Float = Field(default=0.02, gt=0)
-    """Muon, for matrices."""
-    other_learning_rate: Float = Field(default=5e-3, gt=0)
-    """AdamW, for embeddings, norms and biases."""
+def _named(value: Any, legal: list[str], what: str) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{brief(value)} is not a known {what}; there are: {', '.join(legal)}")
+    return check_name(value, legal, what)
 
 
 class ModelConfig(Part):
@@ -98,72 +60,6 @@ class ModelConfig(Part):
         return None if self.made else self.path or str(find_weights(self.size or ""))
 
 
-class HexChainConfig(Part):
-    """Chains of + - * modulo 16; with modulus 10 and noise .3 the noisy variant."""
-
-    TEST_PROBLEMS: ClassVar[int] = 2048
-    """Held-out problems that there are."""
-    name: Literal["hex_chain"] = "hex_chain"
-    modulus: Literal[16, 10] = 16
-    noise: Float = Field(default=0.0, ge=0, le=1)
-    """Share of demonstrations with a duplicated or wrong step."""
-
-    @property
-    def distinct_prompts(self) -> int:
-        """Prompts until level 2, the smallest of four levels that go in turn, has no new one: it has two operations."""
-        return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - self.TEST_PROBLEMS // 4)
-
-
-class MathConfig(Part):
-    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
-
-    The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
-    `subset: stratified` and, for its reuse study, `pool: 51200`.
-    """
-
-    name: Literal["math"] = "math"
-    train: OptionalDataFile = None
-    """Training problems. Their place does not enter the run_id, their content does. null only where nothing is trained
-    (`scaling eval`)."""
-    test: OptionalDataFile = None
-    """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
-    test_problems: Int = Field(default=500, ge=2)
-    """How many to hold out where `test` is null."""
-    order: Literal["file", "difficulty", "shuffled"] = "file"
-    """Of the training problems; difficulty = by pass rate, easy first, a missing one counting as 0."""
-    order_seed: Int = Field(default=0, ge=0)
-    """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
-    pass_rate: str = "qwen2.5_7b_pass_rate"
-    """Key of extra_info that holds the pass rate of a reference model."""
-    subset: Literal["prefix", "stratified"] = "prefix"
-    """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
-    pool: Int | None = Field(default=None, ge=1)
-    """Train on the first so many problems of the order only; null = all."""
-    answer: Literal["boxed", "anywhere"] = "boxed"
-    """Where the answer is looked for: in the last \\boxed{}, or failing that anywhere at the end of the response."""
-    template: Literal["tokenizer", "none"] = "tokenizer"
-    """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
-    max_prompt_tokens: Int = Field(default=2048, ge=1)
-    """Longer prompts are left out, and counted in the log."""
-
-
-class GymConfig(Part):
-    """Problems without end from a data set of reasoning-gym (arXiv 2505.24760, `pip install '.[gym]'`)."""
-
-    name: Literal["reasoning_gym"] = "reasoning_gym"
-    dataset: str
-    """Its name, e.g. chain_sum. Those whose verifier cannot be trusted are refused when a run starts."""
-    settings: dict[str, Int | Float | bool | str | list[Int] | list[str]] = {}
-    """The data set's own settings, e.g. {min_terms: 3}."""
-    test_problems: Int = Field(default=512, ge=1)
-    """Held-out problems: the first distinct ones of a seed of their own."""
-    template: Literal["tokenizer", "none"] = "tokenizer"
-    """The chat template of the model's tokenizer; none = the bare problem."""
-
-
-TaskConfig = Annotated[HexChainConfig | MathConfig | GymConfig, Field(discriminator="name")]
-
-
 class DataConfig(Part):
     prompts_per_step: Int = Field(default=16, ge=1)
     prompts_unique: Int | None = Field(default=None, ge=1)
@@ -173,31 +69,9 @@ class DataConfig(Part):
     pass_order: Literal["same", "shuffled"] = "shuffled"
 
 
-class GrpoConfig(Part):
-    """Group-normalised outcome reward (DeepSeekMath, arXiv 2402.03300), sample standard deviation."""
-
-    type: Literal["grpo"] = "grpo"
-
-
-class PapoConfig(Part):
-    """Outcome part plus a process part normalised among the correct responses (arXiv 2603.26535)."""
-
-    type: Literal["papo"] = "papo"
-    process_weight: Float = Field(default=0.6, ge=0)
-    """lambda; 0.6 keeps correct responses above wrong ones up to a group size of 16 (bound .693)."""
-
-
-class FullnormConfig(Part):
-    """The ablation of PAPO that normalises the process score over the whole group."""
-
-    type: Literal["fullnorm"] = "fullnorm"
-    process_weight: Float = Field(default=0.6, ge=0)
-
-
-AlgorithmConfig = Annotated[GrpoConfig | PapoConfig | FullnormConfig, Field(discriminator="type")]
-
-
 class LossConfig(Part):
+    surrogate: Annotated[str, BeforeValidator(lambda value: _named(value, surrogate_names(), "surrogate"))] = "clip"
+    """What is minimised for each token: a function of algorithm/losses.py. clip = PPO's."""
     clip_low: Float = Field(default=0.2, ge=0, le=1)
     clip_high: Float = Field(default=0.2, ge=0)
     dual_clip: Float | None = Field(default=None, gt=1)
@@ -261,7 +135,7 @@ class EvaluationConfig(Part):
     """Evaluate at every k-th step; null = by ratio."""
     ratio: Float | None = Field(default=None, gt=1)
     """Evaluate at the steps ceil(ratio ** j); null with every null = 1.5."""
-    sets: dict[str, EvaluationSet] = {}
+    sets: dict[str, EvaluationSet] = {}  # noqa: RUF012  pydantic copies it
     """More sets by name; the test loss stays that of the held-out problems."""
 
     @model_validator(mode="after")
@@ -319,7 +193,8 @@ class RunStop(StopConfig):
 class ResourcesConfig(Part):
     """How a run is executed; nothing here may change a value in the curve beyond rounding."""
 
-    engine: Literal["native", "hf"] = "native"
+    engine: Annotated[str, BeforeValidator(lambda value: _named(value, engine_names(), "rollout engine"))] = "native"
+    """A file of scaling/rollouts. native: small dense Qwen2 models; hf: any causal LM of transformers."""
     forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
     """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
     threads: Int = Field(default=1, ge=1)
@@ -365,7 +240,7 @@ class ResourcesConfig(Part):
     constraint: str | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the run, e.g. `module load cuda`."""
-    sbatch: dict[str, str | int | bool] = {}
+    sbatch: dict[str, str | int | bool] = {}  # noqa: RUF012  pydantic copies it
     """Any other sbatch flag, e.g. `{reservation: rl}`; true is a flag without a value."""
     runs_per_job: Int = Field(default=1, ge=1)
     """Small runs that share one job, side by side."""
@@ -400,10 +275,3 @@ RESOURCES = ResourcesConfig()  # frozen and shared: as a plain default it would 
 class TrackingConfig(Part):
     mlflow: bool = True
     """Mirror the curve to MLflow."""
-
-
-# Parts that are a union: field of RunConfig -> (key that tells the members apart, tag -> class).
-UNIONS: dict[str, tuple[str, dict[str, type[Part]]]] = {
-    "algorithm": ("type", {"grpo": GrpoConfig, "papo": PapoConfig, "fullnorm": FullnormConfig}),
-    "task": ("name", {"hex_chain": HexChainConfig, "math": MathConfig, "reasoning_gym": GymConfig}),
-}

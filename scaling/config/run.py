@@ -6,29 +6,35 @@ A field that can change a value in the curve is scientific and enters the run_id
 
 from __future__ import annotations
 
-from typing import Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field, model_validator
 
+from scaling.algorithm.estimators import AlgorithmConfig, algorithm_classes
+from scaling.algorithm.estimators.grpo import GrpoConfig
 from scaling.config.parts import (
     RESOURCES,
-    AlgorithmConfig,
     DataConfig,
     EvaluationConfig,
-    GrpoConfig,
-    HexChainConfig,
-    Int,
     LossConfig,
-    MathConfig,
     ModelConfig,
     OptimizerConfig,
-    Part,
     ResourcesConfig,
     RolloutConfig,
     RunStop,
-    TaskConfig,
     TrackingConfig,
 )
+from scaling.fields import Int, Part
+from scaling.tasks import TaskConfig, task_classes
+from scaling.tasks.hex_chain import HexChainConfig
+
+if TYPE_CHECKING:
+    AnyTask, AnyAlgorithm = TaskConfig, AlgorithmConfig
+else:  # unions of what the folders hold
+    AnyTask = Annotated[reduce(or_, task_classes().values()), Field(discriminator="name")]
+    AnyAlgorithm = Annotated[reduce(or_, algorithm_classes().values()), Field(discriminator="type")]
 
 
 class RunConfig(Part):
@@ -36,9 +42,9 @@ class RunConfig(Part):
 
     name: str | None = None
     model: ModelConfig
-    task: TaskConfig = HexChainConfig()
+    task: AnyTask = HexChainConfig()
     data: DataConfig = DataConfig()
-    algorithm: AlgorithmConfig = GrpoConfig()
+    algorithm: AnyAlgorithm = GrpoConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -58,7 +64,7 @@ class RunConfig(Part):
                 if isinstance(values.get(part), str):
                     values[part] = {key: values[part]}
             if isinstance(task := values.get("task"), dict) and "name" not in task:
-                values["task"] = {"name": "hex_chain", **task}
+                values["task"] = {"name": default("task").name, **task}
         return values
 
     @model_validator(mode="after")
@@ -73,37 +79,9 @@ class RunConfig(Part):
                 f"loss.updates_per_batch {self.loss.updates_per_batch} does not divide "
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
-        if self.task.name != "hex_chain":
-            task = self.task.name
-            if isinstance(self.task, MathConfig) and self.task.train is None:
-                raise ValueError("task.train is missing: task math needs a file of training problems")
-            if self.model.made:
-                raise ValueError(f"task {task} needs a model that reads text: give model.path, a transformers folder")
-            if self.algorithm.type != "grpo":
-                raise ValueError(
-                    f"algorithm {self.algorithm.type} needs a process score, and task {task} has an outcome rule only; "
-                    f"use grpo"
-                )
-        if self.algorithm.type != "grpo" and self.rollout.group_size == 1:
-            raise ValueError(
-                f"rollout.group_size 1 leaves algorithm {self.algorithm.type} without an advantage: nothing would be "
-                "trained; give 2 or more"
-            )
-        if isinstance(self.task, HexChainConfig):
-            asked = {"problems": self.evaluation.problems}
-            asked |= {f"sets.{name}.problems": one.problems or 1 for name, one in self.evaluation.sets.items()}
-            for name, problems in asked.items():
-                if problems > self.task.TEST_PROBLEMS:
-                    raise ValueError(
-                        f"evaluation.{name} {problems} is more than there are: task {self.task.name} has "
-                        f"1 to {self.task.TEST_PROBLEMS} held-out problems"
-                    )
-            for name, one in self.evaluation.sets.items():
-                if one.path is not None:
-                    raise ValueError(
-                        f"evaluation.sets.{name}.path {one.path!r}: task {self.task.name} makes its problems and reads "
-                        f"no file; leave path out"
-                    )
+        _check_task(self.task, self.model)
+        _check_algorithm(self.algorithm, self.task, self.rollout)
+        _check_evaluation(self.evaluation, self.task)
         return self
 
     @property
@@ -112,3 +90,46 @@ class RunConfig(Part):
 
 
 SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
+
+
+def default(part: str) -> Any:
+    """The value that a part of a RunConfig has where it is not given."""
+    return RunConfig.model_fields[part].default
+
+
+def _check_task(task: TaskConfig, model: ModelConfig) -> None:
+    task.check_trainable()
+    if model.made and not task.MADE_BASE:
+        lacks = "a model that reads text" if task.READS_TEXT else "a base, as it has no demonstrations to make one from"
+        raise ValueError(f"task {task.name} needs {lacks}: give model.path, a transformers folder")
+
+
+def _check_algorithm(algorithm: AlgorithmConfig, task: TaskConfig, rollout: RolloutConfig) -> None:
+    if algorithm.NEEDS_PROCESS and not task.HAS_PROCESS:
+        others = [name for name, kind in algorithm_classes().items() if not kind.NEEDS_PROCESS]
+        raise ValueError(
+            f"algorithm {algorithm.type} needs a process score, and task {task.name} has an outcome rule only; "
+            f"use {' or '.join(others)}"
+        )
+    if rollout.group_size < algorithm.LEAST_GROUP:
+        raise ValueError(
+            f"rollout.group_size {rollout.group_size} leaves algorithm {algorithm.type} without an advantage: nothing "
+            f"would be trained; give {algorithm.LEAST_GROUP} or more"
+        )
+
+
+def _check_evaluation(evaluation: EvaluationConfig, task: TaskConfig) -> None:
+    asked = {"problems": evaluation.problems}
+    asked |= {f"sets.{name}.problems": one.problems or 1 for name, one in evaluation.sets.items() if one.path is None}
+    for name, problems in asked.items():
+        if task.held_out_problems is not None and problems > task.held_out_problems:
+            raise ValueError(
+                f"evaluation.{name} {problems} is more than there are: task {task.name} has "
+                f"1 to {task.held_out_problems} held-out problems"
+            )
+    for name, one in evaluation.sets.items():
+        if one.path is not None and not task.READS_FILES:
+            raise ValueError(
+                f"evaluation.sets.{name}.path {one.path!r}: task {task.name} makes its problems and reads "
+                f"no file; leave path out"
+            )

@@ -22,6 +22,8 @@ from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
 class Engine:
     """Keeps a copy of the policy, so that weights change only by `load_weights`."""
 
+    EXACT_DRAWS = ANY_MODEL = True
+
     def __init__(
         self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32", device: str | None = None
     ):

@@ -68,6 +68,8 @@ class Running:
 class Engine:
     """Keeps fused copies of the weights, so that they change only by `load_weights`."""
 
+    EXACT_DRAWS, ANY_MODEL = True, False
+
     def __init__(
         self, *, allowed_V: np.ndarray, end_ids: Sequence[int], dtype: str = "float32", device: str | None = None
     ):
@@ -127,21 +129,9 @@ class Engine:
                 token_B = token_B[running.drop_ended()]
             logits_BA = self._run_tokens(token_B, width + t, running, turns_TC)
 
-        # A finished sequence samples on until it is dropped: what follows its end is cleared.
-        ended_BT = np.isin(tokens_BT, self.end_ids.cpu().numpy())
-        truncated_B = np.logical_not(ended_BT.any(axis=1))
-        lengths_B = np.where(truncated_B, longest, ended_BT.argmax(axis=1) + 1)
-        beyond_BT = np.arange(longest) >= lengths_B[:, None]
-        tokens_BT[beyond_BT], logprobs_BT[beyond_BT] = 0, 0
-        longest = lengths_B.max()
-        return RolloutGroups(
-            prompts=prompts,
-            group_size=group_size,
-            tokens_BT=tokens_BT[:, :longest],
-            lengths_B=lengths_B,
-            logprobs_BT=logprobs_BT[:, :longest],
-            truncated_B=truncated_B,
-            weight_version=self.version,
+        # A finished sequence samples on until it is dropped.
+        return RolloutGroups.cut_at_ends(
+            prompts, group_size, tokens_BT, logprobs_BT, self.end_ids.cpu().numpy(), self.version
         )
 
     def _run_prompts(

@@ -14,23 +14,39 @@ from __future__ import annotations
 import functools
 import math
 import re
-from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
+from pydantic import Field
 
-from scaling.config.parts import BaseRecipe, HexChainConfig
-from scaling.ladder import VOCABULARY
+from scaling.fields import Float
+from scaling.ladder import BaseRecipe
 from scaling.rollout_types import Encoding, Grade, Prompt, generator
 from scaling.schema import InputError
+from scaling.tasks import TEST_SEED, SymbolTask, TaskConfig
 
 DIGITS = "0123456789abcdef"  # the id of a digit is its value
 OPERATIONS = "+-*"
-# The last two are never used; a tokenizer made from this list wants them.
-SYMBOLS = [*DIGITS, *OPERATIONS, "=", ",", ":", "<end>", "<pad>", "<start>", "<unknown>"]
-IDS = {symbol: id for id, symbol in enumerate(SYMBOLS)}
 LEVELS = (2, 3, 4, 5)
-RESERVED_PER_LEVEL = 512
-RESERVED_SEED = 20260326  # fixes the held-out problems; a run's seed never enters
+TEST_PROBLEMS = 2048
+
+
+class HexChainConfig(TaskConfig):
+    """Chains of + - * modulo 16; with modulus 10 and noise .3 the noisy variant."""
+
+    READS_TEXT, MADE_BASE, HAS_PROCESS = False, True, True
+    TEST_PROBLEMS = TEST_PROBLEMS
+    TOKENS = (9.0, 21.0)
+    NAMED_BY = ("modulus",)
+    name: Literal["hex_chain"] = "hex_chain"
+    modulus: Literal[16, 10] = 16
+    noise: Float = Field(default=0.0, ge=0, le=1)
+    """Share of demonstrations with a duplicated or wrong step."""
+
+    @property
+    def distinct_prompts(self) -> int:
+        """Prompts until level 2, the smallest of four levels that go in turn, has no new one: it has two operations."""
+        return 4 * (self.modulus * (3 * (self.modulus - 1)) ** 2 - TEST_PROBLEMS // len(LEVELS))
 
 
 def draw(rng: np.random.Generator, level: int, modulus: int) -> str:
@@ -45,9 +61,9 @@ def draw(rng: np.random.Generator, level: int, modulus: int) -> str:
 @functools.cache
 def reserved_problems(modulus: int) -> tuple[str, ...]:
     """The held-out problems, levels in turn: 512 distinct ones per level, the same for every run."""
-    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([RESERVED_SEED, modulus])))
+    rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence([TEST_SEED, modulus])))
     problems: dict[str, None] = {}  # a set that keeps its order
-    while len(problems) < RESERVED_PER_LEVEL * len(LEVELS):
+    while len(problems) < TEST_PROBLEMS:
         problems[draw(rng, LEVELS[len(problems) % len(LEVELS)], modulus)] = None
     return tuple(problems)
 
@@ -62,60 +78,36 @@ def evaluate(left: str, modulus: int) -> str:
     return DIGITS[value]
 
 
-class Task:
+class Task(SymbolTask):
     """Hex chain; see scaling.rollout_types.Task for the meaning of the attributes."""
 
-    def __init__(self, config: HexChainConfig, encoding: Encoding | None = None):  # its tokens are its own
-        self.name = config.name
+    symbols = (*DIGITS, *OPERATIONS, "=", ",", ":")
+    levels = LEVELS
+    max_new_tokens = math.ceil(1.5 * 6 * max(LEVELS))  # a step is 5 symbols and a comma or the end
+
+    def __init__(self, config: HexChainConfig, encoding: Encoding | None = None):
         self.modulus, self.noise = config.modulus, config.noise
         self.digits = frozenset(DIGITS[: self.modulus])
-        self.vocabulary = SYMBOLS
-        self.end_id, self.pad_id = IDS["<end>"], IDS["<pad>"]
-        self.end_ids, self.end_names, self.notes = (self.end_id,), ("<end>",), ()
-        self.allowed_V = np.zeros(VOCABULARY, dtype=bool)
-        self.allowed_V[[IDS[symbol] for symbol in [*self.digits, *OPERATIONS, "=", ",", "<end>"]]] = True
-        self.levels = LEVELS
-        self.max_new_tokens = math.ceil(1.5 * 6 * max(LEVELS))  # a step is 5 symbols and a comma or the end
-        self._test = reserved_problems(self.modulus)
-        self._reserved = frozenset(self._test)
         digit, operand = DIGITS[: self.modulus], DIGITS[1 : self.modulus]
         self._problem = re.compile(rf"[{digit}](?:[-+*][{operand}])+:")
         self._answer = functools.lru_cache(4096)(lambda text: evaluate(text[:-1], self.modulus))
+        super().__init__(config)
 
     # ------------------------------------------------------------ problems
 
     def draw(self, rng: np.random.Generator, level: int) -> str:
         return draw(rng, level, self.modulus)
 
-    def training_problems(self, unique: int | None) -> None:
-        return None
+    def held_out(self, count: int) -> tuple[str, ...]:
+        return reserved_problems(self.modulus)
 
-    def reserved(self, text: str) -> bool:
-        return text in self._reserved
-
-    def test_prompts(self, count: int) -> list[Prompt]:
-        if not 1 <= count <= len(self._test):
-            raise InputError(
-                f"evaluation.problems: {count} held-out problems asked for; {self.name} has 1 to {len(self._test)}."
-            )
-        return [self.prompt(text, index) for index, text in enumerate(self._test[:count])]
-
-    def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
-        if path is not None:
-            raise InputError(f"task {self.name} makes its problems and reads no file: {path!r}; leave the path out.")
-        return self.test_prompts(len(reserved_problems(self.modulus)) if count is None else count)
+    def written(self) -> list[str]:
+        return [*self.digits, *OPERATIONS, "=", ","]
 
     def prompt(self, text: str, index: int) -> Prompt:
         if not self._problem.fullmatch(text):
             raise InputError(f"{text!r} is not a problem modulo {self.modulus}; write one like '9+4-1*5:'.")
         return Prompt(text, self.encode(text), index, level=len(text) // 2 - 1)
-
-    def encode(self, text: str) -> tuple[int, ...]:
-        """One id per character."""
-        return tuple([IDS[symbol] for symbol in text])
-
-    def decode(self, tokens: tuple[int, ...]) -> str:
-        return "".join([SYMBOLS[id] if 0 <= id < len(SYMBOLS) else "<unused>" for id in tokens])
 
     # ------------------------------------------------------------ demonstrations
 
@@ -148,9 +140,7 @@ class Task:
         batch = []
         for _ in range(recipe.batch_size):
             level = lowest + int(rng.random() * (highest - lowest + 1))
-            text = self.draw(rng, level)
-            while self.reserved(text):
-                text = self.draw(rng, level)
+            text = self.draw_demonstrated(rng, level)
             share = recipe.value_share if leaping else 1.0
             written = [draw < share for draw in rng.random(level).tolist()]
             equations = self._equations(text, [*written[:-1], True])
@@ -173,7 +163,7 @@ class Task:
 
     # ------------------------------------------------------------ grading
 
-    def grade(self, prompt: Prompt, response: tuple[int, ...]) -> Grade:
+    def grade_text(self, problem: str, response: str) -> Grade:
         """Outcome 1 if the value after the last `=` is right, and the process score good / (k + bad + redundant).
 
         k is the number of operations. An equation is good if it starts from the value written last, does the next
@@ -182,13 +172,10 @@ class Task:
         next operations but starts or ends wrong is bad, and later steps may go on from it: one slip costs one step.
         A response cut at max_new_tokens is judged by what it wrote.
         """
-        if self.end_id in response:
-            response = response[: response.index(self.end_id)]
-        text = self.decode(response)
-        operations, written = prompt.text[1:-1], prompt.text[0]
+        operations, written = problem[1:-1], problem[0]
         position = good = bad = redundant = 0
         seen = set()
-        for equation in text.split(","):
+        for equation in response.split(","):
             left, _, value = equation.partition("=")
             doing = left[1:]
             attempt = (
@@ -207,13 +194,7 @@ class Task:
                 position, written = position + len(doing), value
             seen.add(equation)
         steps = len(operations) // 2
-        answer = text.rpartition("=")[2].partition(",")[0] if "=" in text else ""
-        correct = answer == self._answer(prompt.text)
+        answer = response.rpartition("=")[2].partition(",")[0] if "=" in response else ""
+        correct = answer == self._answer(problem)
         careful = good == steps and not bad and not redundant
         return Grade(float(correct), correct, good / (steps + bad + redundant), careful)
-
-    def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]:
-        return [self.grade(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
-
-    def counts(self) -> dict[str, float]:
-        return {}

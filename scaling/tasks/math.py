@@ -12,24 +12,65 @@ easy share of the pool. Draws are prefixes of one permutation each, so smaller s
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
-from scaling.config.parts import MathConfig
+from scaling.fields import Int, OptionalDataFile
+from scaling.files import parse_rows
 from scaling.graders.math_answers import MathGrader
 from scaling.rollout_types import Encoding, Grade, Prompt
-from scaling.schema import InputError
+from scaling.schema import InputError, one_line
+from scaling.tasks import TextConfig, TextTask
 
 EASY = 0.3  # pass rate
 EASY_SEED, HARD_SEED = 42, 43
-MAX_NEW_TOKENS = 4096
 REQUEST = "Please solve step by step and put your final answer within \\boxed{}."
 TEXT_KEYS, ANSWER_KEYS = ("prompt", "problem", "question"), ("ground_truth", "answer")
+
+
+class MathConfig(TextConfig):
+    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
+
+    The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
+    `subset: stratified` and, for its reuse study, `pool: 51200`.
+    """
+
+    READS_FILES = READS_ANY_FILE = True
+    TEST_PROBLEMS = None
+    name: Literal["math"] = "math"
+    train: OptionalDataFile = None
+    """Training problems. Their place does not enter the run_id, their content does. null only where nothing is trained
+    (`scaling eval`)."""
+    test: OptionalDataFile = None
+    """Held-out problems; null = drawn from `train`, half of them easy and half hard (pass rate at least 0.3)."""
+    test_problems: Int = Field(default=500, ge=2)
+    """How many to hold out where `test` is null."""
+    order: Literal["file", "difficulty", "shuffled"] = "file"
+    """Of the training problems; difficulty = by pass rate, easy first, a missing one counting as 0."""
+    order_seed: Int = Field(default=0, ge=0)
+    """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
+    pass_rate: str = "qwen2.5_7b_pass_rate"
+    """Key of extra_info that holds the pass rate of a reference model."""
+    subset: Literal["prefix", "stratified"] = "prefix"
+    """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
+    pool: Int | None = Field(default=None, ge=1)
+    """Train on the first so many problems of the order only; null = all."""
+    answer: Literal["boxed", "anywhere"] = "boxed"
+    """Where the answer is looked for: in the last \\boxed{}, or failing that anywhere at the end of the response."""
+    max_prompt_tokens: Int = Field(default=2048, ge=1)
+    """Longer prompts are left out, and counted in the log."""
+
+    def check_trainable(self) -> None:
+        if self.train is None:
+            raise ValueError("task.train is missing: task math needs a file of training problems")
+
+    def without_files(self) -> MathConfig:
+        return MathConfig(answer=self.answer, template=self.template, max_prompt_tokens=self.max_prompt_tokens)
 
 
 @dataclass(frozen=True)
@@ -53,14 +94,9 @@ def read_problems(path: Path, pass_rate: str = MathConfig.model_fields["pass_rat
         try:
             rows = pyarrow.parquet.read_table(path).to_pylist()
         except pyarrow.ArrowInvalid as error:
-            raise InputError(f"{path}: is not parquet ({' '.join(str(error).split())[:120]}).") from None
+            raise InputError(f"{path}: is not parquet ({one_line(error, 120)}).") from None
     elif path.suffix in (".jsonl", ".json"):
-        rows = []
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-            try:
-                rows += [json.loads(line)] if line.strip() else []
-            except json.JSONDecodeError as error:
-                raise InputError(f"{path}: line {number} is not JSON ({error}).") from None
+        rows = parse_rows(path.read_bytes().splitlines(), path, skip_blank=True)
     else:
         raise InputError(f"{path}: problems are read from .parquet or .jsonl files, not {path.suffix!r}.")
     problems = [_problem(row, f"{path}: row {number}", pass_rate) for number, row in enumerate(rows)]
@@ -124,25 +160,21 @@ def subset(problems: Sequence[Problem], unique: int) -> list[Problem]:
 # ---------------------------------------------------------------- the task
 
 
-class Task:
+class Task(TextTask):
     """Maths; see scaling.rollout_types.Task for the meaning of the attributes."""
 
+    max_new_tokens = 4096
+
     def __init__(self, config: MathConfig, encoding: Encoding | None):
-        if encoding is None:
-            raise InputError("task math needs a model with a tokenizer: give model.path, a transformers folder.")
-        self.name, self.config, self.encoding = config.name, config, encoding
-        self.vocabulary: list[str] = []
-        self.end_ids, self.end_names = encoding.end_ids, encoding.end_names
-        self.allowed_V = np.ones(encoding.vocabulary, dtype=bool)
-        self.pad_id = self.end_ids[0]  # never read: lengths decide
-        self.max_new_tokens, self.levels = MAX_NEW_TOKENS, (0,)
+        super().__init__(config, encoding)
+        self.config = config
         self.grader = MathGrader()
         self._graded = self._without = self._failed = 0
         self._notes: list[str] = []
 
         self._tokens: dict[str, tuple[int, ...]] = {}
         self._answers: dict[str, str] = {}
-        self._sets: dict[str, list[Problem]] = {}
+        self._sets: dict[str, tuple[str, ...]] = {}
         train = read_problems(Path(config.train), config.pass_rate) if config.train else []
         if config.order == "difficulty":
             train = by_difficulty(train)
@@ -158,7 +190,8 @@ class Task:
         else:
             test = []
         test = self._usable(test, "held-out problems", frozenset())
-        self._test, self._reserved = test, frozenset(problem.text for problem in test)
+        self._test = tuple(problem.text for problem in test)
+        self._reserved = frozenset(self._test)
         train = self._usable(train, "training problems", self._reserved)
         self._train = train[: config.pool]
         if config.train and not (self._train and test):
@@ -171,7 +204,7 @@ class Task:
         """Those short enough, the first of equal ones, none of the held-out ones; what is left out is noted."""
         kept, reasons = [], {"too long": 0, "repeated": 0, "also held out": 0}
         for problem in problems:
-            tokens = self.encoding.encode(problem.text, chat=self.config.template == "tokenizer")
+            tokens = self.encoding.encode(problem.text, chat=self.chat)
             if problem.text in held_out:
                 reasons["also held out"] += 1
             elif problem.text in self._answers:
@@ -199,50 +232,36 @@ class Task:
             chosen = subset(self._train, unique)
         return [problem.text for problem in chosen]
 
-    def reserved(self, text: str) -> bool:
-        return text in self._reserved
-
-    def test_prompts(self, count: int) -> list[Prompt]:
-        if not 1 <= count <= len(self._test):
-            raise InputError(f"evaluation.problems: {count} held-out problems asked for; there are {len(self._test)}.")
-        return [self.prompt(problem.text, index) for index, problem in enumerate(self._test[:count])]
-
     def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
         if path is not None and path not in self._sets:
             problems, kept = read_problems(Path(path), self.config.pass_rate), []
             for problem in problems:
-                tokens = self.encoding.encode(problem.text, chat=self.config.template == "tokenizer")
+                tokens = self.encoding.encode(problem.text, chat=self.chat)
                 if len(tokens) <= self.config.max_prompt_tokens:
                     self._tokens[problem.text] = tokens
                     self._answers.setdefault(problem.text, problem.answer)
-                    kept.append(problem)
+                    kept.append(problem.text)
             if len(kept) < len(problems):
                 left_out = f"{len(problems) - len(kept)} of {len(problems)} problems are left out: too long"
                 self.notes = (*self.notes, f"{path}: {left_out}")
-            self._sets[path] = kept
-        found = self._test if path is None else self._sets[path]
-        if not found and path is None:
+            self._sets[path] = tuple(kept)
+        texts = self._test if path is None else self._sets[path]
+        if not texts and path is None:
             raise InputError("task math: there are no held-out problems here; name a file of them (--set FILE).")
-        if not found or (count is not None and count > len(found)):
+        if not texts or (count is not None and count > len(texts)):
             raise InputError(
                 f"task math: {count or 'some'} problems of {path or 'the held-out ones'} asked for; there are "
-                f"{len(found)} that are short enough."
+                f"{len(texts)} that are short enough."
             )
-        return [self.prompt(problem.text, index) for index, problem in enumerate(found[:count])]
+        return [self.prompt(text, index) for index, text in enumerate(texts[:count])]
 
     def prompt(self, text: str, index: int) -> Prompt:
         if text not in self._tokens:
             raise InputError(f"{text[:60]!r} is not a problem of {self.config.train} or of the held-out set.")
         return Prompt(text, self._tokens[text], index)
 
-    def decode(self, tokens: tuple[int, ...]) -> str:
-        return self.encoding.decode(tokens)
-
     def draw(self, rng: np.random.Generator, level: int) -> str:
         raise InputError("task math has the problems of its files only; give data.prompts_unique, or fewer steps.")
-
-    def demonstrations(self, seed: int, iteration: int, recipe: Any):
-        raise InputError("task math has no demonstrations to make a base model from; give model.path.")
 
     # ------------------------------------------------------------ grading
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling import files, schema
-from scaling.schema import InputError
+from scaling.schema import InputError, one_line
 from scaling.tracking.rows import (
     DESCRIPTION,
     SENTINEL,
@@ -164,7 +164,7 @@ class Mirror:
                         report.error = f"the job of run {folder.name} is still sending its curve"
         except Exception as error:  # the store is a view: whatever it does must not stop a training
             self._forget()
-            report.error = _one_line(error)
+            report.error = _described(error)
         finally:
             report.problems += [*self._given_up.values(), *self._refused.values()]
             self.report = report
@@ -283,7 +283,7 @@ class Mirror:
         try:
             seen = _read_folder(folder, self.study, cells)
         except (KeyError, TypeError, ValueError) as error:  # an InputError is a ValueError
-            report.problems.append(f"run {run_id} cannot be read: {_one_line(error)}")
+            report.problems.append(f"run {run_id} cannot be read: {_described(error)}")
             return
         try:
             if seen is not None:
@@ -291,7 +291,7 @@ class Mirror:
         except (_Refused, MlflowException) as error:
             if isinstance(error, MlflowException) and error.error_code != "INVALID_PARAMETER_VALUE":
                 raise
-            self._given_up[run_id] = f"run {run_id} is not mirrored, MLflow refuses it: {_one_line(error)}"
+            self._given_up[run_id] = f"run {run_id} is not mirrored, MLflow refuses it: {_described(error)}"
             return
         self._seen[run_id] = signature
 
@@ -384,11 +384,10 @@ class Mirror:
                     raise
                 if key == SENTINEL:  # then no key is at fault: the run was deleted by hand, for one
                     raise _Refused(str(error)) from error
-                refused[key] = f"{key} is left out, MLflow refuses it: {_one_line(error)}"
+                refused[key] = f"{key} is left out, MLflow refuses it: {_described(error)}"
         self._refused |= refused
         return taken
 
 
-def _one_line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:300]}"
+def _described(error: BaseException) -> str:
+    return f"{type(error).__name__}: {one_line(error, 300)}"

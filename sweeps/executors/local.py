@@ -15,27 +15,14 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
-from pathlib import Path
-from typing import Any
 
-from sweeps.executors import INTERRUPTED
+from sweeps.executors import INTERRUPTED, Job
 
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """Something for one child to do: `payload(*arguments)`, its output appended to `log`."""
-
-    key: str
-    payload: Any  # a module-level function
-    arguments: tuple[Any, ...]
-    log: Path
-
-
-class LocalPool:
+class Pool:
     """At most `slots` jobs at a time."""
 
     def __init__(self, slots: int, preload: list[str] | None = None):

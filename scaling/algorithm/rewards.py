@@ -1,0 +1,63 @@
+"""Grades to rewards: what an advantage estimator sees of P groups of G responses. Suffixes: `scaling.rollout_types`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from scaling.files import Row
+from scaling.rollout_types import Grade, RolloutGroups, Task
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Rewards of P groups of G responses.
+
+    Fields:
+        outcome_PG: outcome rewards in [0, 1], float64.
+        process_PG: process scores in [0, 1], float64; NaN where there is none.
+        correct_PG: which responses are correct, bool.
+        careful_PG: 1 where every step is right, else 0, float64; NaN where it is unknown.
+    """
+
+    outcome_PG: np.ndarray
+    process_PG: np.ndarray
+    correct_PG: np.ndarray
+    careful_PG: np.ndarray
+
+    def row(self) -> Row:
+        """The reward columns of a training step."""
+        return {
+            "reward_mean": float(self.outcome_PG.mean()),
+            "process_mean": _mean(self.process_PG),
+            "process_mean_correct": _mean(self.process_PG[self.correct_PG]),
+            "careful_share": _mean(self.careful_PG[self.correct_PG]),
+        }
+
+
+def grade_all(task: Task, rollouts: RolloutGroups) -> list[Grade]:
+    """Grades of all responses in group order."""
+    prompts_B = [prompt for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
+    return task.grade_many(prompts_B, rollouts.responses)
+
+
+def rewards(grades_B: Sequence[Grade], group_size: int) -> Rewards:
+    """The rewards of grades that stand in group order."""
+
+    def arranged(values_B: list, kind: type) -> np.ndarray:
+        return np.array(values_B, dtype=kind).reshape(-1, group_size)
+
+    return Rewards(
+        outcome_PG=arranged([grade.outcome for grade in grades_B], float),
+        process_PG=arranged([np.nan if grade.process is None else grade.process for grade in grades_B], float),
+        correct_PG=arranged([grade.correct for grade in grades_B], bool),
+        careful_PG=arranged([np.nan if grade.careful is None else grade.careful for grade in grades_B], float),
+    )
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of the values that are there; None where there is none."""
+    values = values[~np.isnan(values)]
+    return float(values.mean()) if len(values) else None
