@@ -26,10 +26,7 @@ def compare(study: Study) -> dict[str, Section]:
     }
     if not isinstance(study.groups, Missing):
         sections["group_size"] = group_budgets(study.groups.fit, study.groups.envelope)
-    for added in added_sections():
-        made = attempt(partial(added.make, study))
-        sections[added.id] = Section([made.reason], {}) if isinstance(made, Missing) else made
-    return sections | of_law(study)
+    return sections | added(study) | of_law(study)
 
 
 def of_law(study: Study) -> dict[str, Section]:
@@ -46,4 +43,13 @@ def of_law(study: Study) -> dict[str, Section]:
     sections["laws"], scored = laws(curves, main, study.choices)
     if not isinstance(study.ladder, Missing):
         sections["frontier"] = size_budgets(study.fits["train_flops"], study.ladder, study.labels, scored)
+    return sections
+
+
+def added(study: Study) -> dict[str, Section]:
+    """The sections that files of this folder add, by their id."""
+    sections = {}
+    for page_section in added_sections():
+        section = attempt(partial(page_section.make, study))
+        sections[page_section.id] = Section([section.reason], {}) if isinstance(section, Missing) else section
     return sections
