@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def load(source: str | Path | Curves) -> Curves:
     return _load_table(path, text)
 
 
-def expect(documents: dict[str, dict[str, Any]], source: str) -> Curves:
+def expect(documents: Mapping[str, Mapping[str, Any]], source: str) -> Curves:
     """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
 
     Args:
@@ -175,7 +176,7 @@ def _rows_to(rows: list[dict[str, Any]], stop: dict[str, Any]) -> int:
     return len(rows) if not limits or stop.get("wall_seconds") is not None else 0
 
 
-def _run_columns(config: dict[str, Any], run_id: str) -> dict[str, Any]:
+def _run_columns(config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     """The columns of section `run` of the schema, from a run's config.json."""
     model, settings = config["model"], config["config"]
     return {

@@ -15,12 +15,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-from sweeps.executors import INTERRUPTED
+from scaling.schema import InputError
+from sweeps.payloads import INTERRUPTED, redirect_output
 
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
 
@@ -30,7 +32,7 @@ class Job:
     """Something for one child to do: `payload(*arguments)`, its output appended to `log`."""
 
     key: str
-    payload: Any  # a module-level function
+    payload: Callable[..., None]  # a module-level function
     arguments: tuple[Any, ...]
     log: Path
 
@@ -82,7 +84,10 @@ class LocalPool:
 
 
 def _die_with_launcher() -> None:
-    """PR_SET_PDEATHSIG would bind the child to the server, which its children keep alive; so wait for the launcher."""
+    """Wait for the launcher to end, however it ends, and then end too.
+
+    PR_SET_PDEATHSIG would bind the child to the server, which lives on as long as its children do.
+    """
     launcher = multiprocessing.parent_process()
     if launcher is not None:
         multiprocessing.connection.wait([launcher.sentinel])
@@ -90,15 +95,11 @@ def _die_with_launcher() -> None:
 
 
 def _child(job: Job) -> None:
-    """Runs in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
+    """Do a job in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_launcher, daemon=True).start()
-    descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
+    redirect_output(job.log)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {job.key} pid {os.getpid()}", flush=True)
-    from scaling.schema import InputError
-
     status = 0
     try:
         job.payload(*job.arguments)
