@@ -72,8 +72,9 @@ analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
 sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.payloads sweeps.slurm_task
 sweeps.executors/
-sweeps.launch sweeps.cluster
+sweeps.look sweeps.launch sweeps.cluster
 sweeps.printed sweeps.commands
 
 scaling.cli scaling.__main__
