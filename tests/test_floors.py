@@ -33,17 +33,19 @@ scaling.evaluate scaling.base_models scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
+analysis.missing
 analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
 analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
-analysis.curves analysis.words
+analysis.curves
 analysis.laws/
+analysis.words
 analysis.fitting analysis.fitting.choices analysis.fitting.points analysis.fitting.solution
 analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem analysis.fitting.general
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
-analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.profile analysis.intervals.coverage
-analysis.intervals.record analysis.intervals.fitted
+analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
+analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
@@ -57,8 +59,9 @@ analysis.figures.group_size analysis.figures.sensitivity analysis.figures.multip
 analysis.figures
 analysis.reporting.templates analysis.reporting.markup analysis.reporting.tables analysis.reporting.section
 analysis.reporting.forecasts analysis.reporting.next_runs analysis.reporting.budgets analysis.reporting.groups
-analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects
+analysis.reporting.choices
 analysis.reporting.study
+analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects analysis.reporting.sections
 analysis.reporting.settings analysis.reporting.runs analysis.reporting.curves analysis.reporting.efficiency
 analysis.reporting.algorithms analysis.reporting.sensitivity analysis.reporting.rollouts analysis.reporting.intervals
 analysis.reporting.provenance analysis.reporting.drawing analysis.reporting.summary analysis.reporting.page
