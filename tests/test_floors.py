@@ -33,18 +33,19 @@ scaling.evaluate scaling.base_models scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
-analysis.missing analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
+analysis.missing
+analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
 analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
-analysis.curves analysis.words
+analysis.curves
 analysis.laws/
+analysis.words
 analysis.fitting analysis.fitting.choices analysis.fitting.points analysis.fitting.solution
 analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem analysis.fitting.general
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
-analysis.intervals.run_lines analysis.intervals.scatter analysis.intervals.run_test analysis.intervals.profile
-analysis.intervals.curve_band analysis.intervals.coverage
-analysis.intervals.record analysis.intervals.fitted
+analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
+analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
@@ -147,6 +148,7 @@ def test_imports_go_down_or_left(module):
 
 def test_every_place_is_taken():
     assert {name.rstrip("/") for name in PLACES} <= MODULES.keys()
+    assert len(FLOORS.split()) == len(PLACES), "a name stands twice"
 
 
 def test_a_string_that_names_a_module_counts(tmp_path):
