@@ -69,7 +69,8 @@ def fit(
 
     Args:
         source: Curves, or anything that `load` takes.
-        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default train_flops.
+        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default the
+            law's own: train_flops, of laws of data prompts_seen, of tau step.
         objective: log (default), binomial, linear or huber (see `analysis.fitting.choices`).
         where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
         by: a column; each of its values is fitted on its own.
@@ -122,7 +123,8 @@ def score_protocols(
     the rules without a law), `bias_ln_loss`, `interval_coverage` (share of held-out points inside the interval of a
     measured run), `leak` (whether disturbing the held-out values moved a prediction; it must be false), or `error`.
     """
-    return _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
+    scores = _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
+    return [score.json() for score in scores]
 
 
 def frontier(

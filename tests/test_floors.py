@@ -33,7 +33,7 @@ scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
-analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
+analysis.missing analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
 analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
 analysis.curves analysis.words
 analysis.laws/
@@ -42,7 +42,8 @@ analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem anal
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
-analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.profile analysis.intervals.coverage
+analysis.intervals.run_lines analysis.intervals.scatter analysis.intervals.run_test analysis.intervals.profile
+analysis.intervals.curve_band analysis.intervals.coverage
 analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
@@ -56,9 +57,9 @@ analysis.figures.loss_curves analysis.figures.efficiency analysis.figures.envelo
 analysis.figures.group_size analysis.figures.sensitivity analysis.figures.multiplier
 analysis.figures
 analysis.reporting.templates analysis.reporting.markup analysis.reporting.tables analysis.reporting.section
+analysis.reporting.choices analysis.reporting.study
 analysis.reporting.forecasts analysis.reporting.next_runs analysis.reporting.budgets analysis.reporting.groups
-analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects
-analysis.reporting.study
+analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects analysis.reporting.sections
 analysis.reporting.settings analysis.reporting.runs analysis.reporting.curves analysis.reporting.efficiency
 analysis.reporting.algorithms analysis.reporting.sensitivity analysis.reporting.rollouts analysis.reporting.intervals
 analysis.reporting.provenance analysis.reporting.drawing analysis.reporting.summary analysis.reporting.page
@@ -71,8 +72,9 @@ analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
 sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.payloads sweeps.slurm_task
 sweeps.executors/
-sweeps.launch sweeps.cluster
+sweeps.look sweeps.launch sweeps.cluster
 sweeps.printed sweeps.commands
 
 scaling.cli scaling.__main__

@@ -174,7 +174,8 @@ def test_the_law_of_the_best_group_size_finds_its_own_sigmoid():
     assert (found["smallest"], found["largest"]) == (4, 64)
     assert found["c_mid"] == pytest.approx(1e19, rel=0.1)
     assert found["steepness"] == pytest.approx(1.2, rel=0.25)
-    assert "two crossings" in group_law(made._replace(switches=switches[:1]))["error"]
+    with pytest.raises(InputError, match="two crossings"):
+        group_law(made._replace(switches=switches[:1]))
 
 
 # ---------------------------------------------------------------- the reference study

@@ -11,9 +11,11 @@ from synthetic_curves import study_table, synthetic
 import analysis
 from analysis import compare_by, compare_laws, figures, forecast, make_curves, score_protocols
 from analysis.fitting.choices import Choices
+from analysis.missing import Missing
 from analysis.questions.envelope import envelope
 from analysis.questions.finals import evaluations
 from analysis.questions.pairs import effects
+from analysis.questions.scores import ProtocolScore
 from analysis.reporting import laws as laws_section
 from analysis.reporting.budgets import BUDGETS, size_budgets
 from analysis.reporting.effects import algorithm_effects
@@ -67,12 +69,9 @@ def test_the_table_of_forecasts_holds_the_scores(study):
     assert ("all 3 protocols" in section.sentences[0]) == all(beaten)
 
 
-def scored(law, **rules):
-    return {
-        "protocol": "p",
-        "leak": False,
-        "rmse_ln_loss": {"law": law, **{k.replace("_", " "): v for k, v in rules.items()}},
-    }
+def scored(law, *, leak=False, **rules):
+    errors = {"law": law, **{k.replace("_", " "): v for k, v in rules.items()}}
+    return ProtocolScore("p", "inter", {"leak": leak, "rmse_ln_loss": errors})
 
 
 @pytest.mark.parametrize(
@@ -83,8 +82,8 @@ def scored(law, **rules):
         ([scored(0.1, last_value=0.2), scored(0.3, last_value=0.2)], "only 1 of the 2 protocols; as good or better "
          "without one, in ln L: p: .200 by the last value, .300 by the law."),
         ([scored(0.3, line_per_size=0.3)] * 2, "in none of the 2 protocols"),
-        ([{"protocol": "p", "error": "no"}], "nothing here says that the law predicts"),
-        ([scored(0.1, last_value=0.2) | {"leak": True}], "nothing here says that the law predicts"),
+        ([ProtocolScore("p", "inter", Missing("no"))], "nothing here says that the law predicts"),
+        ([scored(0.1, last_value=0.2, leak=True)], "nothing here says that the law predicts"),
     ],
 )  # fmt: skip
 def test_the_verdict_on_forecasts(scores, words):
@@ -298,6 +297,6 @@ def test_one_pair_has_no_interval_and_no_figure():
 def test_one_algorithm_is_a_reason():
     with pytest.raises(InputError, match="there is only grpo"):
         effects(make_curves(synthetic()), Choices(), {})
-    assert algorithm_effects("there is only grpo.").sentences == [
+    assert algorithm_effects(Missing("there is only grpo.")).sentences == [
         "Slopes and compute are not compared: there is only grpo."
     ]

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from analysis.curves.frame import Frame
 from analysis.figures.envelope import ChoiceWords, best_in_words, draw_envelope, envelope_words
 from analysis.figures.style import ORDER_RAMP, Layout, ramp_colours
 from analysis.figures.svg import Drawn, drawn
-from analysis.questions.envelope import Envelope, envelope
-from analysis.questions.groups import group_fit
+from analysis.questions.groups import GroupLines, group_lines
 from analysis.questions.residuals import fitted_points
 from analysis.words import between, size_labels
 
 
 def group_size(
-    curves: Any, *, steps: str | None = None, lines: tuple[Any, Frame, Envelope] | None = None, layout: Layout = "full"
+    curves: Any, *, steps: str | None = None, lines: GroupLines | None = None, layout: Layout = "full"
 ) -> Drawn:
     """Which number of rollouts per prompt has the lowest loss at a budget, at the size where most were run.
 
-    `lines`: what `group_fit` gives for these curves, and its envelope, where they are known already.
+    `lines`: what `group_lines` gives for these curves, where it is known already.
     """
-    fit, chosen = group_fit(curves, steps) if lines is None else lines[:2]
+    fit, chosen, found = group_lines(curves, steps) if lines is None else lines
     label = size_labels(chosen)[chosen["size"].iloc[0]]
     points = fitted_points(fit)
-    found = envelope(fit) if lines is None else lines[2]
     colours = ramp_colours(found.values, ORDER_RAMP)
     labels = {value: f"G = {value:.0f}" for value in found.values}
     titles = (

@@ -101,7 +101,7 @@ def select_points(
     `points` "A:B" slices the points of each curve as Python does (":-80" drops the last 80). A law may ask for another
     column in the place of N, for `reuse` (D / U at the point), or tie two axes together; see `Law`.
     """
-    table, law, x, steps, points = curves.table, choices.formula, choices.x, choices.steps, choices.points
+    table, law, x, steps, points = curves.table, choices.formula, choices.axis(curves), choices.steps, choices.points
     response = "test_loss"
     if "test_loss" not in table:
         if not law.cross_entropy:
@@ -111,8 +111,6 @@ def select_points(
             )
         response = "loss"
     size_column = choose_size_column(curves, choices.size_column, law)
-    if law.axes:
-        x = law.axes[0]
     legal = legal_x(table)
     if x not in legal:
         raise InputError(

@@ -149,7 +149,7 @@ def segments(found: Envelope) -> list[dict[str, Any]]:
     return rows
 
 
-def _switches(found: Envelope) -> list[dict[str, Any]]:
+def switches(found: Envelope) -> list[dict[str, Any]]:
     return [
         {"x": float(row.x), "before": float(row.before), "after": float(row.after), "kind": row.kind,
          "ci95": [None if np.isnan(end) else float(end) for end in (row.low, row.high)],

@@ -7,6 +7,7 @@ training.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -14,12 +15,12 @@ import numpy as np
 
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
-from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.missing import Missing, attempt
 from analysis.questions.cost import cost_to_target, crossovers
-from analysis.questions.envelope import _switches, envelope, segments
+from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.finals import evaluations
-from analysis.questions.groups import group_fit, group_law
+from analysis.questions.groups import group_law, group_lines
 from analysis.questions.optimum import continuous
 from analysis.questions.reuse import reuse_threshold
 from scaling.schema import InputError
@@ -29,43 +30,50 @@ def frontier(
     curves: Curves, choices: Choices, target: float | None = None, replicates: Curves | None = None
 ) -> dict[str, Any]:
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
-    choices = replace(choices, split="none")
-    found: dict[str, Any] = {"source": curves.source, "law": choices.law, "x": choices.x, "target": target}
+    document: dict[str, Any] = {
+        "source": curves.source,
+        "law": choices.law,
+        "x": choices.axis(curves),
+        "target": target,
+    }
 
-    def part(name: str, make: Any) -> None:
-        try:
-            found[name] = make()
-        except InputError as error:
-            found[name] = {"error": str(error)}
+    def put(name: str, make: Callable[[], Any]) -> None:
+        part = attempt(make)
+        document[name] = part.json() if isinstance(part, Missing) else part
 
-    fit: Fit | None = None
     try:
-        fit = fit_with_intervals(curves, choices)
+        fit = fit_with_intervals(curves, replace(choices, split="none"))
     except InputError as error:
         if "two sizes" not in str(error):
             raise
-        reason = {"error": str(error)}
-        found |= dict.fromkeys(("sizes", "continuous", "crossovers", "cost"), reason)
-        found["warnings"] = []
-    if fit is not None:
-        ladder = fit
-        found["warnings"] = ladder.warnings
-        part("sizes", lambda: {"segments": segments(e := envelope(ladder)), "switches": _switches(e)})
-        budgets = np.geomspace(*np.exp([ladder.points.x.min(), ladder.points.x.max()]), 13)  # type: ignore[union-attr]
-        part("continuous", lambda: continuous(ladder, budgets, choices.seed))
-        part("crossovers", lambda: crossovers(ladder))
+        document |= dict.fromkeys(("sizes", "continuous", "crossovers", "cost"), Missing(str(error)).json())
+        document["warnings"] = []
+    else:
+        assert fit.points is not None
+        document["warnings"] = fit.warnings
+        put("sizes", lambda: best_by_budget(envelope(fit)))
+        budgets = np.geomspace(np.exp(fit.points.x.min()), np.exp(fit.points.x.max()), 13)
+        put("continuous", lambda: continuous(fit, budgets, choices.seed))
+        put("crossovers", lambda: crossovers(fit))
         if target is not None:
-            part("cost", lambda: cost_to_target(ladder, target))
-        frame = evaluations(ladder.curves, ladder.record["size_column"])
+            put("cost", lambda: cost_to_target(fit, target))
+        frame = evaluations(fit.curves, fit.record["size_column"])
         before = frame[frame["step"] == 0]
-        found["untrained"] = None if before.empty else float(before.groupby("size")["test_loss"].mean().min())
+        document["untrained"] = None if before.empty else float(before.groupby("size")["test_loss"].mean().min())
+    put("group_size", lambda: best_group(curves, choices.steps))
+    put("reuse", lambda: reuse_threshold(curves, replicates))
+    return document
 
-    def of_groups() -> dict[str, Any]:
-        groups, rows = group_fit(curves, choices.steps)
-        e = envelope(groups)
-        return {"num_params": float(rows["size"].iloc[0]), "segments": segments(e), "switches": _switches(e),
-                "law": group_law(e)}  # fmt: skip
 
-    part("group_size", of_groups)
-    part("reuse", lambda: reuse_threshold(curves, replicates))
-    return found
+def best_by_budget(found: Envelope) -> dict[str, Any]:
+    return {"segments": segments(found), "switches": switches(found)}
+
+
+def best_group(curves: Curves, steps: str | None) -> dict[str, Any]:
+    """The best group size by budget, and the law of it. Raises InputError where no two group sizes were run."""
+    lines = group_lines(curves, steps)
+    law = attempt(lambda: group_law(lines.envelope))
+    return {
+        "num_params": float(lines.rows["size"].iloc[0]), **best_by_budget(lines.envelope),
+        "law": law.json() if isinstance(law, Missing) else law,
+    }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import least_squares
@@ -13,15 +13,22 @@ from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.laws.group_size import optimal_group
-from analysis.questions.envelope import Envelope
+from analysis.questions.envelope import Envelope, envelope
 from analysis.questions.finals import evaluations
 from analysis.words import counted
 from scaling.schema import InputError
 
 
-# --- all of it --------------------------------------------------------------------------------------------------------
-def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
-    """Lines for each group size, at the size where most were run, and the rows they come from. N of the fit is G."""
+class GroupLines(NamedTuple):
+    """Lines of group sizes at one model size: their fit (its N is G), the rows they come from, and their envelope."""
+
+    fit: Fit
+    rows: Frame
+    envelope: Envelope
+
+
+def group_lines(curves: Curves, steps: str | None = None) -> GroupLines:
+    """A line for each group size, at the size where most were run."""
     frame = evaluations(curves)
     frame = frame[frame["group_size"].notna()]
     groups = [
@@ -37,16 +44,19 @@ def group_fit(curves: Curves, steps: str | None = None) -> tuple[Fit, Frame]:
     table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")
     by_group = replace(curves, table=table.assign(num_params=table["group_size"]), settings=[])
     lines = Choices(law="per_size", steps=steps, size_column="num_params")
-    return fit_with_intervals(by_group, lines), chosen
+    fit = fit_with_intervals(by_group, lines)
+    return GroupLines(fit, chosen, envelope(fit))
 
 
-def group_law(found: Envelope) -> dict[str, Any]:
+def group_law(found: Envelope) -> dict[str, float]:
     """ln G*(C) as a sigmoid in ln C (arXiv 2603.12151) from the lowest to the highest best G of the envelope: least
-    squares on it; `c_mid`, `steepness`, or `error` where lines cross fewer than two times."""
+    squares on it. Raises InputError where lines cross fewer than two times."""
     crossings = found.switches[found.switches["kind"] == "crossover"]
     if len(crossings) < 2:
-        return {"error": f"lines of two group sizes cross {counted(len(crossings), 'time')}; ln G*(C) as a sigmoid "
-                "in ln C needs two crossings"}  # fmt: skip
+        raise InputError(
+            f"lines of two group sizes cross {counted(len(crossings), 'time')}; ln G*(C) as a sigmoid in ln C needs "
+            "two crossings"
+        )
     inside = (found.best >= 0) & ((~np.isnan(found.loss)).sum(0) > 1)
     x, best = found.x[inside], found.values[found.best[inside]]
     low, high = float(best.min()), float(best.max())

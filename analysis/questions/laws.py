@@ -28,6 +28,7 @@ from analysis.laws import get_law, law_names
 from analysis.questions.new_size import predict_new_size
 from scaling.schema import InputError, check_name
 
+COMMON = "train_flops"  # axis on which laws are compared where none is chosen: each law's own would be no comparison
 ORIGINS = (0.4, 0.6, 0.8)  # fitted share of each curve; the points up to the next origin are predicted
 BASELINES = ("last value", "line per size")
 
@@ -40,7 +41,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
 
     Law and split of the choices do not count.
     """
-    curves = choices.rows(curves)
+    curves, choices = choices.rows(curves), replace(choices, x=choices.x or COMMON)
     laws = list(dict.fromkeys(laws))
     for name in laws:
         check_name(name, law_names(), "law")

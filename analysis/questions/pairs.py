@@ -64,7 +64,13 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
             })  # fmt: skip
     if not comparisons:
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
-    return {"source": curves.source, "by": by, "x": choices.x, "comparisons": comparisons, "unpaired": unpaired}
+    return {
+        "source": curves.source,
+        "by": by,
+        "x": choices.axis(curves),
+        "comparisons": comparisons,
+        "unpaired": unpaired,
+    }
 
 
 class _Lines:

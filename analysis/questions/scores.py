@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,7 @@ from analysis.fitting.held_out import held_out
 from analysis.fitting.points import select_points
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.missing import Missing, attempt
 from analysis.questions.new_size import first_points, predict_new_size
 from analysis.questions.prediction import predict_same_run
 from scaling.schema import InputError
@@ -32,27 +33,53 @@ def detect_leak(protocol: Callable[[Curves], np.ndarray], curves: Curves, held: 
     return not np.array_equal(one, two)
 
 
+class Score(TypedDict):
+    """Errors in ln L of a law and of the rules without a law on held-out points; see `analysis.score_protocols`."""
+
+    tuned_on_held_out: str
+    n_points: int
+    x_factor: float
+    size_factor: float | None
+    rmse_ln_loss: dict[str, float]
+    bias_ln_loss: dict[str, float]
+    interval_coverage: float | None
+    rests_on: str
+    leak: bool
+
+
+@dataclass(frozen=True)
+class ProtocolScore:
+    protocol: str
+    split: str
+    score: Score | Missing
+
+    def json(self) -> dict[str, Any]:
+        score = self.score.json() if isinstance(self.score, Missing) else self.score
+        return {"protocol": self.protocol, "split": self.split, **score}
+
+
 def score_protocols(
     curves: Curves, choices: Choices, calibrate: int = 10, fraction: float = 0.3
-) -> list[dict[str, Any]]:
+) -> list[ProtocolScore]:
     """Held-out scores of the leak-free protocols, in ln L; see `analysis.score_protocols`."""
     chosen = choices.rows(curves)
-    found = []
+    scores = []
     protocols = [
         ("inter-model, level predicted", "inter", 0),
         (f"inter-model, level from {calibrate} points", "inter", calibrate),
         (f"intra-model, first {100 * fraction:.0f} %", f"intra:{fraction:g}", 0),
     ]
     for name, split, count in protocols:
-        try:
-            entry = _score_one(chosen, replace(choices, where=None, split=split), count)
-        except InputError as error:
-            entry = {"error": str(error)}
-        found.append({"protocol": name, "split": split, **entry})
-    return found
+        of_split = replace(choices, where=None, split=split)
+        scores.append(
+            ProtocolScore(
+                name, split, attempt(lambda count=count, of_split=of_split: score_one(chosen, of_split, count))
+            )
+        )
+    return scores
 
 
-def _score_one(curves: Curves, choices: Choices, count: int) -> dict[str, Any]:
+def score_one(curves: Curves, choices: Choices, count: int) -> Score:
     """The score of one protocol: the split of the choices, with the level from the first `count` points held out."""
     every, _notes = select_points(curves, choices)
     held = held_out(parse_split(choices.split), every.run, every.size)

@@ -18,7 +18,8 @@ from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
 from analysis.reporting.drawing import draw, figure_makers
 from analysis.reporting.page import all_tables, render
-from analysis.reporting.study import Study, write_fits
+from analysis.reporting.sections import compare
+from analysis.reporting.study import read_study, write_fits
 from scaling import files
 
 
@@ -31,16 +32,15 @@ def report(curves: Curves, choices: Choices, out: Path | None = None) -> Path:
     Raises:
         InputError: the law does not describe sizes.
     """
-    study = Study.read(curves, replace(choices, split="none"))
+    study = read_study(curves, replace(choices, split="none"))
     folder = out or curves.folder or Path(f"report-{study.name}")
-    study.compare()
-    study.add_sections()
+    sections = compare(study)
     drawings = draw(figure_makers(study), folder / "figures")
-    tables = all_tables(study)
+    tables = all_tables(study, sections)
     (folder / "report" / "tables").mkdir(parents=True, exist_ok=True)
     for table in filter(None, tables.values()):
         table.write(folder / "report" / "tables")
     write_fits(study, folder / "fits")
     page = folder / "report" / "index.html"
-    files.write_atomic(page, render(study, drawings, tables))
+    files.write_atomic(page, render(study, sections, drawings, tables))
     return page

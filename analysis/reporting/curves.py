@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.fitting.record import Fit
+from analysis.missing import Missing
 from analysis.questions.residuals import fitted_points, residual_means
 from analysis.reporting.study import Study
 from analysis.words import AXIS_SHORT, amount, as_sentence, counted, interval, largest_miss, number, size_labels
@@ -54,8 +55,8 @@ def fit_sentences(fitted: Fit) -> list[str]:
 
 def unseen_slope(study: Study) -> str:
     """Whether the law that has not seen the largest size predicts its k."""
-    found, main = study.without_largest, study.main
-    held = {} if isinstance(found, str) else found.json()["held_out"]
+    smaller, main = study.without_largest, study.main
+    held = {} if isinstance(smaller, Missing) else smaller.json()["held_out"]
     if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
         return ""
     label = study.labels[held["num_params"]]

@@ -15,10 +15,10 @@ from markupsafe import Markup, escape
 
 from analysis import figures
 from analysis.figures.svg import Drawn
-from analysis.fitting.record import Fit
+from analysis.missing import Missing, known
 from analysis.questions.windows import window_fits
 from analysis.reporting.section import contents
-from analysis.reporting.study import Study, companion, known, replicates
+from analysis.reporting.study import Study, companion, replicates
 from analysis.reporting.tables import Column, Table, of
 from scaling.schema import InputError, check_name
 
@@ -27,42 +27,33 @@ MOST_ROWS = 40  # of a figure's table on the page; the CSV has all
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure as the page shows it, or the reason why there is none."""
+    """A figure as the page shows it: both layouts as SVG, and the first rows of its data."""
 
-    reason: str = ""
-    number: int = 0
-    title: str = ""
-    caption: str = ""
-    finding: str = ""
-    full: str = ""
-    column: str = ""
-    table: Table | None = None
-    more_rows: int = 0
-
-    @property
-    def link(self) -> str:
-        return "" if self.reason else f" (Figure {self.number})"
+    number: int
+    title: str
+    caption: str
+    finding: str
+    full: str
+    column: str
+    table: Table
+    more_rows: int
 
 
 def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
     """The figures in the order of the page, those that name their own section last in it; each takes `layout`."""
     curves = study.curves
 
-    def fitted(axis: str | None) -> Fit:
-        axis = axis or study.main_axis
-        if axis not in study.fits:
-            raise InputError(study.no_fit.get(axis, "no law could be fitted."))
-        return study.fits[axis]
-
     windows = window_fits(study.main) if study.main else None
     shipped = {
         "curves": {
-            "loss_vs_compute": lambda **o: figures.loss_curves(curves, fitted("train_flops"), x="train_flops", **o),
-            "loss_vs_prompts": lambda **o: figures.loss_curves(curves, fitted("prompts_seen"), x="prompts_seen", **o),
+            "loss_vs_compute": lambda **o: figures.loss_curves(curves, study.fit("train_flops"), x="train_flops", **o),
+            "loss_vs_prompts": lambda **o: figures.loss_curves(
+                curves, study.fit("prompts_seen"), x="prompts_seen", **o
+            ),
         },
-        "efficiency": {"efficiency": lambda **o: figures.efficiency(curves, fitted(None), **o)},
+        "efficiency": {"efficiency": lambda **o: figures.efficiency(curves, study.fit(), **o)},
         "frontier": {
-            "frontier": lambda **o: figures.frontier(curves, fitted("train_flops"), found=known(study.ladder), **o)
+            "frontier": lambda **o: figures.frontier(curves, study.fit("train_flops"), found=known(study.ladder), **o)
         },
         "reuse": {"reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o)},
         "group-size": {"group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o)},
@@ -71,7 +62,7 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
             "multiplier": lambda **o: figures.multiplier(known(study.pairs), sorted(study.labels), **o),
         },
         "compute": {"compute_split": lambda **o: figures.compute_split(curves, **o)},
-        "choices": {"sensitivity": lambda **o: figures.sensitivity(curves, fitted(None), windows=windows, **o)},
+        "choices": {"sensitivity": lambda **o: figures.sensitivity(curves, study.fit(), windows=windows, **o)},
     }
     sections = contents()
     for section, added in figures.BY_SECTION.items():
@@ -81,16 +72,16 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
     return {name: make for section in sections for name, make in shipped.get(section, {}).items()}
 
 
-def draw(makers: Mapping[str, Callable[..., Drawn]], folder: Path) -> dict[str, Drawing]:
+def draw(makers: Mapping[str, Callable[..., Drawn]], folder: Path) -> dict[str, Drawing | Missing]:
     """Draw every figure in both layouts, save it, and number those that the data can carry."""
-    drawings: dict[str, Drawing] = {}
+    drawings: dict[str, Drawing | Missing] = {}
     numbered = 0
     for name, make in makers.items():
         try:
             full, column = make(layout="full"), make(layout="column")
             inline = figures.save(full, column, folder, name)
         except InputError as error:
-            drawings[name] = Drawing(reason=str(error))
+            drawings[name] = Missing(str(error))
             continue
         numbered += 1
         drawings[name] = Drawing(
@@ -119,5 +110,10 @@ def as_table(name: str, drawn: Drawn) -> Table:
     return Table(name, drawn.title, frame, columns)
 
 
-def findings(drawing: Drawing) -> list[str]:
-    return [] if drawing.reason else [drawing.finding]
+def findings(drawing: Drawing | Missing) -> list[str]:
+    return [] if isinstance(drawing, Missing) else [drawing.finding]
+
+
+def link(drawing: Drawing | Missing) -> str:
+    """` (Figure 2)`, for the end of a sentence; nothing where there is no figure."""
+    return "" if isinstance(drawing, Missing) else f" (Figure {drawing.number})"

@@ -7,16 +7,17 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.missing import Missing
 from analysis.questions.pairs import FEW_PAIRS, Effects
 from analysis.reporting.section import Section
 from analysis.reporting.tables import Column, Table, ends_of, of, put_ends
 from analysis.words import amount, contains_zero, counted, ended, interval, number, overlap, signed, whole
 
 
-def algorithm_effects(given: Effects | str) -> Section:
+def algorithm_effects(given: Effects | Missing) -> Section:
     """Difference of k, level and E, and the effective-compute multiplier at the ends of the shared losses."""
-    if isinstance(given, str):
-        return Section([f"Slopes and compute are not compared: {ended(given)}"], {})
+    if isinstance(given, Missing):
+        return Section([f"Slopes and compute are not compared: {ended(given.reason)}"], {})
     base, other = given.names
     rows = []
     for label, one in zip(given.labels, given.found["comparisons"], strict=True):

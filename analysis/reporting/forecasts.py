@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +13,8 @@ import pandas as pd
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
-from analysis.questions.scores import score_protocols
+from analysis.missing import Missing
+from analysis.questions.scores import ProtocolScore, score_protocols
 from analysis.reporting.section import Section
 from analysis.reporting.tables import Column, Table, of
 from analysis.words import Labels, as_sentence, counted, joined, number, signed, span, whole
@@ -33,15 +34,7 @@ def forecasts(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
     count = min(CALIBRATE, max(2, int(SHARE * largest)))
     fraction = SHARE if SHARE * length.min() >= LEAST else 0.5
     scores = score_protocols(curves, replace(choices, x=fitted.record["x"]), count, fraction)
-    rows = []
-    for entry in scores:
-        status = "not made" if "error" in entry else "leaks" if entry["leak"] else "scored"
-        row = {"protocol": entry["protocol"], "status": status, "reason": entry.get("error")}
-        row |= {"tuned": entry.get("tuned_on_held_out"), "points": entry.get("n_points")}
-        row |= {"x_factor": entry.get("x_factor"), "size_factor": entry.get("size_factor")}
-        row |= {f"rmse_{rule}": (entry.get("rmse_ln_loss") or {}).get(rule) for rule in ("law", *RULES)}
-        row |= {"bias_law": (entry.get("bias_ln_loss") or {}).get("law"), "coverage": entry.get("interval_coverage")}
-        rows.append(row)
+    rows = [score_row(entry) for entry in scores]
     columns = [
         Column("protocol", of("protocol")),
         Column("status", of("status"), status=True),
@@ -74,18 +67,33 @@ def forecasts(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
     return Section(said, {"forecasts": table})
 
 
-def score_verdict(scores: Sequence[Mapping[str, Any]]) -> str:
+def score_row(entry: ProtocolScore) -> dict[str, Any]:
+    score = entry.score
+    names = ["protocol", "status", "reason", "tuned", "points", "x_factor", "size_factor"]
+    row = dict.fromkeys([*names, *(f"rmse_{rule}" for rule in ("law", *RULES)), "bias_law", "coverage"])
+    row["protocol"] = entry.protocol
+    if isinstance(score, Missing):
+        return row | {"status": "not made", "reason": score.reason}
+    row |= {f"rmse_{rule}": error for rule, error in score["rmse_ln_loss"].items()}
+    return row | {
+        "status": "leaks" if score["leak"] else "scored", "tuned": score["tuned_on_held_out"],
+        "points": score["n_points"], "x_factor": score["x_factor"], "size_factor": score["size_factor"],
+        "bias_law": score["bias_ln_loss"].get("law"), "coverage": score["interval_coverage"],
+    }  # fmt: skip
+
+
+def score_verdict(scores: Sequence[ProtocolScore]) -> str:
     """Whether the law beat the rules without a law, over all protocols that could be scored."""
-    made = [entry for entry in scores if "error" not in entry and not entry["leak"]]
+    made = [(s.protocol, s.score) for s in scores if not isinstance(s.score, Missing) and not s.score["leak"]]
     if not made:
         return "No forecast could be scored, so nothing here says that the law predicts."
     lost = []
-    for entry in made:
-        errors = entry["rmse_ln_loss"]
+    for protocol, score in made:
+        errors = score["rmse_ln_loss"]
         better = [rule for rule in RULES if errors.get(rule, math.inf) <= errors["law"]]
         beaten = joined([f"{number(errors[rule])} by {RULES[rule]}" for rule in better])
         if better:
-            lost.append(f"{entry['protocol']}: {beaten}, {number(errors['law'])} by the law")
+            lost.append(f"{protocol}: {beaten}, {number(errors['law'])} by the law")
     several = len(made) > 1
     of_all = counted(len(made), "protocol")
     if not lost:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
+from analysis.missing import Missing
 from analysis.reporting.runs import test_set
 from analysis.reporting.study import Study
 from analysis.words import counted, span, whole
@@ -55,4 +59,10 @@ def interval_sentences(study: Study) -> list[str]:
     said.append(
         "The choice of window, objective and axis is not in the intervals; what it moves is in the section above."
     )
-    return [*said, *filter(None, [study.coverage])]
+    return [*said, self_test_sentence(study.coverage)] if study.main else said
+
+
+def self_test_sentence(tested: Mapping[str, Any] | Missing) -> str:
+    if isinstance(tested, Missing):
+        return f"No coverage self-test: {tested.reason}"
+    return f"Coverage self-test, {tested['studies']} simulated studies: {tested['text']}."

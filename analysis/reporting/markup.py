@@ -8,6 +8,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup, escape
 
+from analysis.missing import Missing
+
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -62,5 +64,6 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.tests["missing"] = lambda part: isinstance(part, Missing)
     found.filters |= {"prose": prose, "symbols": symbols, "tone": tone}
     return found

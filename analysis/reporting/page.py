@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from markupsafe import Markup
 
 from analysis import figures
+from analysis.missing import Missing
 from analysis.reporting.algorithms import algorithm_sentences, algorithms_table
 from analysis.reporting.curves import fit_sentences, unseen_slope
 from analysis.reporting.drawing import Drawing, findings
@@ -22,7 +23,7 @@ from analysis.reporting.markup import TEMPLATES, environment
 from analysis.reporting.provenance import provenance
 from analysis.reporting.rollouts import rollouts
 from analysis.reporting.runs import conditions_table, left_out_table, runs_table
-from analysis.reporting.section import added_sections, contents
+from analysis.reporting.section import Section, added_sections, contents
 from analysis.reporting.sensitivity import sensitivity_sentences, sensitivity_table
 from analysis.reporting.settings import covariates_table, settings_table, what_was_held
 from analysis.reporting.study import Study
@@ -39,7 +40,7 @@ SYMBOLS = (
 )
 
 
-def all_tables(study: Study) -> dict[str, Table | None]:
+def all_tables(study: Study, sections: Mapping[str, Section]) -> dict[str, Table | None]:
     """The tables by name, in the order of the page; None where the study has nothing to fill one."""
     return {
         "conditions": conditions_table(study),
@@ -52,7 +53,7 @@ def all_tables(study: Study) -> dict[str, Table | None]:
         "algorithms": algorithms_table(study),
         "sensitivity": sensitivity_table(study),
         **dict.fromkeys(SECTION_TABLES),
-        **{name: table for section in study.sections.values() for name, table in section.tables.items()},
+        **{name: table for section in sections.values() for name, table in section.tables.items()},
     }
 
 
@@ -64,7 +65,12 @@ SECTION_TABLES = (
 )  # fmt: skip
 
 
-def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]) -> str:
+def render(
+    study: Study,
+    sections: Mapping[str, Section],
+    drawings: Mapping[str, Drawing | Missing],
+    tables: Mapping[str, Table | None],
+) -> str:
     left_out = [] if tables["left_out"] else ["Runs left out: none."]
     left_out += [as_sentence(text) for text in study.curves.notes]
     limits = [limit_sentence(study.main)] if study.main and study.main.json()["values"] else []
@@ -87,13 +93,13 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
                 ]
             ),
             contents=contents().items(),
-            added=[(section, study.sections[section.id]) for section in added_sections()],
+            added=[(section, sections[section.id]) for section in added_sections()],
             figures_of=figures.BY_SECTION,
             figures=drawings,
             tables=tables,
             summary=summary(study, drawings, tables),
             runs={"left_out": left_out, **what_was_held(study)},
-            sections={name: study.sections[name].sentences if name in study.sections else [] for name in SECTIONS},
+            sections={name: sections[name].sentences if name in sections else [] for name in SECTIONS},
             curves={
                 "compute": fits.get("train_flops", []),
                 "prompts": fits.get("prompts_seen", [])[1:],  # the law is explained once
@@ -102,7 +108,7 @@ def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, T
             efficiency=[efficiency_sentence(study.main, study.labels), *limits, zero_sentence(study.main, study.labels)]
             if study.main
             else [],
-            frontier=[*findings(drawings["frontier"]), FREE_STEP] if not drawings["frontier"].reason else [],
+            frontier=[*said, FREE_STEP] if (said := findings(drawings["frontier"])) else [],
             reuse=findings(drawings["reuse"]),
             group_size=findings(drawings["group_size"]),
             algorithms=algorithm_sentences(tables["algorithms"]),

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.missing import Missing
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Column, Table, of
 from analysis.words import AXES, SYMBOL, amount, counted, number, parameter, span
@@ -19,8 +20,8 @@ def sensitivity_table(study: Study) -> Table | None:
     sizes = [line["num_params"] for line in study.main.json()["per_size"]]
     for words, fitted in [("this page", study.main), *study.alternatives]:
         row: dict[str, Any] = {"choice": words}
-        if isinstance(fitted, str):
-            row["reason"] = fitted
+        if isinstance(fitted, Missing):
+            row["reason"] = fitted.reason
         else:
             document = fitted.json()
             # Sizes stand in the same order however N is counted.
@@ -63,7 +64,7 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
         return []
     frame = table.frame
     last = study.main.json()["per_size"][-1]["num_params"]
-    fits = [fitted for _, fitted in study.alternatives if not isinstance(fitted, str)]
+    fits = [fitted for _, fitted in study.alternatives if not isinstance(fitted, Missing)]
     said = [f"The choice of this page is {choice_words(study)}; {counted(len(fits), 'other choice')} were tried."]
     k = frame[f"k_{last:.0f}"].dropna()
     said.append(f"Over all of them k of the largest size, {study.labels[last]}, lies within {span(k.tolist())}.")

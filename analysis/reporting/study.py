@@ -1,52 +1,45 @@
-"""The study that a report is written from: curves, fits under the main and the other choices, run folders."""
+"""The study that a report is written from: its curves, the fits under the main and the other choices, what sizes,
+group sizes and algorithms are compared by, and what the run folders know.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from analysis.curves.frame import Curves, Frame
+from analysis.curves.frame import Curves
 from analysis.curves.load import load
-from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column
+from analysis.fitting.choices import Choices, choose_size_column
 from analysis.fitting.record import Fit
 from analysis.intervals.coverage import coverage
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.missing import Missing, attempt, known
 from analysis.questions.envelope import Envelope, envelope
 from analysis.questions.finals import evaluations
-from analysis.questions.groups import group_fit
+from analysis.questions.groups import GroupLines, group_lines
 from analysis.questions.pairs import Effects, effects
-from analysis.reporting.budgets import size_budgets
-from analysis.reporting.effects import algorithm_effects
-from analysis.reporting.forecasts import forecasts
-from analysis.reporting.groups import group_budgets
-from analysis.reporting.laws import laws
-from analysis.reporting.next_runs import next_runs
-from analysis.reporting.reuse import reuse_costs
-from analysis.reporting.section import Section, added_sections
-from analysis.words import AXES, size_labels
+from analysis.reporting.choices import other_choices
+from analysis.words import size_labels
 from scaling import files, record, schema
 from scaling.schema import InputError
 
-T = TypeVar("T")
 SELF_TEST_STUDIES = 200
+NO_FIT = Missing("no law could be fitted.")
 
 
-@dataclass
+@dataclass(frozen=True)
 class Study:
     """Everything the page is written from.
 
     Fields:
-        fits: by axis (train_flops, prompts_seen); a missing one has its reason in `no_fit`.
-        without_largest: the fit that has not seen the largest size, or why there is none.
-        coverage: what the self-test of the main fit's intervals says, or why there is none.
-        sections: by place on the page, what sets several fits side by side (`analysis.reporting.section`).
-        ladder, groups, pairs: the envelope of sizes, the lines of group sizes with theirs, the pairs of algorithms;
-            or why there are none.
-        alternatives: the other choices of window, objective, axis and size: (words, fit or the reason why not).
-        labels: name of each size, by N.
+        choices: those of the page's own fits; law per_size where a law of sizes cannot be fitted.
+        size_column: the column of N; labels: name of each size, by N.
+        fits: by axis (train_flops, prompts_seen), the study's own first; no_fit: why one is missing, by axis.
+        without_largest: the fit that has not seen the largest size.
+        coverage: what the self-test of the main fit's intervals measured.
+        ladder: the envelope of sizes on training compute; groups: the lines of group sizes; pairs: the algorithms.
+        alternatives: the other choices of window, objective, axis and size: (words, fit).
         configs: config.json of each run of a study, by run id.
         attempts: attempt.json of every process that wrote rows, in order of time.
         bases: base.json of the base models that the runs started from.
@@ -57,95 +50,17 @@ class Study:
     choices: Choices
     size_column: str
     labels: dict[float, str]
-    fits: dict[str, Fit] = field(default_factory=dict)
-    no_fit: dict[str, str] = field(default_factory=dict)
-    without_largest: Fit | str = ""
-    coverage: str = ""
-    sections: dict[str, Section] = field(default_factory=dict)
-    ladder: Envelope | str = ""
-    groups: tuple[Fit, Frame, Envelope] | str = ""
-    pairs: Effects | str = ""
-    alternatives: list[tuple[str, Fit | str]] = field(default_factory=list)
+    fits: dict[str, Fit]
+    no_fit: dict[str, Missing]
+    without_largest: Fit | Missing
+    coverage: dict[str, Any] | Missing
+    ladder: Envelope | Missing
+    groups: GroupLines | Missing
+    pairs: Effects | Missing
+    alternatives: list[tuple[str, Fit | Missing]]
     configs: dict[str, dict] = field(default_factory=dict)
     attempts: list[dict] = field(default_factory=list)
     bases: list[dict] = field(default_factory=list)
-
-    @classmethod
-    def read(cls, curves: Curves, choices: Choices) -> Study:
-        group = choices.formula.group
-        if group:
-            raise InputError(
-                f"{curves.source}: analysis.law {choices.law} describes {group}, a report describes sizes; use "
-                f"a law of sizes such as efficiency in the study's analysis section (reuse and group size have their "
-                f"own sections there), and `scaling fit --law {choices.law}` for this one."
-            )
-        column = choose_size_column(curves, choices.size_column)
-        labels = size_labels(evaluations(curves, column))
-        name = curves.folder.resolve().name if curves.folder else source_name(curves.source)
-        study = cls(curves, name, choices, column, labels)
-        study.fit_all()
-        study.read_folders()
-        return study
-
-    def fit_all(self) -> None:
-        self.fit_axes()
-        if not self.fits and self.choices.law != "per_size":
-            # A law of N needs sizes to compare; each size's own line is there without.
-            self.choices = replace(self.choices, law="per_size")
-            self.fit_axes()
-        if self.main is None:
-            return
-        self.without_largest = self.try_fit(replace(self.choices, split="inter"), parameters=False)
-        try:
-            found = coverage(self.main, SELF_TEST_STUDIES)
-            self.coverage = f"Coverage self-test, {found['studies']} simulated studies: {found['text']}."
-        except InputError as error:
-            self.coverage = f"No coverage self-test: {error}"
-        self.alternatives = [(words, self.try_fit(other, parameters=False)) for words, other in self.other_choices()]
-
-    def add_sections(self) -> None:
-        """Fill `sections` with those that files of this folder add; what cannot be made says why there."""
-        for added in added_sections():
-            made = attempt(partial(added.make, self))
-            self.sections[added.id] = Section([made], {}) if isinstance(made, str) else made
-
-    def compare(self) -> None:
-        """Fill `sections`: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
-        curves, found = self.curves, self.sections
-        companions = companion(curves, "group_size")
-        self.groups = attempt(lambda: group_lines(companions, self.choices.steps))
-        self.pairs = attempt(lambda: effects(curves, self.choices, self.labels))
-        found["algorithms"] = algorithm_effects(self.pairs)
-        found["reuse"] = reuse_costs(companion(curves, "reuse"), replicates(curves))
-        if not isinstance(self.groups, str):
-            lines, _, best = self.groups
-            found["group_size"] = group_budgets(lines, best)
-        if (main := self.main) is None:
-            return
-        if main.law.axes:
-            found["forecasts"] = Section(
-                [f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {}
-            )
-            return
-        found["forecasts"] = forecasts(curves, main, self.choices, self.labels)
-        found["next_runs"] = next_runs(curves, main, self.choices, self.labels)
-        found["laws"], scored = laws(curves, main, self.choices)
-        compute = self.fits.get("train_flops")
-        self.ladder = self.no_fit.get("train_flops", "") if compute is None else attempt(lambda: envelope(compute))
-        if compute is not None and not isinstance(self.ladder, str):
-            found["frontier"] = size_budgets(compute, self.ladder, self.labels, scored)
-
-    def fit_axes(self) -> None:
-        for axis in dict.fromkeys([self.choices.x, "train_flops", "prompts_seen"]):
-            result = self.try_fit(replace(self.choices, x=axis))
-            if isinstance(result, str):
-                self.no_fit.setdefault(axis, result)
-            else:
-                self.fits[axis] = result
-
-    def try_fit(self, choices: Choices, *, parameters: bool = True) -> Fit | str:
-        """The fit with these choices, or one sentence that says why there is none."""
-        return attempt(lambda: fit_with_intervals(self.curves, choices, parameters=parameters))
 
     @property
     def main(self) -> Fit | None:
@@ -156,81 +71,103 @@ class Study:
     def main_axis(self) -> str:
         return next(iter(self.fits), "train_flops")
 
+    def fit(self, axis: str | None = None) -> Fit:
+        """The fit on an axis, by default the main one. Raises InputError with the reason why there is none."""
+        axis = axis or self.main_axis
+        return self.fits[axis] if axis in self.fits else known(self.no_fit.get(axis, NO_FIT))
+
     def fitted(self) -> Curves:
         """The curves that the fits use."""
         return self.choices.rows(self.curves)
 
-    def other_choices(self) -> list[tuple[str, Choices]]:
-        """One thing changed at a time: first step, last step, objective, axis, how N is counted."""
-        table = self.fitted().table
-        steps = sorted({int(step) for step in table.loc[table["test_loss"].notna(), "step"] if step > 0})
-        first, last = parse_steps(self.choices.steps, steps)
-        used = [step for step in steps if first <= step <= last]
-        found: list[tuple[str, dict[str, Any]]] = []
-        firsts = {
-            steps[0],
-            *(next((s for s in steps if s >= wanted), first) for wanted in (2 * first, 4 * first, 10 * first)),
-        }
-        end = "" if last == steps[-1] else last
-        firsts = [step for step in sorted(firsts - {first}) if step < first or sum(s >= step for s in used) >= 4]
-        found += [(f"steps ≥ {step}", {"steps": f"{step}:{end}"}) for step in firsts]
-        half = [step for step in used if step <= last / 2]
-        if len(half) >= 4:
-            found.append((f"steps ≤ {half[-1]}", {"steps": f"{first}:{half[-1]}"}))
-        main = self.choices.objective
-        found += [(f"objective {name}", {"objective": name}) for name in OBJECTIVES if name not in (main, "huber")]
-        axis = self.choices.x
-        others = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != axis and x in table]
-        found += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in others if (table.loc[table["step"] > 0, x] > 0).all()]
-        if {"num_params", "num_params_non_embedding"} <= set(table):
-            other = {"num_params", "num_params_non_embedding"} - {self.size_column}
-            words = {"num_params": "N with embeddings", "num_params_non_embedding": "N without embeddings"}
-            found += [(words[name], {"size_column": name}) for name in other]
-        return [(words, replace(self.choices, **changed)) for words, changed in found]
 
-    def read_folders(self) -> None:
-        """What only the run folders know: settings, processes, base models."""
-        if self.curves.folder is None:
-            return
-        runs = self.curves.folder / schema.RUNS
-        for run_id in sorted(self.curves.table["run_id"].unique()):
-            self.configs[run_id] = files.read_json(runs / run_id / schema.CONFIG)
-            attempts = [record.read_attempt(runs / run_id, n) for n in record.attempt_numbers(runs / run_id)]
-            self.attempts += [attempt for attempt in attempts if attempt]
-        names = sorted({config["model"]["base"] for config in self.configs.values() if config["model"].get("base")})
-        found = [files.read_json(self.curves.folder / schema.ARTIFACTS / name / "base.json") for name in names]
-        self.bases = [base for base in found if base]
-
-
-def attempt(make: Callable[[], T]) -> T | str:
-    """What it makes, or the sentence of the InputError that says why not."""
-    try:
-        return make()
-    except InputError as error:
-        return str(error)
+def read_study(curves: Curves, choices: Choices) -> Study:
+    """Fit curves and read their run folders for a report. Raises InputError for a law that does not describe sizes."""
+    group = choices.formula.group
+    if group:
+        raise InputError(
+            f"{curves.source}: analysis.law {choices.law} describes {group}, a report describes sizes; use "
+            f"a law of sizes such as efficiency in the study's analysis section (reuse and group size have their "
+            f"own sections there), and `scaling fit --law {choices.law}` for this one."
+        )
+    column = choose_size_column(curves, choices.size_column)
+    labels = size_labels(evaluations(curves, column))
+    fits, no_fit = fit_axes(curves, choices)
+    if not fits and choices.law != "per_size":
+        # A law of N needs sizes to compare; each size's own line is there without.
+        choices = replace(choices, law="per_size")
+        fits, _ = fit_axes(curves, choices)
+    main = next(iter(fits.values()), None)
+    without_largest: Fit | Missing = NO_FIT
+    tested: dict[str, Any] | Missing = NO_FIT
+    alternatives: list[tuple[str, Fit | Missing]] = []
+    if main is not None:
+        without_largest = try_fit(curves, replace(choices, split="inter"))
+        tested = attempt(lambda: coverage(main, SELF_TEST_STUDIES))
+        alternatives = [(words, try_fit(curves, other)) for words, other in other_choices(curves, choices)]
+    return Study(
+        curves=curves,
+        name=curves.folder.resolve().name if curves.folder else source_name(curves.source),
+        choices=choices,
+        size_column=column,
+        labels=labels,
+        fits=fits,
+        no_fit=no_fit,
+        without_largest=without_largest,
+        coverage=tested,
+        ladder=size_ladder(fits, no_fit),
+        groups=attempt(lambda: group_lines(companion(curves, "group_size"), choices.steps)),
+        pairs=attempt(lambda: effects(curves, choices, labels)),
+        alternatives=alternatives,
+        **read_folders(curves),
+    )
 
 
-def known(found: T | str) -> T:
-    """What `attempt` made; raises the InputError again where there is only its sentence."""
-    if isinstance(found, str):
-        raise InputError(found)
-    return found
+def fit_axes(curves: Curves, choices: Choices) -> tuple[dict[str, Fit], dict[str, Missing]]:
+    """The fits by axis, the chosen one first, and why an axis has none."""
+    fits, no_fit = {}, {}
+    for axis in dict.fromkeys([choices.x, "train_flops", "prompts_seen"]):
+        fit = attempt(lambda axis=axis: fit_with_intervals(curves, replace(choices, x=axis)))
+        if isinstance(fit, Missing):
+            no_fit[axis] = fit
+        else:
+            fits[axis] = fit
+    return fits, no_fit
 
 
-def group_lines(curves: Curves, steps: str | None) -> tuple[Fit, Frame, Envelope]:
-    lines, rows = group_fit(curves, steps)
-    return lines, rows, envelope(lines)
+def try_fit(curves: Curves, choices: Choices) -> Fit | Missing:
+    """The fit with intervals of slopes only: those of curves take seconds."""
+    return attempt(lambda: fit_with_intervals(curves, choices, parameters=False))
+
+
+def size_ladder(fits: dict[str, Fit], no_fit: dict[str, Missing]) -> Envelope | Missing:
+    """The envelope of the sizes' own lines on training compute."""
+    compute = fits.get("train_flops")
+    if compute is None:
+        return no_fit.get("train_flops", NO_FIT)
+    if compute.law.axes:
+        return Missing(f"law {compute.law.name} ties two axes, so its lines are not on training compute alone.")
+    return attempt(lambda: envelope(compute))
+
+
+def read_folders(curves: Curves) -> dict[str, Any]:
+    """What only the run folders know: settings, processes, base models."""
+    if curves.folder is None:
+        return {}
+    runs = curves.folder / schema.RUNS
+    configs, attempts = {}, []
+    for run_id in sorted(curves.table["run_id"].unique()):
+        configs[run_id] = files.read_json(runs / run_id / schema.CONFIG)
+        of_run = [record.read_attempt(runs / run_id, n) for n in record.attempt_numbers(runs / run_id)]
+        attempts += [attempt for attempt in of_run if attempt]
+    names = sorted({config["model"]["base"] for config in configs.values() if config["model"].get("base")})
+    bases = [files.read_json(curves.folder / schema.ARTIFACTS / name / "base.json") for name in names]
+    return {"configs": configs, "attempts": attempts, "bases": [base for base in bases if base]}
 
 
 def source_name(source: str) -> str:
     """`qwen2.5_base` of `reference:qwen2.5_base`, `mine` of `data/mine.csv`."""
     return source.partition(":")[2] if ":" in source else Path(source).stem
-
-
-def parse_steps(window: str | None, steps: list[int]) -> tuple[int, int]:
-    """First and last step of the window `A:B` (both included) on these steps."""
-    low, _, high = (window or ":").partition(":")
-    return int(low) if low.strip() else steps[0], int(high) if high.strip() else steps[-1]
 
 
 def write_fits(study: Study, folder: Path) -> None:

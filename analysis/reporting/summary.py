@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from analysis.missing import Missing
 from analysis.reporting.curves import other_warnings
-from analysis.reporting.drawing import Drawing
+from analysis.reporting.drawing import Drawing, findings, link
 from analysis.reporting.efficiency import efficiency_sentence, limit_sentence, zero_sentence
 from analysis.reporting.runs import cut_sentence, other_sets, test_set
 from analysis.reporting.study import Study
@@ -14,7 +15,7 @@ from analysis.words import AXES, SYMBOL, contains_zero, counted, interval, joine
 
 
 def summary(
-    study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]
+    study: Study, drawings: Mapping[str, Drawing | Missing], tables: Mapping[str, Table | None]
 ) -> dict[str, list[tuple[str, str]]]:
     """The box at the top: (tag or "", sentence)."""
     return {
@@ -50,33 +51,33 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     return items
 
 
-def summary_says(study: Study, drawings: Mapping[str, Drawing]) -> list[str]:
+def summary_says(study: Study, drawings: Mapping[str, Drawing | Missing]) -> list[str]:
     """Three sentences: the first three of what this study can say."""
     said = []
     if study.main:
-        link = drawings["efficiency"].link
-        said.append(efficiency_sentence(study.main, study.labels).rstrip(".") + f"{link}.")
+        figure = link(drawings["efficiency"])
+        said.append(efficiency_sentence(study.main, study.labels).rstrip(".") + f"{figure}.")
         values = study.main.json()["values"].values()
         if values and all(value["identified"] for value in values):
             said.append(limit_sentence(study.main))
     others = [drawings[name] for name in ("reuse", "algorithm_comparison", "frontier", "group_size")]
-    said += [other.finding.rstrip(".") + f"{other.link}." for other in others if not other.reason]
+    said += [f"{finding.rstrip('.')}{link(other)}." for other in others for finding in findings(other)]
     return said[:3] or ["No law could be fitted and no comparison be made; see below."]
 
 
 def summary_unknown(
-    study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table | None]
+    study: Study, drawings: Mapping[str, Drawing | Missing], tables: Mapping[str, Table | None]
 ) -> list[tuple[str, str]]:
     items = []
-    for axis, reason in study.no_fit.items():
+    for axis, missing in study.no_fit.items():
         if axis in ("train_flops", study.main_axis):
-            items.append(("no fit", f"against {AXES.get(axis, axis)}: {reason}"))
+            items.append(("no fit", f"against {AXES.get(axis, axis)}: {missing.reason}"))
     if study.main:
         for name, value in study.main.json()["values"].items():
             if not value["identified"]:
                 show = show_of(value)
                 text = f"{SYMBOL.get(name, name)}: optimum {show(value['value'])}, 95 % {interval(value['ci95'], show)}"
-                items.append(("not identified", f"{text}{drawings['efficiency'].link}."))
+                items.append(("not identified", f"{text}{link(drawings['efficiency'])}."))
         zero = zero_sentence(study.main, study.labels)
         if zero:
             items.append(("not established", zero))
@@ -87,7 +88,7 @@ def summary_unknown(
         rows = compared.frame.to_dict("records")
         unclear = [row["label"] for row in rows if contains_zero(ends_of(row)) or row["pairs"] == 1]
         if unclear:
-            link = drawings["algorithm_comparison"].link
-            items.append(("not established", f"GRPO against PAPO at {joined(unclear)}{link}."))
+            figure = link(drawings["algorithm_comparison"])
+            items.append(("not established", f"GRPO against PAPO at {joined(unclear)}{figure}."))
     return items or [("", f"Every parameter of the law has a finite interval; what moves with the choices is in "
-                          f"{drawings['sensitivity'].link.strip(' ()') or 'the section on choices'}.")]  # fmt: skip
+                          f"{link(drawings['sensitivity']).strip(' ()') or 'the section on choices'}.")]  # fmt: skip

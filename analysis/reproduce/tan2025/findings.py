@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from analysis.fitting.choices import Choices
+from analysis.questions.envelope import envelope, segments
 from analysis.questions.finals import already_there, evaluations
-from analysis.questions.frontier import frontier
 from analysis.questions.reuse import reuse_threshold
 from analysis.reporting.tables import Column, Table, of
 from analysis.reproduce.tan2025.cells import billions, digits, size
@@ -72,9 +71,8 @@ def odd_table(study: Study) -> Table:
 
 def findings_table(study: Study) -> Table:
     main = study.fit(steps="11:")
-    sizes = frontier(study.curves["base"], Choices(steps="11:"))["sizes"]
     rows = []
-    best = [row for row in sizes["segments"] if row["compared"]]
+    best = [row for row in segments(envelope(main)) if row["compared"]]
     told = "; ".join(
         f"{size(row['best'])} up to {row['to']:.1e}"
         + (f" (not told from {', '.join(size(v) for v in row['not_rejected'])})" if row["not_rejected"] else "")

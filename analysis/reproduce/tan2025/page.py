@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from markupsafe import Markup
 
+from analysis.missing import Missing
 from analysis.reporting.drawing import Drawing
 from analysis.reporting.markup import TEMPLATES, environment
 from analysis.reporting.tables import Table
@@ -49,7 +50,7 @@ PLACES = {
 }
 
 
-def render(study: Study, drawings: Mapping[str, Drawing], tables: Mapping[str, Table]) -> str:
+def render(study: Study, drawings: Mapping[str, Drawing | Missing], tables: Mapping[str, Table]) -> str:
     return (
         environment()
         .get_template("reproduce.html.j2")

@@ -16,12 +16,12 @@ from analysis.fitting.fit import fit_curves
 from analysis.fitting.goodness import rmse
 from analysis.fitting.points import select_points
 from analysis.laws import decomposition
+from analysis.missing import known
 from analysis.questions.scores import detect_leak, score_protocols
 from analysis.reporting.tables import Column, Table, of
 from analysis.reproduce.tan2025.cells import digits, size
 from analysis.reproduce.tan2025.decomposition import decomposition_scores
 from analysis.reproduce.tan2025.study import AXES, Study
-from scaling.schema import InputError
 
 
 def leaking_protocol(x: str) -> Callable[[Curves], np.ndarray]:
@@ -50,11 +50,10 @@ def inter_table(study: Study) -> Table:
             "leaks": detect_leak(protocol, base, held),
         })  # fmt: skip
         scores = score_protocols(base, Choices(x=x, objective="linear"))
-        for entry in scores[:2]:
-            if "error" in entry:
-                raise InputError(entry["error"])
+        for protocol in scores[:2]:
+            entry = known(protocol.score)
             for rule, error in entry["rmse_ln_loss"].items():
-                name = {"law": "slope by the law, " + ("level linear in ln N" if entry is scores[0] else
+                name = {"law": "slope by the law, " + ("level linear in ln N" if protocol is scores[0] else
                                                        "level from 10 points")}.get(rule, rule)  # fmt: skip
                 rows.append({
                     "axis": letter, "rule": name, "tuned": entry["tuned_on_held_out"], "points": entry["n_points"],
@@ -80,9 +79,8 @@ def intra_table(study: Study) -> Table:
     rows = []
     for x, letter in AXES.items():
         for fraction in (25 / 105, 0.3, 0.5):
-            entry = score_protocols(study.curves["base"], Choices(x=x, objective="linear"), fraction=fraction)[2]
-            if "error" in entry:
-                raise InputError(entry["error"])
+            protocols = score_protocols(study.curves["base"], Choices(x=x, objective="linear"), fraction=fraction)
+            entry = known(protocols[2].score)
             row = {
                 "axis": letter, "fitted": fraction, "points": entry["n_points"], "x_factor": entry["x_factor"],
                 "coverage": entry["interval_coverage"], "leaks": entry["leak"],

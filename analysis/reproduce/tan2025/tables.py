@@ -11,8 +11,9 @@ import pandas as pd
 from analysis.curves.frame import Frame
 from analysis.fitting.choices import Choices
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.questions.envelope import segments
 from analysis.questions.finals import evaluations
-from analysis.questions.frontier import frontier
+from analysis.questions.groups import group_lines
 from analysis.questions.reuse import reuse_threshold
 from analysis.reporting.tables import Column, Table, of
 from analysis.reproduce.tan2025.cells import _ends, _split, billions, digits, size
@@ -20,7 +21,6 @@ from analysis.reproduce.tan2025.findings import findings_table, late_table, odd_
 from analysis.reproduce.tan2025.predictions import decomposition_table, inter_table, intra_table
 from analysis.reproduce.tan2025.study import AXES, PROTOCOLS, PUBLISHED, WINDOWS, Study
 from analysis.words import interval
-from scaling.schema import InputError
 
 
 def all_tables(study: Study) -> dict[str, Table]:
@@ -180,13 +180,10 @@ def reuse_table(study: Study) -> Table:
 
 
 def group_table(study: Study) -> Table:
-    found = frontier(study.curves["group_size"], Choices())["group_size"]
-    if "error" in found:
-        raise InputError(found["error"])
     rows = [
         {"from": row["from"], "to": row["to"], "best": row["best"], "compared": row["compared"],
          "not_rejected": ", ".join(f"{v:.0f}" for v in row["not_rejected"])}
-        for row in found["segments"]
+        for row in segments(group_lines(study.curves["group_size"]).envelope)
     ]  # fmt: skip
     columns = [
         Column("C from", of("from", lambda v: f"{v:.2e}")), Column("to", of("to", lambda v: f"{v:.2e}")),
