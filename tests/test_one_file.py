@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+pytestmark = pytest.mark.slow
 
 TASK = '''
 from typing import Literal
@@ -206,6 +207,8 @@ answers["refused"] = [
 answers["sums"] = curve("sums", {**made, "task": "sums", "loss": {"surrogate": "cispo", **active}})
 answers["config"] = json.loads((here / "sums" / "config.json").read_text())["config"]["task"]
 answers["sums eval"] = evaluate_folder(here / "sums", {"held_out": EvaluationSet(problems=3)})["sets"]["held_out"]
+(base,) = (here / "artifacts").glob("*/base.json")
+answers["sums base"] = evaluate_folder(base.parent, {"held_out": EvaluationSet()})["sets"]["held_out"]["problems"]
 answers["uniform"] = curve("uniform", {**made, "task": "sums", "loss": active, "resources": {"engine": "uniform"}})
 answers["maths"] = curve("maths", {**text, "task": maths, "algorithm": "rloo"})
 answers["counting"] = curve("counting", {**text, "task": "counting", "algorithm": {"type": "rloo", "scale": 2}})
@@ -263,6 +266,7 @@ def test_a_task_with_a_base_of_its_own_trains(answers):
     # us: 2 layers of width 16 with 32 rows of embeddings; prompts are 4 to 6 symbols.
     assert answers["sums"][0]["tokens_seen"] == 0
     assert 2 * 4 * 4 <= answers["sums"][1]["tokens_prompt"] <= 2 * 4 * 6
+    assert answers["sums base"] == 64  # its base says whose it is
     assert answers["sums eval"]["problems"] == 3 and len(answers["sums eval"]["correct"]) == 3
 
 

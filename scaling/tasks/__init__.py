@@ -50,7 +50,7 @@ class TaskConfig(Part):
     """Prompt and response tokens of a rollout, as `plan` assumes them until runs have finished."""
     NAMED_BY: ClassVar[tuple[str, ...]] = ()
     """Fields that stand in the name of a run where they differ from their default."""
-    name: Any
+    name: Any = None
 
     @property
     def held_out_problems(self) -> int | None:

@@ -33,7 +33,7 @@ class AlgorithmConfig(Part):
     """It uses process scores, which not every task has."""
     LEAST_GROUP: ClassVar[int] = 1
     """Rollouts of a prompt without which every advantage is 0."""
-    type: Any
+    type: Any = None
 
     def advantages(self, rewards: Rewards) -> Advantages:
         raise NotImplementedError
