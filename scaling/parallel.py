@@ -34,7 +34,7 @@ class PeerLost(RuntimeError):
 
 
 class Team:
-    """The processes of this run; of one where torchrun started none. `mode`: ddp or fsdp."""
+    """The processes that work on this run: a single one where torchrun started none. `mode`: ddp or fsdp."""
 
     def __init__(self, mode: str, device: str):
         self.mode, self.device = mode, device
