@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from synthetic_curves import study_table
+from synthetic_curves import LADDER, study_table
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
@@ -61,8 +61,9 @@ def tree(tmp_path_factory):
         assert path.exists() == bool(at_the_end), name
         with open(path, "a", encoding="utf-8") as file:
             file.write(f"\n\n{code}" if at_the_end else code)
-    sizes = {"us": 5_296, "xs": 20_832, "s": 55_824}
-    study_table(ladder=sizes, papo=None, reuse=None, groups=None).to_csv(folder / "curves.csv", index=False)
+    for name, sizes in {"curves": ("us", "xs", "s"), "one_size": ("us",)}.items():
+        ladder = {size: LADDER[size] for size in sizes}
+        study_table(ladder=ladder, papo=None, reuse=None, groups=None).to_csv(folder / f"{name}.csv", index=False)
     return folder
 
 
@@ -138,7 +139,7 @@ def test_an_estimator_and_a_loss(tree, curves):
 
 
 def test_a_figure_and_a_section(tree):
-    scaling(tree, "report", "curves.csv", "--out", "page")
+    scaling(tree, "report", "one_size.csv", "--out", "page")
     page = (tree / "page" / "report" / "index.html").read_text(encoding="utf-8")
     order = ['id="runs"', "Final losses.", 'id="run-lengths"', 'id="curves"', "Figure 2. "]
     places = [page.index(text) for text in order]
