@@ -94,7 +94,7 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Cal
     todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
     status = 0
     if todo:
-        status = LocalLaunch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
+        status = PoolLaunch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
     final = [run_state(run, out) for run in plan.runs]
     say(f"study {plan.study.name}: {counts(final)}; {cpu_seconds(plan, out)}")
     for run, state in zip(plan.runs, final, strict=True):
@@ -103,8 +103,8 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Cal
     return status or int(any(state != DONE for state in final))
 
 
-class LocalLaunch:
-    """One launch on this machine: what waits, what runs, what failed."""
+class PoolLaunch:
+    """One launch that stays until its runs are done: what waits, what runs, what failed."""
 
     def __init__(self, plan: Plan, out: Path, todo: list[PlannedRun], pool: Pool, console: Console):
         self.out, self.pool, self.console = out, pool, console
