@@ -206,7 +206,7 @@ def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]
     Args:
         source: what `load` takes.
         out: folder for report/, figures/ and fits/; by default the study folder, else `report-NAME` in this directory.
-        The others as for `fit`, without `split`, over the study's own `analysis:` section.
+        The others as for `fit`, over the study's own `analysis:` section; a split holds points out of the page's fits.
 
     Raises:
         InputError: the source cannot be read, or it has no finished run.

@@ -128,8 +128,14 @@ class Choices:
         return self.x or next((name for name in law.x if name in curves.table), law.x[0])
 
     def rows(self, curves: Curves) -> Curves:
-        """The curves after `where`."""
-        return curves if self.where is None else curves.where(self.where)
+        """The curves after `where`. A law of something else than sizes describes one size: the one at which most values
+        of it were run, of several the smallest."""
+        chosen = curves if self.where is None else curves.where(self.where)
+        group, table = self.formula.group, chosen.table
+        if not group or group not in table or table["num_params"].nunique() < 2:
+            return chosen
+        size = table.groupby("num_params")[group].nunique().idxmax()
+        return chosen.where(f"num_params == {size}")
 
 
 class Given(TypedDict, total=False):

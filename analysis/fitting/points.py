@@ -151,7 +151,7 @@ def select_points(
         Points(
             sizes, size, [str(name) for name in runs], run, ln_x, used[response].to_numpy(float),
             _trials(used, notes) if response == "test_loss" else None, used["step"].to_numpy(),
-            {name: _reuse(used, curves) for name in law.columns},
+            {name: reuse_at(used, curves) for name in law.columns},
         ),
         notes,
     )  # fmt: skip
@@ -174,7 +174,7 @@ def _check_axis(used: pd.DataFrame, x: str, source: str) -> None:
         )
 
 
-def _reuse(used: pd.DataFrame, curves: Curves) -> np.ndarray:
+def reuse_at(used: pd.DataFrame, curves: Curves) -> np.ndarray:
     """D / U at each point: row by row where the source has it, else from the run's tau and its last D."""
     if "prompts_unique" in used and "prompts_seen" in used and used["prompts_unique"].notna().all():
         found = used["prompts_seen"] / used["prompts_unique"]

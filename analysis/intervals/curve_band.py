@@ -18,6 +18,7 @@ from analysis.fitting.problem import Problem
 from analysis.fitting.record import Fit
 from analysis.intervals.law_test import LEVEL
 from analysis.intervals.profile import ProfileTest, tests_of
+from analysis.intervals.run_test import band
 from analysis.intervals.scatter import NoScatter, Scatter, scatter, seed_scatter
 from scaling.schema import InputError
 
@@ -131,3 +132,13 @@ def curve_band(fit: Fit) -> CurveBand:
     if fit.curve_band is None:
         fit.curve_band = CurveBand(fit)
     return fit.curve_band
+
+
+def size_band(fit: Fit, num_params: float, x: np.ndarray, **columns: Any) -> tuple[np.ndarray, np.ndarray, str]:
+    """95 % band of the mean curve of a fitted size over X: (low, high) in test loss, and what it rests on. By the lines
+    of its runs where the law is straight, by the law's own curve where it is not."""
+    if fit.law.slope is not None:
+        return band(fit, num_params, x)
+    curves = curve_band(fit)
+    low, high = curves.at(num_params, np.log(x), **columns).ends()
+    return np.exp(low), np.exp(high), curves.basis

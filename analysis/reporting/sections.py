@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from analysis.fitting.record import Fit
 from analysis.missing import Missing, attempt
+from analysis.questions.envelope import Envelope
 from analysis.reporting.budgets import size_budgets
+from analysis.reporting.consistency import consistency
 from analysis.reporting.effects import algorithm_effects
 from analysis.reporting.forecasts import forecasts
 from analysis.reporting.groups import group_budgets
@@ -34,15 +37,15 @@ def of_law(study: Study) -> dict[str, Section]:
     curves, main = study.curves, study.main
     if main is None:
         return {}
-    if main.law.axes:
-        return {"forecasts": Section([f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {})}
     sections = {
-        "forecasts": forecasts(curves, main, study.choices, study.labels),
-        "next_runs": next_runs(curves, main, study.choices, study.labels),
+        "forecasts": forecasts(curves, main, study.choices, study.fit_labels),
+        "next_runs": next_runs(curves, main, study.choices, study.fit_labels),
     }
     sections["laws"], scored = laws(curves, main, study.choices)
-    if not isinstance(study.ladder, Missing):
-        sections["frontier"] = size_budgets(study.fits["train_flops"], study.ladder, study.labels, scored)
+    if isinstance(study.compute, Fit) and isinstance(study.ladder, Envelope):
+        sections["frontier"] = size_budgets(study.compute, study.ladder, study.labels, scored, main)
+    if "consistency" in main.record:
+        sections["consistency"] = consistency(main, study.labels)
     return sections
 
 
