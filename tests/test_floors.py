@@ -46,7 +46,8 @@ analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
 analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
-analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
+analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
+analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
@@ -58,7 +59,7 @@ analysis.figures.loss_curves analysis.figures.efficiency analysis.figures.envelo
 analysis.figures.group_size analysis.figures.sensitivity analysis.figures.multiplier
 analysis.figures
 analysis.reporting.templates analysis.reporting.markup analysis.reporting.tables analysis.reporting.section
-analysis.reporting.choices analysis.reporting.study
+analysis.reporting.choices analysis.reporting.study analysis.reporting.consistency
 analysis.reporting.forecasts analysis.reporting.next_runs analysis.reporting.budgets analysis.reporting.groups
 analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects analysis.reporting.sections
 analysis.reporting.settings analysis.reporting.runs analysis.reporting.curves analysis.reporting.efficiency
