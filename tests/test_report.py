@@ -14,7 +14,7 @@ from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 import analysis
 from analysis import figures, report, score_protocols
 from analysis.figures import labels
-from analysis.questions.pairs import algorithm_pairs, pair_summary
+from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
@@ -285,7 +285,7 @@ def test_what_was_held_constant_and_what_varied(page):
 
 
 def test_algorithms_are_compared_by_seed_in_words_that_the_interval_allows(page, folder):
-    pairs = algorithm_pairs(analysis.load(folder))
+    pairs = compared_algorithms(analysis.load(folder)).pairs
     summary = pair_summary(pairs).iloc[0]
     assert summary["pairs"] == 3
     ends = interval_text(summary["low"], summary["high"], sign=True)
