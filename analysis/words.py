@@ -128,7 +128,7 @@ def largest_miss(residuals: Frame, labels: dict[float, str]) -> str:
 def law_in_words(record: dict[str, Any], letter: str) -> str:
     """The law's formula with its symbols, this figure's x, and Unicode for what the record spells in ASCII."""
     law = get_law(record["law"])
-    names = law.symbols | {"X": letter} | ({"tau": law.letter} if law.letter == "τ" else {})
+    names = law.symbols | {"X": letter} | ({"tau": law.letter} if law.letter == "τ" else {}) | {"phi": "φ"}
     formula = re.sub(r"[A-Za-z]\w*", lambda word: names.get(word[0], word[0]), record["formula"])
     return formula.replace("-", "−")
 

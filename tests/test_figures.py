@@ -16,13 +16,13 @@ import analysis
 from analysis import figures, make_curves, reproduce
 from analysis.figures.axes import plain_ticks
 from analysis.figures.labels import spread_groups
-from analysis.figures.sensitivity import n0_unit
+from analysis.figures.sensitivity import size_unit
 from analysis.figures.style import STYLE, WIDTH, size_colours, style
 from analysis.fitting.choices import Choices
 from analysis.intervals.means import t_interval
 from analysis.questions.envelope import envelope
 from analysis.questions.finals import evaluations
-from analysis.questions.pairs import algorithm_pairs, effects, pair_summary
+from analysis.questions.pairs import compared_algorithms, effects, pair_summary
 from analysis.words import counted, interval_text, joined, number, power_of_ten, short_number, size_labels
 from scaling.schema import InputError
 
@@ -420,8 +420,8 @@ def test_runs_of_another_condition_are_never_averaged_in(study, bare):
     both.loc[both["run_id"].str.startswith("us") & (both["modulus"] == 10), "modulus"] = 16  # 16 is the usual one
     both = both[~(both["run_id"].str.startswith("us") & both["run_id"].str.endswith("mod10"))]
     mixed = make_curves(both.rename(columns={"modulus": "task.modulus"}), settings=["task.modulus"])
-    pairs = pair_summary(algorithm_pairs(study.curves)).set_index("label")
-    split = pair_summary(algorithm_pairs(mixed)).set_index("label")
+    pairs = pair_summary(compared_algorithms(study.curves).pairs).set_index("label")
+    split = pair_summary(compared_algorithms(mixed).pairs).set_index("label")
     (label,) = pairs.index
     assert set(split.index) == {label, f"{label} (modulus 10)"}
     assert split.loc[label].to_dict() == pytest.approx(pairs.loc[label].to_dict())
@@ -455,7 +455,7 @@ def test_sensitivity_marks_its_own_window_and_refits_the_others(study):
     assert row["n0"] == pytest.approx(again.values["n0"]["value"], rel=1e-9)
     assert row["r2_pooled_constant"] < row["r2_pooled"]
     cells = [text for text, _ in texts_drawn(drawn.figure)]
-    unit, _ = n0_unit(study.fit.values["n0"]["value"])
+    unit, _ = size_unit(study.fit.values["n0"]["value"])
     for value in table.loc[~table["no_finite_optimum"], "n0"]:
         assert f"{value / unit:.2g}" in cells
 
@@ -468,7 +468,7 @@ def test_sensitivity_marks_its_own_window_and_refits_the_others(study):
     [
         ("reuse", {"reuse": None}, "two values of data reuse"),
         ("group_size", {"groups": None}, "two group sizes"),
-        ("algorithms", {"papo": None}, "two algorithms, grpo and papo; there is only grpo"),
+        ("algorithms", {"papo": None}, "two algorithms; there is only grpo"),
         ("frontier", {"ladder": {"s": LADDER["s"]}}, "two choices"),
     ],
 )

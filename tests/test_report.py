@@ -15,7 +15,7 @@ import analysis
 from analysis import figures, report
 from analysis.figures import labels
 from analysis.fitting.choices import Choices
-from analysis.questions.pairs import algorithm_pairs, pair_summary
+from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols
 from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
@@ -287,7 +287,7 @@ def test_what_was_held_constant_and_what_varied(page):
 
 
 def test_algorithms_are_compared_by_seed_in_words_that_the_interval_allows(page, folder):
-    pairs = algorithm_pairs(analysis.load(folder))
+    pairs = compared_algorithms(analysis.load(folder)).pairs
     summary = pair_summary(pairs).iloc[0]
     assert summary["pairs"] == 3
     ends = interval_text(summary["low"], summary["high"], sign=True)

@@ -67,10 +67,10 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
         end_labels(ax, ends)
 
     first_label, first = max(kept, key=lambda pair: (pair[1]["n_pairs"], pair[1]["num_params"]))
-    last = first["multiplier"][-1]
+    last, own = first["multiplier"][-1], str(first["algorithm"]).upper()
     told = "indistinguishable from 1" if overlap((1.0, 1.0), last["ci95"]) else "the interval excludes 1"
     finding = (
-        f"At {first_label} and a loss of {number(last['loss'], 2)} the effective-compute multiplier of {other} is "
+        f"At {first_label} and a loss of {number(last['loss'], 2)} the effective-compute multiplier of {own} is "
         f"{amount(last['multiplier'])} {interval(last['ci95'])} over {counted(first['n_pairs'], 'pair')}: {told}."
     )
     single = [label for label in given.labels if label not in [name for name, _ in kept]]

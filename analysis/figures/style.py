@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -20,7 +20,12 @@ INK, TEXT, NOTE, UNUSED, GRID = "#1F2933", "#323F4B", "#52606D", "#9AA5B1", "#E4
 LOOK_HERE = "#C2410C"  # once a figure
 SIZE_RAMP = ["#CE8703", "#D15928", "#BA3852", "#962169", "#691572", "#3C0F6B", "#160A4A"]
 ORDER_RAMP = ["#36A17A", "#0B9385", "#047C83", "#06657B", "#014F74", "#003675", "#1C1E5F"]  # group size, reuse
+# Colour and marker of algorithms, the baseline first; those that are known keep theirs.
 ALGORITHMS = {"grpo": ("#3E4C59", "o"), "papo": ("#0A7DC2", "s")}
+MORE_ALGORITHMS = [
+    ("#3E4C59", "o"), ("#0A7DC2", "s"), ("#B4561A", "D"), ("#5B8C3A", "^"), ("#8A4F9E", "v"), ("#C9A66B", "P"),
+]  # fmt: skip
+Styles = dict[str, tuple[str, str]]
 COMPUTE_COLOURS = ["#0B4F7A", "#3E8FB8", "#9CC9DD", "#C9A66B", "#D5DAE0"]
 DIVERGING = ["#8C4A0B", "#D69A4C", "#F3EEE6", "#6CA6C1", "#0B4F7A"]
 STYLE: dict[str, Any] = {
@@ -106,3 +111,11 @@ def mixed(place: float, stops: np.ndarray, channels: np.ndarray) -> tuple[float,
 def size_colours(sizes: Iterable[float]) -> dict[float, str]:
     """The colour of each model size, small to large; pass all sizes of a study: one colour per size on a page."""
     return ramp_colours(sizes, SIZE_RAMP)
+
+
+def algorithm_styles(names: Sequence[str]) -> Styles:
+    """Colour and marker of each algorithm, the baseline first; no two alike up to six."""
+    known = {name: ALGORITHMS[name] for name in names if name in ALGORITHMS}
+    free = [one for one in MORE_ALGORITHMS if one not in known.values()] or MORE_ALGORITHMS
+    others = [name for name in names if name not in known]
+    return known | {name: free[i % len(free)] for i, name in enumerate(others)}

@@ -21,8 +21,9 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
     found = []
     table = curves.table[curves.table["run_id"].isin(points.runs)]
     size_of = dict(zip(points.runs, points.run_sizes(), strict=True))
+    covered = {"reuse_factor"} if "reuse" in law.columns else set()  # the law says what a difference in it does
     for name in curves.settings:
-        if name in table:
+        if name in table and name not in covered:
             values = table.groupby("run_id")[name].first()
             mixed = values.groupby(values.index.map(size_of)).nunique(dropna=False).max() > 1  # type: ignore[arg-type]
             if mixed:

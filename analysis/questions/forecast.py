@@ -71,7 +71,7 @@ def forecast(
     if (found.ln_loss > 0).any():
         warnings.append("the law says a loss above 1 there: shown as 1")
     warnings += [
-        f"at X = {row['x']:.3g} the law is outside what the size's own runs say: it misses them"
+        f"at X = {row['x']:.3g} the law is outside what the {fit.law.each}'s own runs say: it misses them"
         for row in rows
         if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
     ]

@@ -17,7 +17,7 @@ from analysis.fitting.points import select_points
 from analysis.intervals.means import paired_difference, t_interval
 from analysis.intervals.run_lines import run_lines
 from analysis.questions.finals import conditions, evaluations, final_losses
-from analysis.words import Labels, labelled, size_labels
+from analysis.words import Labels, joined, labelled, size_labels
 from scaling.schema import InputError, check_name
 
 LOSSES = 7  # losses at which compute is compared
@@ -36,7 +36,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
     if baseline is not None:
         base = {str(value): value for value in groups}[check_name(baseline, map(str, groups), f"value of {by}")]
     else:
-        base = "grpo" if "grpo" in groups else next(iter(groups))
+        base = BASELINE if BASELINE in groups else next(iter(groups))
     if "seed" not in curves.table or curves.table["seed"].isna().any():
         raise InputError(f"by {by}: pairs need a seed for every run; column seed is missing or blank.")
     # Runs of another task or learning rate are another condition: they are never paired or averaged with these.
@@ -123,11 +123,12 @@ def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[st
 
 
 FEW_PAIRS = 3  # an interval from so few is named as such
+BASELINE = "grpo"  # what the others are compared with, where it was run
 
 
 def pair_summary(pairs: Frame) -> Frame:
-    """One row per size and condition, large to small: number of pairs, mean losses, mean difference with its 95 %
-    interval, noise of one difference."""
+    """One row per size, condition and algorithm, large to small: number of pairs, mean losses, mean difference with its
+    95 % interval, noise of one difference."""
     rows = []
     for (size, label), alike in pairs.groupby(["size", "label"]):
         differences, noise = alike["difference"].to_numpy(), test_set_noise(alike)
@@ -137,32 +138,62 @@ def pair_summary(pairs: Frame) -> Frame:
     return pd.DataFrame(rows[::-1], columns=columns)
 
 
-def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") -> Frame:
-    """One row per pair of runs that differ in the algorithm only: their final losses and the difference.
+class Compared(NamedTuple):
+    """Runs that differ in the algorithm, in pairs.
 
-    `label` names size and condition: pairs of another task or learning rate are never averaged with these.
+    Fields:
+        pairs: one row per pair, see `compared_algorithms`. baseline: grpo where it was run, else the first by name.
+        others: the algorithms that are compared with it, sorted.
+    """
+
+    pairs: Frame
+    baseline: str
+    others: list[str]
+
+    def names(self) -> tuple[str, str]:
+        """`GRPO` and `PAPO`, or `DAPO and PAPO`."""
+        return self.baseline.upper(), joined([name.upper() for name in self.others])
+
+
+def compared_algorithms(curves: Any) -> Compared:
+    """One row per pair of runs that differ in the algorithm only: their final losses and the difference; `algorithm` is
+    the other one.
+
+    `label` names size, condition and, where several are compared, the algorithm: pairs of another task or learning rate
+    are never averaged with these. Raises InputError where there are none.
     """
     frame = evaluations(curves)
-    frame["condition"] = frame["run_id"].map(conditions(curves, apart=()))
-    labels = size_labels(frame)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
-    if baseline not in present or other not in present:
-        raise InputError(
-            f"needs runs of two algorithms, {baseline} and {other}; there is only {', '.join(present) or 'none named'}."
-        )
+    if len(present) < 2:
+        raise InputError(f"needs runs of two algorithms; there is only {', '.join(present) or 'none named'}.")
     if frame["seed"].isna().any():
         raise InputError("needs the column seed: the comparison is paired by seed.")
+    baseline = BASELINE if BASELINE in present else present[0]
     # Settings of the estimator itself differ by definition; all others, the condition, must be equal within a pair.
-    found = []
+    frame["condition"] = frame["run_id"].map(conditions(curves, apart=()))
+    others = [name for name in present if name != baseline]
+    each = {other: pairs_with(frame, baseline, other) for other in others}
+    matched = [other for other in others if len(each[other])]
+    if not matched:
+        names = joined(others)
+        raise InputError(f"needs runs of {baseline} and {names} at one size with the same seed; no two runs match.")
+    if len(matched) > 1:
+        for other in matched:
+            each[other]["label"] = each[other]["place"].map(lambda place, other=other: f"{place} {other.upper()}")
+    return Compared(pd.concat([each[other] for other in matched], ignore_index=True), baseline, matched)
+
+
+def pairs_with(frame: Frame, baseline: str, other: str) -> Frame:
+    """The pairs of two algorithms, by seed within size and condition; `place`: those two in words."""
+    labels, found = size_labels(frame), []
     both_kinds = frame[frame["algorithm"].isin([baseline, other])]
     for (size, condition), rows in both_kinds.groupby(["size", "condition"]):
         finals = final_losses(rows)
         sides = [finals.runs[finals.runs["algorithm"] == name] for name in (baseline, other)]
         both = sides[0].merge(sides[1][["seed", "run_id", "final"]], on="seed", suffixes=("_baseline", "_other"))
-        found.append(both.assign(window=finals.window(), size=size, label=labelled(labels[size], condition)))
+        place = labelled(labels[size], condition)
+        found.append(both.assign(window=finals.window(), size=size, place=place, label=place, algorithm=other))
     pairs = pd.concat(found, ignore_index=True)
-    if pairs.empty:
-        raise InputError(f"needs runs of {baseline} and {other} at one size with the same seed; no two runs match.")
     pairs = pairs.rename(
         columns={
             "final_baseline": "baseline",
@@ -173,7 +204,7 @@ def algorithm_pairs(curves: Any, baseline: str = "grpo", other: str = "papo") ->
     )
     pairs["difference"] = pairs["other"] - pairs["baseline"]
     kept = ["size", "label", "seed", "run_baseline", "run_other", "baseline", "other", "difference", "window"]
-    return pairs[[*kept, "final_evaluations", "eval_problems"]]
+    return pairs[[*kept, "final_evaluations", "eval_problems", "place", "algorithm"]]
 
 
 def test_set_noise(pairs: Frame) -> float:
@@ -196,7 +227,7 @@ def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:
     # The rows of a study's own analysis are those of one algorithm: here all are wanted.
     found = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
     others = {str(one["algorithm"]) for one in found["comparisons"]}
-    names = found["comparisons"][0]["baseline"].upper(), "/".join(sorted(others)).upper()
+    names = found["comparisons"][0]["baseline"].upper(), joined([name.upper() for name in sorted(others)])
     shown = [
         labelled(
             labels[one["num_params"]] + (f" {one['algorithm'].upper()}" if len(others) > 1 else ""), one["condition"]

@@ -82,6 +82,9 @@ def score_protocols(
 def score_one(curves: Curves, choices: Choices, count: int) -> Score:
     """The score of one protocol: the split of the choices, with the level from the first `count` points held out."""
     every, _notes = select_points(curves, choices)
+    law = choices.formula
+    if law.group and choices.split == "inter":
+        raise InputError(f"law {law.name} says nothing of a {law.each} that was not fitted.")
     held = held_out(parse_split(choices.split), every.run, every.size)
     inter = choices.split == "inter"
     first = None

@@ -19,6 +19,7 @@ from analysis.reporting.tables import Column, Table, ends_column, ends_of, of, p
 from analysis.words import (
     AXIS_SHORT,
     Labels,
+    as_sentence,
     at_x,
     counted,
     interval,
@@ -69,6 +70,7 @@ def size_budgets(fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[s
     if main.law.name != fitted.law.name:
         why = "is one of data" if main.law.of_data else "ties two axes" if main.law.axes else f"is of {main.law.each}s"
         of_lines = [f"Law {main.law.name} {why}: against compute each size has a line of its own here."]
+        of_lines += [as_sentence(text) for text in fitted.warnings if "fitted together" in text]
     return Section([*of_lines, crossed, *cost_said, curve_said], tables)
 
 

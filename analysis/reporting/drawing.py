@@ -64,7 +64,9 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
         "reuse": {"reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o)},
         "group-size": {"group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o)},
         "algorithms": {
-            "algorithm_comparison": lambda **o: figures.algorithm_comparison(curves, **o),
+            "algorithm_comparison": lambda **o: figures.algorithm_comparison(
+                curves, compared=known(study.algorithms), **o
+            ),
             "multiplier": lambda **o: figures.multiplier(known(study.pairs), sorted(study.labels), **o),
         },
         "compute": {"compute_split": lambda **o: figures.compute_split(curves, **o)},

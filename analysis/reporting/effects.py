@@ -22,6 +22,7 @@ def algorithm_effects(given: Effects | Missing) -> Section:
     rows = []
     for label, one in zip(given.labels, given.found["comparisons"], strict=True):
         row: dict[str, Any] = {"label": label, "num_params": one["num_params"], "pairs": one["n_pairs"]}
+        row["algorithm"] = str(one["algorithm"]).upper()
         for name in ("efficiency", "level", "intercept"):
             row[name] = one[name]["mean"]
             put_ends(row, f"{name}_", one[name]["ci95"])
@@ -32,6 +33,9 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         row |= {"losses": len(known), "excluding_1": sum(not overlap((1.0, 1.0), ends) for ends in known)}
         rows.append(row | {"reason": one["no_multiplier"]})
     frame = pd.DataFrame(rows)
+    several = frame["algorithm"].nunique() > 1
+    frame = frame if several else frame.drop(columns="algorithm")
+    one_other = "the other" if several else other
     columns = [
         Column("size", of("label")),
         Column("pairs", of("pairs", whole)),
@@ -42,11 +46,11 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         Column("multiplier, lowest L", lambda row: multiplier_cell(row, "last")),
     ]  # fmt: skip
     note = (
-        f"k, ln L, E: {other} minus {base}, mean over pairs of one seed with its t interval; each run's own line "
+        f"k, ln L, E: {one_other} minus {base}, mean over pairs of one seed with its t interval; each run's own line "
         "against C. Middle: at the middle of the C that all runs of the pairs had; E is ln L at C = 1, far outside the "
-        f"data, and follows k. Multiplier: C that {base} needs for a loss over what {other} needs for it, at both ends "
-        f"of the losses that every run passes, not adjusted for their number; above 1 {other} needs less. Where curves "
-        "bend, it is that of the lines."
+        f"data, and follows k. Multiplier: C that {base} needs for a loss over what {one_other} needs for it, at both "
+        f"ends of the losses that every run passes, not adjusted for their number; above 1 {one_other} needs less. "
+        "Where curves bend, it is that of the lines."
     )
     without = [f"{row['label']}: {row['reason']}" for row in rows if row["reason"]]
     note += f" No multiplier: {'; '.join(without)}." if without else ""
@@ -55,7 +59,8 @@ def algorithm_effects(given: Effects | Missing) -> Section:
     table = Table(
         "algorithm_effects", f"{base} and {other}: learning efficiency and effective compute", frame, columns, note
     )
-    return Section([effect_sentence(row, base, other) for row in rows], {"algorithm_effects": table})
+    said = [effect_sentence(row, base, row["algorithm"]) for row in rows]
+    return Section(said, {"algorithm_effects": table})
 
 
 def ends_of_list(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:

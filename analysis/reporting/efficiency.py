@@ -144,6 +144,8 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
         return f"Learning efficiency against {axis} is k = {shown[0]} and {shown[-1]}; {no} no interval."
     if last[0] is not None and first[1] is not None and last[0] > first[1]:
         return f"Learning efficiency grows with {each}: against {axis}, k goes from {shown[0]} to {shown[-1]}."
+    if first[0] is not None and last[1] is not None and last[1] < first[0]:
+        return f"Learning efficiency falls with {each}: against {axis}, k goes from {shown[0]} to {shown[-1]}."
     return (
         f"Against {axis}, k is {shown[0]} and {shown[-1]}: the intervals overlap, growth with {each} is not "
         "established."

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from analysis import figures
 from analysis.laws import Law
 from analysis.missing import Missing
-from analysis.reporting.algorithms import algorithm_sentences, algorithms_table
+from analysis.reporting.algorithms import algorithm_sentences, algorithms_table, algorithms_title
 from analysis.reporting.curves import fit_sentences, unseen_slope
 from analysis.reporting.drawing import Drawing, curve_figures, findings
 from analysis.reporting.efficiency import (
@@ -74,7 +74,7 @@ def all_tables(study: Study, sections: Mapping[str, Section]) -> dict[str, Table
         "efficiency": efficiency_table(study),
         "parameters": parameters_table(study),
         "own_parameters": own_parameters_table(study),
-        "algorithms": algorithms_table(study),
+        "algorithms": algorithms_table(study.algorithms),
         "sensitivity": sensitivity_table(study),
         **dict.fromkeys(SECTION_TABLES),
         **{name: table for section in sections.values() for name, table in section.tables.items()},
@@ -128,7 +128,7 @@ def render(
                     counted(int(study.curves.table["test_loss"].notna().sum()), "evaluation"),
                 ]
             ),
-            contents=contents().items(),
+            contents=(contents() | {"algorithms": algorithms_title(study.algorithms)}).items(),
             added=[(section, sections[section.id]) for section in added_sections()],
             figures_of=figures.BY_SECTION,
             figures=drawings,
@@ -149,7 +149,8 @@ def render(
             frontier=[*said, FREE_STEP] if (said := findings(drawings["frontier"])) else [],
             reuse=findings(drawings["reuse"]),
             group_size=findings(drawings["group_size"]),
-            algorithms=algorithm_sentences(tables["algorithms"]),
+            algorithms=algorithm_sentences(study.algorithms, tables["algorithms"]),
+            algorithms_title=algorithms_title(study.algorithms),
             compute=findings(drawings["compute_split"]),
             choices=sensitivity_sentences(study, tables["sensitivity"]),
             rollouts=rollouts(study),

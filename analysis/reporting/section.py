@@ -24,7 +24,7 @@ CONTENTS = {
     "frontier": "Compute-optimal size",
     "reuse": "Data reuse",
     "group-size": "Group size",
-    "algorithms": "GRPO against PAPO",
+    "algorithms": "Algorithms",
     "compute": "Where the compute went",
     "choices": "Choices and sensitivity",
     "rollouts": "Sample rollouts",

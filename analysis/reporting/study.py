@@ -18,7 +18,7 @@ from analysis.missing import Missing, attempt, known
 from analysis.questions.envelope import Envelope, envelope
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import GroupLines, group_lines
-from analysis.questions.pairs import Effects, effects
+from analysis.questions.pairs import Compared, Effects, compared_algorithms, effects
 from analysis.reporting.choices import other_choices
 from analysis.words import labels_of, size_labels
 from scaling import files, record, schema
@@ -38,8 +38,8 @@ class Study:
         fits: by axis (train_flops, prompts_seen), the study's own first; no_fit: why one is missing, by axis.
         without_largest: the fit that has not seen the largest size.
         coverage: what the self-test of the main fit's intervals measured.
-        compute: the fit on training compute; ladder: its envelope of sizes; groups: the lines of group sizes; pairs:
-            the algorithms.
+        compute: the fit on training compute; ladder: its envelope of sizes; groups: the lines of group sizes.
+        algorithms: their final losses in pairs; pairs: their slopes and effective compute.
         alternatives: the other choices of window, objective, axis and size: (words, fit).
         configs: config.json of each run of a study, by run id.
         attempts: attempt.json of every process that wrote rows, in order of time.
@@ -58,6 +58,7 @@ class Study:
     compute: Fit | Missing
     ladder: Envelope | Missing
     groups: GroupLines | Missing
+    algorithms: Compared | Missing
     pairs: Effects | Missing
     alternatives: list[tuple[str, Fit | Missing]]
     configs: dict[str, dict] = field(default_factory=dict)
@@ -121,6 +122,7 @@ def read_study(curves: Curves, choices: Choices) -> Study:
         compute=compute,
         ladder=compute if isinstance(compute, Missing) else attempt(lambda: envelope(compute)),
         groups=attempt(lambda: group_lines(companion(curves, "group_size"), choices.steps)),
+        algorithms=attempt(lambda: compared_algorithms(curves)),
         pairs=attempt(lambda: effects(curves, choices, labels)),
         alternatives=alternatives,
         **read_folders(curves),

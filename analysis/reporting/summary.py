@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from analysis.missing import Missing
+from analysis.reporting.algorithms import algorithms_title
 from analysis.reporting.curves import other_warnings
 from analysis.reporting.drawing import Drawing, findings, link
 from analysis.reporting.efficiency import efficiency_sentence, limit_sentence, zero_sentence
@@ -94,6 +95,6 @@ def summary_unknown(
         unclear = [row["label"] for row in rows if contains_zero(ends_of(row)) or row["pairs"] == 1]
         if unclear:
             figure = link(drawings["algorithm_comparison"])
-            items.append(("not established", f"GRPO against PAPO at {joined(unclear)}{figure}."))
+            items.append(("not established", f"{algorithms_title(study.algorithms)} at {joined(unclear)}{figure}."))
     return items or [("", f"Every parameter of the law has a finite interval; what moves with the choices is in "
                           f"{link(drawings['sensitivity']).strip(' ()') or 'the section on choices'}.")]  # fmt: skip
