@@ -49,8 +49,8 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         f"k, ln L, E: {one_other} minus {base}, mean over pairs of one seed with its t interval; each run's own line "
         "against C. Middle: at the middle of the C that all runs of the pairs had; E is ln L at C = 1, far outside the "
         f"data, and follows k. Multiplier: C that {base} needs for a loss over what {one_other} needs for it, at both "
-        f"ends of the losses that every run passes, not adjusted for their number; above 1 {one_other} needs less. Where "
-        "curves bend, it is that of the lines."
+        f"ends of the losses that every run passes, not adjusted for their number; above 1 {one_other} needs less. "
+        "Where curves bend, it is that of the lines."
     )
     without = [f"{row['label']}: {row['reason']}" for row in rows if row["reason"]]
     note += f" No multiplier: {'; '.join(without)}." if without else ""
