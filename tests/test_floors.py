@@ -29,7 +29,7 @@ scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint s
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.parallel scaling.algorithm.advantages scaling.algorithm.losses scaling.algorithm.update
-scaling.evaluate scaling.base_models scaling.verify scaling.trainer
+scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
@@ -46,7 +46,8 @@ analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
 analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
-analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
+analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
+analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
@@ -58,9 +59,8 @@ analysis.figures.loss_curves analysis.figures.efficiency analysis.figures.envelo
 analysis.figures.group_size analysis.figures.sensitivity analysis.figures.multiplier
 analysis.figures
 analysis.reporting.templates analysis.reporting.markup analysis.reporting.tables analysis.reporting.section
+analysis.reporting.choices analysis.reporting.study analysis.reporting.consistency
 analysis.reporting.forecasts analysis.reporting.next_runs analysis.reporting.budgets analysis.reporting.groups
-analysis.reporting.choices
-analysis.reporting.study
 analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects analysis.reporting.sections
 analysis.reporting.settings analysis.reporting.runs analysis.reporting.curves analysis.reporting.efficiency
 analysis.reporting.algorithms analysis.reporting.sensitivity analysis.reporting.rollouts analysis.reporting.intervals
@@ -74,8 +74,9 @@ analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
 sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.payloads sweeps.slurm_task
 sweeps.executors/
-sweeps.launch sweeps.cluster
+sweeps.look sweeps.launch sweeps.cluster
 sweeps.printed sweeps.commands
 
 scaling.cli scaling.__main__
@@ -148,6 +149,7 @@ def test_imports_go_down_or_left(module):
 
 def test_every_place_is_taken():
     assert {name.rstrip("/") for name in PLACES} <= MODULES.keys()
+    assert len(FLOORS.split()) == len(PLACES), "a name stands twice"
 
 
 def test_a_string_that_names_a_module_counts(tmp_path):

@@ -12,9 +12,11 @@ import pytest
 from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
 
 import analysis
-from analysis import figures, report, score_protocols
+from analysis import figures, report
 from analysis.figures import labels
+from analysis.fitting.choices import Choices
 from analysis.questions.pairs import compared_algorithms, pair_summary
+from analysis.questions.scores import score_protocols
 from analysis.reporting import laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
@@ -306,8 +308,9 @@ def test_the_page_says_what_intervals_rest_on(page):
 
 
 def test_the_page_sets_the_law_beside_rules_without_one(page, made, folder):
-    scores = score_protocols(folder, **ANALYSIS, calibrate=2, fraction=0.5)
-    assert page.says(score_verdict(scores))
+    protocols = score_protocols(analysis.load(folder), Choices(**ANALYSIS), calibrate=2, fraction=0.5)
+    scores = [protocol.json() for protocol in protocols]
+    assert page.says(score_verdict(protocols))
     shown = pd.read_csv(made / "report" / "tables" / "forecasts.csv")
     assert shown["rmse_law"].tolist() == pytest.approx([entry["rmse_ln_loss"]["law"] for entry in scores])
     assert page.says("Forecast of the next size, 411k (2.71 × m 152k)")

@@ -10,7 +10,7 @@ import pytest
 
 from analysis import reproduce
 from analysis.curves.load import load
-from analysis.reporting.drawing import Drawing
+from analysis.missing import Missing
 from scaling.schema import InputError
 
 
@@ -105,7 +105,7 @@ def test_disturbed_curves_move_our_column_and_not_the_published(study, tables):
 
 def no_figures():
     names = [name for _, figures in reproduce.PLACES.values() for name in figures]
-    return {name: Drawing(reason="not drawn here") for name in names}
+    return {name: Missing("not drawn here") for name in names}
 
 
 def test_the_page_is_whole_and_takes_less_than_a_minute(tmp_path, study):

@@ -29,10 +29,7 @@ def compare(study: Study) -> dict[str, Section]:
     }
     if not isinstance(study.groups, Missing):
         sections["group_size"] = group_budgets(study.groups.fit, study.groups.envelope)
-    for added in added_sections():
-        made = attempt(partial(added.make, study))
-        sections[added.id] = Section([made.reason], {}) if isinstance(made, Missing) else made
-    return sections | of_law(study)
+    return sections | added(study) | of_law(study)
 
 
 def of_law(study: Study) -> dict[str, Section]:
@@ -49,4 +46,13 @@ def of_law(study: Study) -> dict[str, Section]:
         sections["frontier"] = size_budgets(study.compute, study.ladder, study.labels, scored, main)
     if "consistency" in main.record:
         sections["consistency"] = consistency(main, study.labels)
+    return sections
+
+
+def added(study: Study) -> dict[str, Section]:
+    """The sections that files of this folder add, by their id."""
+    sections = {}
+    for page_section in added_sections():
+        section = attempt(partial(page_section.make, study))
+        sections[page_section.id] = Section([section.reason], {}) if isinstance(section, Missing) else section
     return sections
