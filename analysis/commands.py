@@ -68,8 +68,8 @@ def fit(
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
         "points": points, "split": split, "seed": seed, "bounds": bounds,
     })  # fmt: skip
-    column = by or curves.defaults.get("by")
-    if column:
+    column = curves.defaults.get("by") if by is None else by
+    if column is not None:
         fits = fit_groups(curves, choices, column, law_exact=law_exact, coverage=coverage)
     else:
         fits = fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage)

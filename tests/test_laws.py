@@ -194,7 +194,7 @@ def test_a_parameter_at_its_bound_is_reported(law):
 
 def test_an_unseen_size_is_predicted_or_refused_with_the_two_ways_out(law):
     points = points_of(law)
-    fit = analysis.fit(make_curves(table_of(law, points)), law=law.name)
+    fit = analysis.fit(make_curves(table_of(law, points)), law=law.name, x="train_flops")
     columns = {name: points.columns[name][5] for name in law.columns}
     assert fit.predict(SIZES[0], np.exp(points.x[5]), **columns) == pytest.approx(points.loss[5], rel=1e-4)
     if law.predicts_unseen:

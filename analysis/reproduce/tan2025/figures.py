@@ -100,7 +100,7 @@ def decomposition_figure(study: Study, *, layout: Layout = "full") -> figures.Dr
         finding,
     ]
     tables = [
-        loss_table(points, rows, "prompts_seen").assign(panel=letter)
+        loss_table(points, rows, "prompts_seen", "num_params").assign(panel=letter)
         for letter, (points, rows) in zip("ab", panels, strict=True)
     ]
     return drawn(figure, "Loss decomposition.", caption, finding, pd.concat(tables, ignore_index=True))
