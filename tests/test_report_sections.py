@@ -158,7 +158,7 @@ def lines_of(levels, slopes, noise=0.01):
 def budgets():
     """The second size overtakes the first at exp(3) x 1e10; the third rises with compute."""
     _, found, labels = parts(lines_of([-0.4, -0.1, -0.05], [0.05, 0.15, -0.001]), x="train_flops", law="per_size")
-    return size_budgets(found, envelope(found), labels, {"sigmoid": 0.02, "efficiency_log_level": 0.5})
+    return size_budgets(found, envelope(found), labels, {"sigmoid": 0.02, "efficiency_log_level": 0.5}, found)
 
 
 def test_best_size_by_budget_and_where_sizes_cross(budgets):
@@ -197,7 +197,7 @@ def test_a_law_without_a_level_names_the_law_that_has_one_and_how_it_predicts(bu
 def test_the_continuous_frontier_where_the_law_has_a_level(study):
     curves = study[0]
     found = analysis.fit(curves, law="efficiency_log_level")
-    section = size_budgets(found, envelope(found), study[2], {})
+    section = size_budgets(found, envelope(found), study[2], {}, found)
     frame = section.tables["continuous"].frame
     assert len(frame) == BUDGETS
     known = int(frame["identified"].sum())

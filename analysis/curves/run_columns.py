@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from analysis.curves.frame import CONVENTION
@@ -11,7 +12,7 @@ NOT_SETTINGS = ("name", "seed", "stop", "resources", "tracking", "algorithm.type
 NOT_SETTINGS += ("model.size", "model.path", "data.prompts_unique", "data.reuse_factor")
 
 
-def run_columns(config: dict[str, Any], run_id: str) -> dict[str, Any]:
+def run_columns(config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     """The columns of section `run` of the schema, from a run's config.json."""
     model, settings = config["model"], config["config"]
     return {

@@ -113,7 +113,7 @@ class CurveBand:
         """(m,) variance of one evaluation about its run's curve, in ln L."""
         loss, trials = np.exp(np.minimum(ln_loss, 0.0)), self.points.trials
         counts = 0.0 if trials is None else (1 - loss) / np.maximum(loss, 1e-6) / float(np.median(trials))
-        return self._seeds.dispersion * (counts + self._seeds.extra)
+        return np.asarray(self._seeds.dispersion * (counts + self._seeds.extra))
 
     def p_equal(self, one: float, other: float, ln_x: float, **columns: Any) -> float:
         """p of "the mean curves of two sizes meet at ln X"."""

@@ -56,7 +56,7 @@ def _scale_grid(law: Law, sizes: np.ndarray) -> tuple[np.ndarray, tuple[bool, bo
     bounds = np.log(law.parameter(law.scale).limits(sizes))
     bounds = np.where(np.isfinite(bounds), bounds, (low - 12, high + 12))
     if not law.parameter(law.scale).of_size:
-        return np.linspace(*bounds, max(int(np.ptp(bounds) / STEP) + 2, 64)), (True, True)
+        return np.linspace(bounds[0], bounds[1], max(int(np.ptp(bounds) / STEP) + 2, 64)), (True, True)
     pattern = [(f := law.shape(sizes, np.exp(at))) / f.max() for at in (low - 5, bounds[0], high + 6, bounds[1])]
     still = [bool(np.abs(a - b).max() > SAME) for a, b in (pattern[:2], pattern[2:])]
     ends = (bounds[0] if still[0] else max(low - 5, bounds[0]), bounds[1] if still[1] else min(high + 6, bounds[1]))
@@ -140,7 +140,7 @@ class LawTest:
         assert self.law.shape is not None
         return self.law.shape(num_params, scale)
 
-    def by_scale(self, num_params, amplitude: float, scale: float):
+    def by_scale(self, num_params, amplitude: float, scale):
         """Derivative of k(N) by ln scale."""
         if self.law.by_scale is not None:
             return self.law.by_scale(num_params, amplitude, scale)

@@ -79,7 +79,7 @@ class SizeCurves:
         if not len(change):
             return None
         one = lambda ln_x: float(apart(ln_x)[0])  # noqa: E731
-        return brentq(one, grid[change[0]], grid[change[0] + 1])
+        return brentq(one, float(grid[change[0]]), float(grid[change[0] + 1]))
 
 
 def in_range(value: float | None) -> float | None:

@@ -72,7 +72,9 @@ def summary_unknown(
     items = []
     for axis, missing in study.no_fit.items():
         if axis in ("train_flops", study.main_axis):
-            instead = f"; lines of each {study.main.law.each} stand in its place" if axis in study.fits else ""
+            instead = ""
+            if study.main and axis in study.fits:
+                instead = f"; lines of each {study.main.law.each} stand in its place"
             items.append(("no fit", f"against {AXES.get(axis, axis)}: {missing.reason.rstrip('.')}{instead}."))
     if study.main:
         law, values = study.main.law, study.main.json()["values"]
