@@ -69,7 +69,8 @@ def fit(
 
     Args:
         source: Curves, or anything that `load` takes.
-        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default train_flops.
+        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default the
+            law's own: train_flops, of laws of data prompts_seen, of tau step.
         objective: log (default), binomial, linear or huber (see `analysis.fitting.choices`).
         where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
         by: a column; each of its values is fitted on its own.
@@ -205,7 +206,7 @@ def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]
     Args:
         source: what `load` takes.
         out: folder for report/, figures/ and fits/; by default the study folder, else `report-NAME` in this directory.
-        The others as for `fit`, without `split`, over the study's own `analysis:` section.
+        The others as for `fit`, over the study's own `analysis:` section; a split holds points out of the page's fits.
 
     Raises:
         InputError: the source cannot be read, or it has no finished run.

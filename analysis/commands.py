@@ -11,35 +11,47 @@ import typer
 from analysis.printed import show_fits, show_frontier, show_laws, show_pairs, show_scores
 from scaling.terminal import AsJson, interval, make_folder, number, open_console, output_folder, print_table
 
+SourceArgument = Annotated[
+    str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
+]
+LawOption = Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")]
+XOption = Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: the law's own]")]
+SizeColumnOption = Annotated[
+    str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
+]
+ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
+WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
+StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
+PointsOption = Annotated[
+    str | None, typer.Option(help="A:B, a slice of each curve after step 0; :-80 drops the last 80 points.")
+]
+SplitOption = Annotated[
+    str | None, typer.Option(help="none, inter (hold out the largest size), intra:FRACTION. [default: none]")
+]
+BoundsOption = Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
+
 
 def fit(
-    source: Annotated[
-        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
-    ],
-    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
-    x: Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")] = None,
-    size_column: Annotated[
-        str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
-    ] = None,
-    objective: Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")] = None,
-    where: Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")] = None,
+    source: SourceArgument,
+    law: LawOption = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
     by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
-    steps: Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")] = None,
-    points: Annotated[
-        str | None, typer.Option(help="A:B, a slice of each curve after step 0; :-80 drops the last 80 points.")
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="none, inter (hold out the largest size), intra:FRACTION. [default: none]")
-    ] = None,
-    bounds: Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")] = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    split: SplitOption = None,
+    bounds: BoundsOption = None,
     law_exact: Annotated[
         bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
     ] = False,
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Simulate studies from the fit and print how often its intervals hold.")
     ] = False,
-    seed: Annotated[int, typer.Option(help="Seed of random numbers.")] = 0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False,
+    seed: SeedOption = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Fit a law to curves and print it with its intervals.
 
@@ -70,20 +82,6 @@ def fit(
         print(f"saved {path}", file=sys.stderr)
 
 
-SourceArgument = Annotated[
-    str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
-]
-XOption = Annotated[str | None, typer.Option(help="Column of the horizontal axis. [default: train_flops]")]
-SizeColumnOption = Annotated[
-    str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
-]
-ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
-WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
-StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
-PointsOption = Annotated[str | None, typer.Option(help="A:B, a slice of each curve after step 0.")]
-SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
-
-
 def forecast(
     source: SourceArgument,
     size: Annotated[float | None, typer.Option(help="N of the run to predict, e.g. 72e9.")] = None,
@@ -94,7 +92,7 @@ def forecast(
         int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
     ] = 0,
     fraction: Annotated[float, typer.Option(help="Part of each curve that is fitted in the intra-model score.")] = 0.3,
-    law: Annotated[str | None, typer.Option(help="The law; `scaling laws` lists them. [default: efficiency]")] = None,
+    law: LawOption = None,
     x: XOption = None,
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
@@ -255,26 +253,38 @@ def reproduce(
 
 
 def report(
-    source: Annotated[
-        str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
-    ],
+    source: SourceArgument,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Where report/, figures/ and fits/ go. [default: the study, report-NAME]"),
     ] = None,
+    law: LawOption = None,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    objective: ObjectiveOption = None,
+    where: WhereOption = None,
+    steps: StepsOption = None,
+    points: PointsOption = None,
+    split: SplitOption = None,
+    bounds: BoundsOption = None,
+    seed: SeedOption = 0,
 ) -> None:
     """Write the report: figures, tables and what is not identified.
 
-    Prints the path of the page.
+    Its choices are those of `scaling fit`, over those of the study. Prints the path of the page.
     """
     from analysis.curves.load import load
     from analysis.fitting.choices import choose_for
     from analysis.reporting import report as write_report
 
     curves = load(source)
+    choices = choose_for(curves, {
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
+        "points": points, "split": split, "seed": seed, "bounds": bounds,
+    })  # fmt: skip
     if out is not None:
         make_folder(output_folder(out))
-    print(write_report(curves, choose_for(curves, {}), out))
+    print(write_report(curves, choices, out))
 
 
 def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:

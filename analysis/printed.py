@@ -8,9 +8,9 @@ from scaling.terminal import few_names, interval, number, open_console, print_ta
 
 
 def show_frontier(found: dict) -> None:
-    console, x = open_console(), found["x"]
+    console, x, each = open_console(), found["x"], found["each"]
     sized = lambda value: number(value, "parameters")  # noqa: E731
-    for name, title, show in (("sizes", "size", sized), ("group_size", "group size", number)):
+    for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]
         if "error" in part:
             console.print(f"best {title}: {part['error']}")
@@ -22,7 +22,7 @@ def show_frontier(found: dict) -> None:
             ]
             for s in part["segments"]
         ]  # fmt: skip
-        print_table(console, f"best {title} by {x}", ["from", "to", "best", "not told apart from it"], rows)
+        print_table(console, f"best {title} by {x}", ["from", "to", "best", "indistinguishable from it"], rows)
         for s in part["switches"]:
             if s["kind"] == "crossover":
                 known = number(s["x"]) if s["identified"] else f"not identified (lines cross at {number(s['x'])})"
@@ -44,7 +44,10 @@ def show_frontier(found: dict) -> None:
             optimum = f"(optimum {sized(r['num_params'])})" if r["num_params"] else "(beyond the sizes)"
             best = sized(r["num_params"]) if r["identified"] else f"not identified {optimum}"
             rows.append([number(r["x"]), best, interval(r["ci95"], "parameters")])
-        print_table(console, f"continuous N* by law {part['law']}; band: {part['band']}", [x, "N*", "95 %"], rows)
+        title = f"continuous N* by law {part['law']}; band: {part['band']}"
+        if part["per_prompt"] is not None:
+            title += f"; {number(part['per_prompt'])} FLOPs per prompt and parameter"
+        print_table(console, title, [part["x"], "N*", "95 %"], rows)
     if isinstance(found["crossovers"], list):
         rows = [
             [

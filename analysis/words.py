@@ -1,6 +1,7 @@
 """What pages, tables and captions are written with: numbers, plurals, names and intervals as words.
 
-This module computes nothing and imports only the type `Frame` of `analysis`, so every other part may use it.
+This module computes nothing and imports only the type `Frame` and the laws of `analysis`, so every other part may use
+it. A symbol is a letter and its subscript, `N0`; `math_symbol` and `latex_symbol` are the same for figures and LaTeX.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from analysis.curves.frame import Frame
+from analysis.laws import Law, get_law
 
 
 def counted(n: int, word: str) -> str:
@@ -71,6 +73,47 @@ def size_labels(frame: Frame) -> dict[float, str]:
     return labels
 
 
+def labels_of(law: Law, frame: Frame) -> dict[float, str]:
+    """The names of what the law calls N: sizes, or `τ = 32`."""
+    if not law.group:
+        return size_labels(frame)
+    return {float(value): f"{law.letter} = {value:.4g}" for value in sorted(frame["size"].unique())}
+
+
+def split_symbol(symbol: str) -> tuple[str, str]:
+    """The letter and the subscript of a symbol; a word stays whole."""
+    return (symbol[0], symbol[1:]) if re.match(r"[A-ZΑ-Ωα-ωa-z]\d|[A-Z][\w∞*]", symbol) else (symbol, "")
+
+
+def math_symbol(symbol: str) -> str:
+    r"""`$\mathit{N}_0$`, for figures."""
+    letter, below = split_symbol(symbol)
+    below = f"_{below}" if len(below) == 1 else f"_{{{below}}}" if below else ""
+    return rf"$\mathit{{{letter}}}{below}$"
+
+
+GREEK = {"α": r"\alpha", "β": r"\beta", "λ": r"\lambda", "τ": r"\tau"}
+
+
+def latex_symbol(symbol: str) -> str:
+    r"""`$N_0$`, `$K_{\max}$`, `$R^2$`."""
+    letter, below = split_symbol(symbol)
+    if symbol == "R2":
+        return "$R^2$"
+    below = {"max": r"{\max}", "∞": r"\infty"}.get(below, below if len(below) < 2 else rf"{{\mathrm{{{below}}}}}")
+    return f"${GREEK.get(letter, letter)}{'_' if below else ''}{below}$"
+
+
+COMMON = ("Kmax", "N0", "R2")  # on every page: of the learning efficiency, and of goodness
+
+
+def symbol_pattern(symbols: Sequence[str]) -> re.Pattern[str]:
+    """Symbols with a subscript where they stand in a sentence, and the common ones."""
+    known = {*COMMON, *(symbol for symbol in symbols if split_symbol(symbol)[1])}
+    words = "|".join(re.escape(symbol) for symbol in sorted(known, key=lambda symbol: (-len(symbol), symbol)))
+    return re.compile(rf"(?<!\w)({words})(?![\w∞*])")
+
+
 def interval_text(low: float, high: float, digits: int = 3, *, sign: bool = False) -> str:
     return f"[{number(low, digits, sign=sign)}, {number(high, digits, sign=sign)}]"
 
@@ -83,8 +126,10 @@ def largest_miss(residuals: Frame, labels: dict[float, str]) -> str:
 
 
 def law_in_words(record: dict[str, Any], letter: str) -> str:
-    """The law's formula with this figure's x, and Unicode for what the record spells in ASCII."""
-    formula = record["formula"].replace("k_max", "Kmax").replace("n0", "N0").replace(" X", f" {letter}")
+    """The law's formula with its symbols, this figure's x, and Unicode for what the record spells in ASCII."""
+    law = get_law(record["law"])
+    names = law.symbols | {"X": letter} | ({"tau": law.letter} if law.letter == "τ" else {})
+    formula = re.sub(r"[A-Za-z]\w*", lambda word: names.get(word[0], word[0]), record["formula"])
     return formula.replace("-", "−")
 
 
@@ -100,11 +145,9 @@ def window_in_words(record: dict[str, Any]) -> str:
 
 
 def unidentified_in_words(record: dict[str, Any]) -> str:
-    missing = [NAMES.get(name, name) for name, entry in record["values"].items() if not entry["identified"]]
-    return f"Not identified by these data: {joined([str(name) for name in missing])}." if missing else ""
-
-
-NAMES = {"k_max": "Kmax", "n0": "N0"}
+    symbols = get_law(record["law"]).symbols
+    missing = [symbols[name] for name, entry in record["values"].items() if not entry["identified"]]
+    return f"Not identified by these data: {joined(missing)}." if missing else ""
 
 
 def crossing_interval(low: float, high: float) -> str:
@@ -122,6 +165,7 @@ AXES = {
     "train_flops": "training compute",
     "prompts_seen": "prompts seen",
     "total_flops": "total compute",
+    "tokens_seen": "tokens seen",
     "step": "steps",
 }
 
@@ -168,7 +212,7 @@ def whole(value: float) -> str:
     return f"{value:,.0f}"
 
 
-AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D"}
+AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D", "tokens_seen": "T", "step": "t"}
 
 
 def as_sentence(text: str) -> str:
@@ -202,6 +246,3 @@ def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:
     """Whether two intervals of positive values share one; an open end, None, goes on."""
     (a, b), (c, d) = ((low or 0.0, math.inf if high is None else high) for low, high in (one, two))
     return a <= d and c <= b
-
-
-SYMBOL = {"k_max": "Kmax", "n0": "N0"}

@@ -91,10 +91,10 @@ def drop_all(run: Path) -> None:
 
 def _of_lineage(run: Path, newest: int | None) -> list[tuple[int, int, Path]]:
     """(attempt, step, folder) of the checkpoints that the record stands on, newest first."""
-    found = [
-        (number, step, path)
-        for number, _, before in record.lineage(run, newest)
-        for step, path in record.checkpoints(run, number)
-        if before is None or step < before
+    checkpoints = [
+        (segment.number, step, path)
+        for segment in record.lineage(run, newest)
+        for step, path in record.checkpoints(run, segment.number)
+        if segment.before is None or step < segment.before
     ]
-    return sorted(found, key=lambda item: item[1], reverse=True)
+    return sorted(checkpoints, key=lambda item: item[1], reverse=True)

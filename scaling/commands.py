@@ -74,21 +74,21 @@ def evaluate(
             raise InputError(f"eval: {explain(error, EvaluationSet)}") from None
     from scaling.evaluate import evaluate_folder
 
-    found = evaluate_folder(folder, wanted, seed=seed, max_new_tokens=max_new_tokens)
+    result = evaluate_folder(folder, wanted, seed=seed, max_new_tokens=max_new_tokens)
     if as_json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(result, indent=2, allow_nan=False))
         return
     rows = []
-    for name, one in found["sets"].items():
+    for name, one in result["sets"].items():
         for at in k or [1]:
             error = one[f"pass_at_{at}_stderr"]
             rows.append(
                 [name, str(one["problems"]), str(n), f"{one['temperature']:g}", str(at), f"{one[f'pass_at_{at}']:.4f}",
                  "-" if error is None else f"{error:.4f}", f"{one['truncated_share']:.3f}"]
             )  # fmt: skip
-    step = "" if found["step"] is None else f", step {found['step']}"
+    step = "" if result["step"] is None else f", step {result['step']}"
     columns = ["set", "problems", "n", "T", "k", "pass@k", "standard error", "truncated"]
-    print_table(open_console(), f"{found['model']}{step}", columns, rows)
+    print_table(open_console(), f"{result['model']}{step}", columns, rows)
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")] = False) -> None:
@@ -104,7 +104,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
     shapes = {name: model_shape(name) for name in [*LADDER, *MODELS]}
     if as_json:
-        found = [
+        listed = [
             {
                 "name": name,
                 "num_params": shape.num_params,
@@ -117,7 +117,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
             }
             for name, shape in shapes.items()
         ]
-        print(json.dumps({"models": found}, indent=2))
+        print(json.dumps({"models": listed}, indent=2))
         return
     rows = []
     for name, shape in shapes.items():

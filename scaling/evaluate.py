@@ -13,13 +13,14 @@ import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
-from scaling import checkpoint, files, schema
+from scaling import checkpoint, files, record, schema
 from scaling.algorithm.rewards import grade_all
+from scaling.base_models import BASE
 from scaling.config.parts import EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig, default
@@ -28,8 +29,8 @@ from scaling.parallel import Team
 from scaling.policy import build_policy, load_encoding, load_policy
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
 from scaling.rollouts import engine_class, engine_names, load_engine
-from scaling.schema import InputError
-from scaling.tasks import TaskConfig, load_task, task_classes
+from scaling.schema import InputError, check_name
+from scaling.tasks import TaskConfig, load_task, task_classes, task_names
 
 SHOWN_PROMPTS, SHOWN_SAMPLES = 4, 2
 AT_A_TIME = 256  # sequences that `scaling eval` samples together
@@ -126,8 +127,8 @@ def stop_reasons(task: Task, rollouts: RolloutGroups) -> dict[str, int]:
     """How many responses each end token ended, and how many were cut at their limit (`length`); all of them counted."""
     last_B = np.array([response[-1] for response in rollouts.responses])
     ended_B = ~rollouts.truncated_B
-    found = {name: int((last_B[ended_B] == end).sum()) for end, name in zip(task.end_ids, task.end_names, strict=True)}
-    return found | {"length": int(rollouts.truncated_B.sum())}
+    ended = {name: int((last_B[ended_B] == end).sum()) for end, name in zip(task.end_ids, task.end_names, strict=True)}
+    return ended | {"length": int(rollouts.truncated_B.sum())}
 
 
 def ended_by(task: Task, rollouts: RolloutGroups) -> str:
@@ -163,19 +164,28 @@ def _shown(engine: RolloutEngine, task: Task, prompts_P: list[Prompt], sampling:
 # ---------------------------------------------------------------- scaling eval
 
 
+class EvaluatedFolder(TypedDict):
+    """What `scaling eval --json` prints. `sets`: of each the columns of schema.SET_COLUMNS, `path` and `correct`."""
+
+    model: str
+    step: int | None  # null where the folder is not a run
+    seed: int
+    max_new_tokens: int
+    sets: dict[str, dict[str, Any]]
+
+
 def evaluate_folder(
     folder: Path, sets: dict[str, EvaluationSet], *, seed: int = 0, max_new_tokens: int | None = None
-) -> dict[str, Any]:
+) -> EvaluatedFolder:
     """Evaluate a finished or unfinished run, or any transformers folder, on sets of problems.
 
     Args:
         folder: a run folder (its exported model, else its newest checkpoint), or a transformers folder.
         sets: by name; a set without a path is the held-out problems of the run's task, which a folder that is no run
-            has only if it has no tokenizer: then it is taken for a base of the default task.
+            has only if it is the base model of a task.
         seed: of the draws.
         max_new_tokens: null = the run's, else the task's.
 
-    Returns model, step (null where it is not a run), and for each set the columns of schema.SET_COLUMNS and `correct`.
     Raises InputError for a folder that is neither, and for sets that cannot be had.
     """
     described = files.read_json(folder / schema.CONFIG) if folder.is_dir() else None
@@ -192,25 +202,34 @@ def evaluate_folder(
         policy, source = load_policy(folder), folder
     encoding = load_encoding(str(source), policy) if source else None
     files_only = all(one.path for one in sets.values())
-    task = load_task(_task_config(config, has_tokenizer=encoding is not None, files_only=files_only), encoding)
+    own = config.task if config else _task_of_base(folder) if encoding is None else None
+    task = load_task(_asking(own, files_only), encoding)
     name, dtype = _engine_name(config), (config.model.dtype if config else "float32")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     engine = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=dtype, device=device)
     engine.load_weights(policy, step or 0)
     engine = Team("ddp", device).engine(engine, AT_A_TIME)
     longest = max_new_tokens or (config and config.rollout.max_new_tokens) or task.max_new_tokens
-    found: dict[str, Any] = {}
+    by_name: dict[str, dict[str, Any]] = {}
     for name, one in sets.items():
         temperature = one.temperature or (config.evaluation.temperature if config else 1.0)
         sampling = SamplingParams(temperature, longest, seed, "evaluation", step or 0)
         columns, correct_PG, _ = evaluate_set(engine, task, name, one, sampling)
-        found[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
-    return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": found}
+        by_name[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
+    return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": by_name}
 
 
-def _task_config(config: RunConfig | None, *, has_tokenizer: bool, files_only: bool) -> TaskConfig:
-    """The task that asks and grades: the run's own, or for files of problems one that reads files."""
-    own = config.task if config else None if has_tokenizer else default("task")
+def _task_of_base(folder: Path) -> TaskConfig:
+    """The task that a base model was made for; of a folder that does not say it, the default one."""
+    recipe = (files.read_json(folder / BASE) or {}).get("recipe")
+    if recipe is None:
+        return default("task")
+    values = {key: value for key, value in recipe["task"].items() if key != "version"}
+    return task_classes()[check_name(values["name"], task_names(), "task")].model_validate(values)
+
+
+def _asking(own: TaskConfig | None, files_only: bool) -> TaskConfig:
+    """The task that asks and grades: the folder's own, or for files of problems one that reads files."""
     if own is not None and own.READS_FILES and files_only:
         return own.without_files()
     if own is not None and not (own.READS_TEXT and files_only):
@@ -227,11 +246,11 @@ def _engine_name(config: RunConfig | None) -> str:
 
 def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
     """(policy, its step, the folder of its tokenizer) of a run: the exported model, or the newest checkpoint."""
-    done, start = files.read_json(run / schema.DONE), config.model
+    done, start = record.read_done(run), config.model
     if done and (run / "model").is_dir():
         return load_policy(run / "model"), done["step"], None if start.made else run / "model"
-    found = checkpoint.load_newest(run)
-    if found is None:
+    newest = checkpoint.load_newest(run)
+    if newest is None:
         raise InputError(f"{run}: it has neither an exported model nor a checkpoint yet; train it first.")
     if start.folder is not None:
         policy = load_policy(Path(start.folder))
@@ -241,5 +260,5 @@ def _trained(run: Path, config: RunConfig) -> tuple[Any, int, Path | None]:
             LADDER[start.size or ""], 0,
             pad_id=task.pad_id, end_id=task.end_ids[0], vocabulary=config.task.VOCABULARY,
         )  # fmt: skip
-    policy.load_state_dict(found.state["policy"])
-    return policy, found.step, None if start.folder is None else Path(start.folder)
+    policy.load_state_dict(newest.state["policy"])
+    return policy, newest.step, None if start.folder is None else Path(start.folder)

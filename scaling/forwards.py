@@ -2,8 +2,7 @@
 
 Each returns the states of the real response tokens and the output head that turns them into logits.
 
-Dimension suffixes: _P prompts, _B sequences, _T tokens, _N real response tokens packed row by row, _V vocabulary,
-_X width of the states before the output head.
+Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -53,12 +52,12 @@ def left_pad(prompts: Sequence[Prompt]) -> tuple[np.ndarray, np.ndarray]:
     return tokens_PT, longest - lengths_P
 
 
-# States (N, X) of the real response tokens, and the function that makes their logits (N, V) of them.
+# States (N, D) of the real response tokens, and the function that makes their logits (N, V) of them.
 Scored = tuple[torch.Tensor, Callable[[torch.Tensor], torch.Tensor]]
 
 
 def _states(model: PreTrainedModel, **inputs: Any) -> Scored:
-    """The states (B, T, X) that an ordinary forward pass gives to its output head, and the head.
+    """The states (B, T, D) that an ordinary forward pass gives to its output head, and the head.
 
     Where the head may be more than a matrix the states are the logits themselves, all of them at once. The model's
     own forward is called in any case: what is sharded is gathered by it.
@@ -92,7 +91,7 @@ def _plain(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarra
     mask_BT = (columns_T >= pad_B[:, None]) & (columns_T < (width + lengths_B)[:, None])
     positions_BT = np.maximum(columns_T - pad_B[:, None], 0)
     device = model.device
-    states_BTX, head = _states(
+    states_BTD, head = _states(
         model,
         input_ids=torch.from_numpy(inputs_BT).to(device),
         attention_mask=torch.from_numpy(mask_BT.astype(np.int64)).to(device),
@@ -100,7 +99,7 @@ def _plain(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarra
         logits_to_keep=tokens_BT.shape[1],
     )
     real_BT = np.arange(tokens_BT.shape[1]) < lengths_B[:, None]
-    return states_BTX.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)], head
+    return states_BTD.flatten(0, 1)[torch.from_numpy(np.flatnonzero(real_BT)).to(device)], head
 
 
 BY_SEQUENCE = "by_sequence"
@@ -159,11 +158,11 @@ def _packed(model: PreTrainedModel, prompts_B: list[Prompt], tokens_BT: np.ndarr
         for arrays in ([rows[b] for b in order_B], [np.arange(n) for n in size_B[order_B]], wanted)
     )
     unused = torch.zeros(1, 1, 1, 1, device=model.device)  # of the form that no mask is made of
-    states_BTX, head = _states(
+    states_BTD, head = _states(
         model, input_ids=inputs_M[None], position_ids=positions_M[None], attention_mask=unused,
         chunks=_chunks(size_B[order_B], model.device),
     )  # fmt: skip
-    return states_BTX[0].index_select(0, wanted_N), head
+    return states_BTD[0].index_select(0, wanted_N), head
 
 
 def _chunks(size_B: np.ndarray, device: Any) -> list[tuple[int, int, torch.Tensor, int, int]]:
@@ -171,15 +170,15 @@ def _chunks(size_B: np.ndarray, device: Any) -> list[tuple[int, int, torch.Tenso
 
     Each: (first token, last + 1, places of its tokens in B x T, B, T): at most twice its tokens are padded to.
     """
-    found, first, start = [], 0, 0
+    chunks, first, start = [], 0, 0
     while first < len(size_B):
         longest = int(size_B[first])
         count = int((2 * size_B[first:] >= longest).sum())
         places = [b * longest + np.arange(size) for b, size in enumerate(size_B[first : first + count])]
         place_M = torch.from_numpy(np.concatenate(places)).to(device)
-        found.append((start, start + len(place_M), place_M, count, longest))
+        chunks.append((start, start + len(place_M), place_M, count, longest))
         first, start = first + count, start + len(place_M)
-    return found
+    return chunks
 
 
 def _shared_prefix(
@@ -188,7 +187,7 @@ def _shared_prefix(
     """Each distinct prompt run once: dense Qwen2 only.
 
     Everything but attention sees packed tokens, those of the prompts first and then those of the responses, so that no
-    padding is computed. A response attends to its prompt's keys and to its own. _M packed tokens, _P distinct prompts.
+    padding is computed. A response attends to its prompt's keys and to its own.
     """
     check_dense_qwen2(model)
     inner: Any = model.model
@@ -215,32 +214,34 @@ def _shared_prefix(
         [ends_P[group_B][:, None], count - 1 + np.cumsum(held_BT).reshape(held_BT.shape)], axis=1
     )
     real_BT = np.arange(before_BT.shape[1]) < lengths_B[:, None]
-    causal_T = np.arange(longest)[:, None] >= np.arange(longest)
+    causal_TT = np.arange(longest)[:, None] >= np.arange(longest)
     seen_PTT = held_PT[:, None] & (np.arange(width)[:, None] >= np.arange(width)) | np.eye(width, dtype=bool)
-    seen_BTT = np.concatenate(
-        [np.repeat(held_PT[group_B][:, None], longest, 1), np.broadcast_to(causal_T, (batch, longest, longest))], axis=2
-    )
+    own_BTT = np.broadcast_to(causal_TT, (batch, longest, longest))
+    seen_BTT = np.concatenate([np.repeat(held_PT[group_B][:, None], longest, 1), own_BTT], axis=2)
 
     def on_device(array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-    flat_P, flat_B, group_B = (on_device(a) for a in (np.flatnonzero(held_PT), np.flatnonzero(held_BT), group_B))
-    seen_PTT, seen_BTT = on_device(seen_PTT)[:, None], on_device(seen_BTT)[:, None]
+    # Where each packed token lies in the padded array of its prompts or of its responses.
+    in_prompts, in_responses = on_device(np.flatnonzero(held_PT)), on_device(np.flatnonzero(held_BT))
+    group_B, seen_P1TT, seen_B1TT = on_device(group_B), on_device(seen_PTT)[:, None], on_device(seen_BTT)[:, None]
 
-    def padded(values_MHE: torch.Tensor, flat: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
+    def padded(values_MHE: torch.Tensor, places: torch.Tensor, rows: int, columns: int) -> torch.Tensor:
         """Packed to (rows, heads, columns, head_dim), zero where there is no token."""
-        wide = values_MHE.new_zeros(rows * columns, *values_MHE.shape[1:]).index_copy(0, flat, values_MHE)
+        wide = values_MHE.new_zeros(rows * columns, *values_MHE.shape[1:]).index_copy(0, places, values_MHE)
         return wide.unflatten(0, (rows, columns)).transpose(1, 2)
 
     def attend(q_MHE: torch.Tensor, k_MKE: torch.Tensor, v_MKE: torch.Tensor) -> torch.Tensor:
-        q_P, k_P, v_P = (padded(x[:count], flat_P, prompts, width) for x in (q_MHE, k_MKE, v_MKE))
-        q_B, k_B, v_B = (padded(x[count:], flat_B, batch, longest) for x in (q_MHE, k_MKE, v_MKE))
+        qkv = (q_MHE, k_MKE, v_MKE)
+        q_PHTE, k_PKTE, v_PKTE = (padded(x[:count], in_prompts, prompts, width) for x in qkv)
+        q_BHTE, k_BKTE, v_BKTE = (padded(x[count:], in_responses, batch, longest) for x in qkv)
         grouped = heads != kv_heads
-        out_P = F.scaled_dot_product_attention(q_P, k_P, v_P, seen_PTT, enable_gqa=grouped)
-        k_B = torch.cat([k_P.index_select(0, group_B), k_B], dim=2)
-        v_B = torch.cat([v_P.index_select(0, group_B), v_B], dim=2)
-        out_B = F.scaled_dot_product_attention(q_B, k_B, v_B, seen_BTT, enable_gqa=grouped)
-        packed = [out.transpose(1, 2).flatten(0, 1).index_select(0, i) for out, i in ((out_P, flat_P), (out_B, flat_B))]
+        out_PHTE = F.scaled_dot_product_attention(q_PHTE, k_PKTE, v_PKTE, seen_P1TT, enable_gqa=grouped)
+        k_BKTE = torch.cat([k_PKTE.index_select(0, group_B), k_BKTE], dim=2)
+        v_BKTE = torch.cat([v_PKTE.index_select(0, group_B), v_BKTE], dim=2)
+        out_BHTE = F.scaled_dot_product_attention(q_BHTE, k_BKTE, v_BKTE, seen_B1TT, enable_gqa=grouped)
+        padded_out = ((out_PHTE, in_prompts), (out_BHTE, in_responses))
+        packed = [out.transpose(1, 2).flatten(0, 1).index_select(0, places) for out, places in padded_out]
         return torch.cat(packed).flatten(1)
 
     x_MD = inner.embed_tokens(on_device(tokens_M))

@@ -3,8 +3,7 @@
 Sampler and trainer share `allowed_log_softmax`, so that a log-prob means the same to both: over the allowed ids alone,
 at a temperature.
 
-Dimension suffixes: _B sequences, _T tokens, _N real response tokens packed row by row, _V vocabulary, _A allowed ids,
-_X width of the states before the output head.
+Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -83,19 +82,19 @@ def token_logprobs(
     columns_N = torch.from_numpy((np.cumsum(allowed_V) - 1)[tokens_N]).to(device)
 
     prompts_B = [groups.prompts[row // groups.group_size] for row in rows_B]
-    states_NX, head = FORWARDS[forward](model, prompts_B, tokens_BT[:, : lengths_B.max()], lengths_B)
+    states_ND, head = FORWARDS[forward](model, prompts_B, tokens_BT[:, : lengths_B.max()], lengths_B)
 
-    def score(states_NX: torch.Tensor, columns_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logprobs_NA = allowed_log_softmax(head(states_NX), allowed_ids_A, temperature)
+    def score(states_ND: torch.Tensor, columns_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logprobs_NA = allowed_log_softmax(head(states_ND), allowed_ids_A, temperature)
         with torch.no_grad():
             entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
         return logprobs_NA.gather(1, columns_N[:, None])[:, 0], entropy_N
 
     at_a_time = max(1, LOGITS_AT_A_TIME // len(allowed_V))
     if len(columns_N) <= at_a_time:
-        logprobs_N, entropy_N = score(states_NX, columns_N)
+        logprobs_N, entropy_N = score(states_ND, columns_N)
     else:  # the backward pass computes the logits of each piece again
-        pieces = zip(states_NX.split(at_a_time), columns_N.split(at_a_time), strict=True)
+        pieces = zip(states_ND.split(at_a_time), columns_N.split(at_a_time), strict=True)
         scored: Any = [checkpoint(score, *piece, use_reentrant=False) for piece in pieces]
         logprobs_N, entropy_N = (torch.cat(parts) for parts in zip(*scored, strict=True))
     flat_N = torch.from_numpy(np.flatnonzero(real_BT)).to(device)

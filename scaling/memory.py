@@ -85,7 +85,7 @@ class Layout:
 
 def _lengths(config: RunConfig) -> tuple[int, int]:
     """Longest prompt and response, tokens."""
-    return getattr(config.task, "max_prompt_tokens", 64), config.rollout.max_new_tokens or LONGEST
+    return config.task.longest_prompt, config.rollout.max_new_tokens or LONGEST
 
 
 def _per_gpu(config: RunConfig, gpus: int) -> tuple[int, int]:
@@ -164,8 +164,8 @@ def host(config: RunConfig, shape: Shape, layout: Layout) -> float:
     return 4 * shape.num_params * (config.resources.gpus or min(layout.gpus, GPUS_A_HOST))
 
 
-def fits(found: dict[str, float], layout: Layout) -> bool:
-    return found["total"] <= FILLED * GPUS[layout.gpu].memory
+def fits(parts: dict[str, float], layout: Layout) -> bool:
+    return parts["total"] <= FILLED * GPUS[layout.gpu].memory
 
 
 def what_would(config: RunConfig, shape: Shape, layout: Layout) -> Layout | None:
@@ -179,10 +179,10 @@ def what_would(config: RunConfig, shape: Shape, layout: Layout) -> Layout | None
                 tokens, sequences = layout.pass_tokens, min(layout.sequences, _per_gpu(config, world)[1])
                 while True:
                     tried = Layout(gpu, world, parallel, tokens, sequences)
-                    found = memory(config, shape, tried)
-                    if fits(found, tried):
+                    parts = memory(config, shape, tried)
+                    if fits(parts, tried):
                         return tried
-                    rollout, update = (sum(found[name] for name in names) for names in (ROLLOUT, UPDATE))
+                    rollout, update = (sum(parts[name] for name in names) for names in (ROLLOUT, UPDATE))
                     if rollout >= update and sequences > group:
                         sequences = max(group, sequences // 2)
                     elif tokens > longest:
@@ -229,5 +229,5 @@ def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tupl
     return passes * forward / speed + decoding
 
 
-def gigabytes(found: dict[str, float]) -> dict[str, float]:
-    return {name: round(value / 1e9, 2) for name, value in found.items()}
+def gigabytes(parts: dict[str, float]) -> dict[str, float]:
+    return {name: round(value / 1e9, 2) for name, value in parts.items()}

@@ -55,7 +55,7 @@ _OWNERS = {"qwen2.5": "Qwen/Qwen2.5", "llama-3.2": "meta-llama/Llama-3.2", "llam
 
 
 def _published() -> dict[str, Published]:
-    found = {}
+    by_name = {}
     for name, (width, layers, heads, kv_heads, feed_forward, vocabulary, tied) in _SHAPES.items():
         family, size = name.rsplit("-", 1)
         qwen, smol = family == "qwen2.5", family == "smollm2"
@@ -68,11 +68,11 @@ def _published() -> dict[str, Published]:
         for variant in ("", "-instruct"):
             context = 8192 if smol else 32768 if qwen and (variant or name in _SHORT) else 131072
             hub = f"{_OWNERS[family]}-{size.upper()}{'-Instruct' if variant else ''}"
-            found[name + variant] = Published(
+            by_name[name + variant] = Published(
                 name + variant, hub, family, float(size[:-1]) * _NOMINAL[size[-1]], shape, context,
                 qwen or bool(variant), licence, _GPUS.get(name, 4 if not smol else 1),
             )  # fmt: skip
-    return found
+    return by_name
 
 
 MODELS = _published()
@@ -94,10 +94,10 @@ def find_weights(name: str) -> Path:
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
     folder = cache / f"models--{model.hub.replace('/', '--')}" / "snapshots"
-    found = sorted(path.parent for path in folder.glob("*/config.json") if any(path.parent.glob("*.safetensors")))
-    if not found:
+    snapshots = sorted(path.parent for path in folder.glob("*/config.json") if any(path.parent.glob("*.safetensors")))
+    if not snapshots:
         raise InputError(
             f"model {name}: its weights are not on this machine (looked in {folder}); fetch {model.hub} from the hub, "
             f"or give the folder as model.path."
         )
-    return found[-1]
+    return snapshots[-1]

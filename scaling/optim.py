@@ -1,6 +1,6 @@
 """Optimizers: Muon and AdamW for making base models, AdamW for the policy, and their learning rates.
 
-Dimension suffixes: _S matrices of one shape, stacked; _M rows and _N columns of a matrix.
+Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ NEWTON_SCHULZ_STEPS = 5
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalize(matrices_SMN: torch.Tensor) -> torch.Tensor:
-    """Replace the singular values of each matrix (S, M, N), M <= N, by values near 1, in float32."""
+def orthogonalize(matrices_SIJ: torch.Tensor) -> torch.Tensor:
+    """Replace the singular values of each matrix (S, I, J), I <= J, by values near 1, in float32."""
     a, b, c = NEWTON_SCHULZ
-    x_SMN = matrices_SMN / matrices_SMN.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    x_SIJ = matrices_SIJ / matrices_SIJ.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
     for _ in range(NEWTON_SCHULZ_STEPS):
-        gram_SMM = x_SMN @ x_SMN.mT
-        polynomial_SMM = torch.baddbmm(gram_SMM, gram_SMM, gram_SMM, beta=b, alpha=c)
-        x_SMN = torch.baddbmm(x_SMN, polynomial_SMM, x_SMN, beta=a)
-    return x_SMN
+        gram_SII = x_SIJ @ x_SIJ.mT
+        polynomial_SII = torch.baddbmm(gram_SII, gram_SII, gram_SII, beta=b, alpha=c)
+        x_SIJ = torch.baddbmm(x_SIJ, polynomial_SII, x_SIJ, beta=a)
+    return x_SIJ
 
 
 class Muon(torch.optim.Optimizer):
@@ -63,12 +63,12 @@ class Muon(torch.optim.Optimizer):
             if not state:
                 state["momentum"] = torch.zeros_like(p)
             state["momentum"].lerp_(p.grad, 1 - momentum)
-            update_MN = p.grad.lerp(state["momentum"], momentum)
-            updates_S.append(update_MN if p.shape[0] <= p.shape[1] else update_MN.T)
-        for p, update_MN in zip(params_S, orthogonalize(torch.stack(updates_S).float()), strict=True):
+            update_IJ = p.grad.lerp(state["momentum"], momentum)
+            updates_S.append(update_IJ if p.shape[0] <= p.shape[1] else update_IJ.T)
+        for p, update_IJ in zip(params_S, orthogonalize(torch.stack(updates_S).float()), strict=True):
             rows, columns = p.shape
             scale = math.sqrt(max(1.0, rows / columns))
-            p.add_(update_MN if rows <= columns else update_MN.T, alpha=-lr * scale)
+            p.add_(update_IJ if rows <= columns else update_IJ.T, alpha=-lr * scale)
 
 
 class BaseOptimizers:

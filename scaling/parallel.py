@@ -34,7 +34,7 @@ class PeerLost(RuntimeError):
 
 
 class Team:
-    """The processes of this run; of one where torchrun started none. `mode`: ddp or fsdp."""
+    """The processes that work on this run: a single one where torchrun started none. `mode`: ddp or fsdp."""
 
     def __init__(self, mode: str, device: str):
         self.mode, self.device = mode, device
@@ -46,7 +46,7 @@ class Team:
             dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
 
     @property
-    def first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
     def document(self) -> dict[str, Any]:
@@ -66,7 +66,7 @@ class Team:
 
     # ------------------------------------------------------------ agreement
 
-    def told(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """The value that process 0 has: for what depends on clocks and files."""
         if self.world == 1:
             return value
@@ -74,13 +74,13 @@ class Team:
         dist.broadcast_object_list(box, src=0)
         return box[0]
 
-    def all(self, value: Any) -> list[Any]:
+    def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         if self.world == 1:
             return [value]
-        found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
-        return found
+        gathered: list[Any] = [None] * self.world
+        dist.all_gather_object(gathered, value)
+        return gathered
 
     def share(self, items: np.ndarray, rank: int | None = None) -> np.ndarray:
         """The part of `items` that falls to a process; consecutive, some may be one longer."""
@@ -93,8 +93,8 @@ class Team:
         fit on one device, nor once per process on the host; in the others it is blank until `shard` fills it."""
         if not self.sharded:
             return load(self.device)
-        model = load("cpu") if self.first else None
-        made_of = self.told(model and (model.config, model.generation_config))
+        model = load("cpu") if self.is_main else None
+        made_of = self.broadcast(model and (model.config, model.generation_config))
         return model or blank_policy(*made_of)
 
     def shard(self, policy) -> None:
@@ -109,7 +109,7 @@ class Team:
         layers = [module for module in policy.modules() if type(module).__name__ in kinds]
         if not layers:
             raise InputError(f"{type(policy).__name__} does not name its layers, so fsdp cannot shard it; use ddp.")
-        values = policy.state_dict() if self.first else {}
+        values = policy.state_dict() if self.is_main else {}
         for layer in layers:
             fully_shard(layer, mesh=mesh)
         fully_shard(policy, mesh=mesh)
@@ -124,7 +124,7 @@ class Team:
         this call brings up to date, and None in the others."""
         if not self.sharded:
             return policy
-        if self.first and self._whole is None:
+        if self.is_main and self._whole is None:
             self._whole = blank_policy(policy.config, policy.generation_config)
         copy_weights(policy, self._whole)
         return self._whole
@@ -134,11 +134,11 @@ class Team:
         state = optimizer.state_dict()
         if not self.sharded:
             return state
-        found: dict[int, dict[str, Any]] = {}
+        states: dict[int, dict[str, Any]] = {}
         for i, of in state["state"].items():
             gathered = ((key, whole(value)) for key, value in of.items())
-            found[i] = {key: value.cpu() if self.first else None for key, value in gathered}
-        return {**state, "state": found}
+            states[i] = {key: value.cpu() if self.is_main else None for key, value in gathered}
+        return {**state, "state": states}
 
     def load(self, policy, optimizer, state: dict[str, Any], optimizer_state: dict[str, Any]) -> None:
         """Load whole tensors into a policy and optimizer, whatever number of processes they were written by."""
@@ -168,7 +168,7 @@ class Team:
         from torch.distributed.tensor import distribute_tensor
 
         mine = torch.empty(like.shape, dtype=like.dtype, device=self.device)
-        if self.first and value is not None:
+        if self.is_main and value is not None:
             mine.copy_(value)
         if not hasattr(like, "device_mesh"):
             dist.broadcast(mine, src=0)
@@ -207,7 +207,7 @@ class _SharedEngine:
         mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]
         per = max(1, (self.sequences or len(prompts) * group_size) // group_size)
         own = [self.engine.generate(mine[i : i + per], group_size, sampling) for i in range(0, len(mine), per)]
-        parts = [part for some in self.team.all(own) for part in some]
+        parts = [part for some in self.team.all_gather(own) for part in some]
         longest = max(part.tokens_BT.shape[1] for part in parts)
 
         def joined(name: str) -> np.ndarray:

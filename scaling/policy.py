@@ -121,9 +121,9 @@ def is_sharded(policy: PreTrainedModel) -> bool:
 
 
 def copy_weights(policy: PreTrainedModel, into: PreTrainedModel | None) -> None:
-    """Copy the weights, one at a time: whole, those of a sharded policy may not fit together on a device.
+    """Copy the weights one at a time: the whole weights of a sharded policy may not fit on a device together.
 
-    A sharded policy wants this of all its processes at once; `into` may be None in those that need no copy.
+    All processes of a sharded policy call this together; `into` is None in those that need no copy.
     """
     own = {} if into is None else into.state_dict()
     for name, value in policy.state_dict().items():
@@ -157,10 +157,10 @@ class ModelEncoding:
         table: Any = policy.get_input_embeddings()
         self.folder, self.vocabulary = folder, int(table.weight.shape[0])
         ids = getattr(policy.generation_config, "eos_token_id", None)
-        found = {*(ids if isinstance(ids, list) else [ids]), self.tokenizer.eos_token_id} - {None}
-        if not found:
+        end_ids = {*(ids if isinstance(ids, list) else [ids]), self.tokenizer.eos_token_id} - {None}
+        if not end_ids:
             raise InputError(f"{folder}: neither generation_config.json nor the tokenizer names an end token; add one.")
-        self.end_ids = tuple(sorted(found))
+        self.end_ids = tuple(sorted(end_ids))
         self.end_names = tuple(map(str, self.tokenizer.convert_ids_to_tokens(list(self.end_ids))))
 
     def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:

@@ -62,11 +62,11 @@ def pick_device(config: RunConfig) -> str:
     wanted = config.resources.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise schema.InputError("resources.device: cuda is asked for, but torch sees no GPU here; use cpu or auto.")
-    found = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
-    if found == "cuda" and "LOCAL_RANK" in os.environ:  # of several processes each has a GPU
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+    if kind == "cuda" and "LOCAL_RANK" in os.environ:  # of several processes each has a GPU
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         return f"cuda:{os.environ['LOCAL_RANK']}"
-    return found
+    return kind
 
 
 def versions() -> dict[str, str | None]:

@@ -14,7 +14,7 @@ import socket
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 from scaling import schema
 from scaling.files import (
@@ -28,6 +28,28 @@ from scaling.files import (
     write_atomic,
     write_json,
 )
+
+
+class Done(TypedDict):
+    """DONE: the run is whole up to `step`, by the attempt named. `reached` is what StopConfig.reached takes."""
+
+    attempt: int
+    step: int
+    stop: dict[str, Any]
+    reached: dict[str, float]
+    sha256: dict[str, str]
+
+
+class Segment(NamedTuple):
+    """The part of a record that one attempt wrote: steps from `first_step` to below `before` (null = to the end)."""
+
+    number: int
+    first_step: int
+    before: int | None
+
+
+def read_done(run: Path) -> Done | None:
+    return read_json(run / schema.DONE)
 
 
 def without_timing(row: Row) -> Row:
@@ -135,20 +157,20 @@ def start_attempt(run: Path, *, parent: int | None, first_step: int, number: int
     return Attempt(run, number)
 
 
-def lineage(run: Path, newest: int | None = None) -> list[tuple[int, int, int | None]]:
-    """The attempts whose rows make the record, oldest first: (number, first step, first step of the child or None).
+def lineage(run: Path, newest: int | None = None) -> list[Segment]:
+    """The attempts whose rows make the record, oldest first; each ends where its child begins.
 
     Starts at `newest`, by default at the attempt that DONE names, else at the newest one that has begun.
     """
     if newest is None:
-        done = read_json(run / schema.DONE)
+        done = read_done(run)
         newest = done["attempt"] if done else newest_attempt(run)
     chain, before = [], None
     while newest is not None:
         attempt = read_attempt(run, newest)
         if not attempt:
             raise schema.InputError(f"{run}: attempt {newest} of the record has no {schema.ATTEMPT}; restore it.")
-        chain.append((newest, attempt["first_step"], before))
+        chain.append(Segment(newest, attempt["first_step"], before))
         # A grandparent must not win back steps that its child left to a younger attempt.
         before = attempt["first_step"] if before is None else min(before, attempt["first_step"])
         newest = attempt["parent"]
@@ -188,13 +210,13 @@ def last_row(run: Path) -> Row | None:
 
 def checkpoints(run: Path, number: int) -> list[tuple[int, Path]]:
     """(step, folder) of one attempt's complete checkpoints, newest first."""
-    found = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]
-    return sorted(found, reverse=True)
+    folders = [(int(path.name.split("-")[1]), path) for path in attempt_folder(run, number).glob("checkpoint-*")]
+    return sorted(folders, reverse=True)
 
 
 def committed_step(run: Path) -> int | None:
     """The last step that can no longer be taken back: the newest checkpoint of the lineage, or DONE's step."""
-    done = read_json(run / schema.DONE)
+    done = read_done(run)
     steps = [done["step"]] if done else []
     for number, _, before in lineage(run, newest_attempt(run)):
         steps += [step for step, _ in checkpoints(run, number) if before is None or step < before]
@@ -234,10 +256,8 @@ def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
     reached["wall_seconds"] = last["timing"]["wall_seconds"]
     files = [attempt.run / name for name in (*schema.RECORDS, schema.CONFIG)]
     hashes = {path.name: sha256(path) for path in files if path.exists()}
-    write_json(
-        attempt.run / schema.DONE,
-        {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes},
-    )
+    done: Done = {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes}
+    write_json(attempt.run / schema.DONE, done)
 
 
 def starts_without_progress(run: Path) -> int:

@@ -1,6 +1,17 @@
 """What passes between prompts, rollout engines, graders and the trainer. Row 0: numpy only.
 
-Dimension suffixes: _P prompts, _G rollouts of one prompt, _T tokens, _B = P * G flat batch in group order.
+Dimensions stand as suffixes in the names of tensors and arrays. A letter means the same in every file:
+
+    P  prompts                                   G  rollouts of one prompt
+    B  sequences: the flat batch in group order, row p * G + g, or some of its rows
+    T  tokens of a sequence, or columns of its cache, padding included
+    M  tokens of several sequences side by side, all that go through a model together
+    N  response tokens of several sequences side by side
+    V  ids of the vocabulary                     A  ids that may be sampled
+    D  width of the hidden states                H  heads                      K  key-value heads
+    E  floats of one head                        C  complex numbers of one head: E / 2
+    S  matrices of one shape, stacked            I, J  rows and columns of a matrix
+    1  a dimension of length 1
 """
 
 from __future__ import annotations
@@ -36,8 +47,8 @@ class Grade:
 
     outcome: float  # reward in [0, 1]
     correct: bool
-    process: float | None
-    careful: bool | None = False  # every step is right
+    process: float | None = None
+    careful: bool | None = None  # every step is right
 
 
 class Encoding(Protocol):

@@ -61,15 +61,15 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
     device = process.pick_device(config)
     team = Team(config.resources.parallel, device)
     with contextlib.closing(team), exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine:
-        if not all(team.all(mine is not None)) and job is None:
+        if not all(team.all_gather(mine is not None)) and job is None:
             raise schema.InputError(f"{folder}: another process is training this run; wait for it or stop it first.")
-        if team.told(is_done(folder, config.stop)):
+        if team.broadcast(is_done(folder, config.stop)):
             return
         try:
             # The base comes first: it may have to be made, and until then a signal simply ends the process.
-            if team.first and config.model.made:  # transformers saves nothing in the other processes
+            if team.is_main and config.model.made:  # transformers saves nothing in the other processes
                 ensure_base(config, artifacts)
-            team.all(None)
+            team.all_gather(None)
             policy = team.model(lambda device: load_base(config, artifacts, device))
             reference = None
             if config.loss.kl_weight > 0:
@@ -125,15 +125,15 @@ class Run:
     def resume(self, info: dict[str, Any]) -> None:
         """Begin an attempt at the newest whole checkpoint, else before step 0. `info` enters attempt.json."""
         team, folder = self.team, self.folder
-        number = record.claim_attempt(folder) if team.first else 0
+        number = record.claim_attempt(folder) if team.is_main else 0
         newest = checkpoint.to_resume(folder)
         if newest is not None:
             team.load(self.policy, self.optimizer, newest.state["policy"], newest.state["optimizer"])
             self.ledger, self.step = Ledger(**newest.state["ledger"]), newest.step
             self.wall_before = newest.state["wall_seconds"]
-        team.all(self.step)  # every process has read the record before one of them adds to it
+        team.all_gather(self.step)  # every process has read the record before one of them adds to it
         self.attempt = record.Bystander(folder, number)
-        if team.first:
+        if team.is_main:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
             self.attempt = process.begin_attempt(folder, number, newest, {**team.document(), **info})
         self.engine.load_weights(self.policy, self.step)
@@ -152,7 +152,7 @@ class Run:
 
     def position(self) -> dict[str, float]:
         prompts, flops = self.ledger.prompts_seen, self.ledger.train_flops
-        wall = self.team.told(self.wall_seconds())
+        wall = self.team.broadcast(self.wall_seconds())
         return {"step": self.step, "prompts_seen": prompts, "train_flops": flops, "wall_seconds": wall}
 
     def step_once(self) -> None:
@@ -212,7 +212,7 @@ class Run:
         """Save where it is due or the run is asked to stop; then raise Interrupted unless the run is finished."""
         minutes, resources = (time.monotonic() - self.saved_time) / 60, self.config.resources
         due = self.step - self.saved_step >= resources.checkpoint_steps or minutes >= resources.checkpoint_minutes
-        due, stopped = self.team.told(due), any(self.team.all(stopping()))
+        due, stopped = self.team.broadcast(due), any(self.team.all_gather(stopping()))
         if due or stopped:
             self.save()
         self.attempt.check_newest()
@@ -226,7 +226,7 @@ class Run:
         if self.step == self.saved_step:  # the same in every process
             return
         whole, state = self.team.whole(self.policy), {"optimizer": self.team.optimizer_state(self.optimizer)}
-        if self.team.first and whole is not None:
+        if self.team.is_main and whole is not None:
             state |= {"policy": whole.state_dict(), "ledger": dataclasses.asdict(self.ledger)}
             checkpoint.save(self.attempt, self.step, state | {"wall_seconds": self.wall_seconds()})
         self.saved_step, self.saved_time = self.step, time.monotonic()
@@ -238,12 +238,12 @@ class Run:
         """Save, export the model, write the merged record and DONE."""
         self.save()
         whole = self.team.whole(self.policy)
-        if self.team.first:
+        if self.team.is_main:
             if self.config.resources.export_model:
                 process.export_model(whole, self.folder, self.encoding)
             self.close_attempt("done")
             record.finish(self.attempt, self.step, self.config.stop.model_dump(mode="json"))
             if not self.config.resources.keep_final:
                 checkpoint.drop_all(self.folder)
-        self.team.all(self.step)  # nobody leaves before the record is whole
+        self.team.all_gather(self.step)  # nobody leaves before the record is whole
         self.say(f"done at step {self.step}: {time.process_time() - self.started_cpu:.0f} CPU s")

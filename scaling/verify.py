@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from scaling import checkpoint, files, record, schema
 from scaling.config.identity import run_id
+from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig
 from scaling.policy import described_policy, load_encoding
 from scaling.prompts import PromptStream
@@ -29,11 +29,11 @@ def problems(run: Path, name: str) -> list[str]:
         name: the run_id that the study knows it by.
     """
     try:
-        done = files.read_json(run / schema.DONE)
+        done = record.read_done(run)
         if done is None:
-            failed = files.read_json(run / schema.FAILED)
+            failed = record.read_failure(run / schema.FAILED)
             return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
-        config = RunConfig.model_validate(files.read_json(run / schema.CONFIG)["config"])
+        config = parse_config(files.read_json(run / schema.CONFIG)["config"], schema.CONFIG)
         return [
             *_identity(run, config, name),
             *_merged(run, done),
@@ -47,42 +47,44 @@ def problems(run: Path, name: str) -> list[str]:
 
 def _identity(run: Path, config: RunConfig, name: str) -> list[str]:
     said = files.read_json(run / schema.CONFIG)["run_id"]
-    found = run_id(config)
-    if not name == said == found:
-        return [f"{schema.CONFIG} is of run {found} and says {said}; the study has {name}"]
+    computed = run_id(config)
+    if not name == said == computed:
+        return [f"{schema.CONFIG} is of run {computed} and says {said}; the study has {name}"]
     return []
 
 
-def _merged(run: Path, done: dict[str, Any]) -> list[str]:
+def _merged(run: Path, done: record.Done) -> list[str]:
     """The merged files against the attempts' rows and against the hashes that DONE keeps."""
-    found = []
+    faults = []
     for name, digest in done["sha256"].items():
         if not (run / name).exists():
-            found.append(f"{name} is missing")
+            faults.append(f"{name} is missing")
         elif files.sha256(run / name) != digest:
-            found.append(f"{name} has changed since the run was done")
+            faults.append(f"{name} has changed since the run was done")
     for name in schema.RECORDS:
         rows = "".join(map(files.dump_row, record.read_record(run, name, done["attempt"])))
         if (run / name).exists() and rows.encode() != (run / name).read_bytes():
-            found.append(f"{name} is not what the attempts wrote")
-    return found
+            faults.append(f"{name} is not what the attempts wrote")
+    return faults
 
 
-def _steps(run: Path, done: dict[str, Any]) -> list[str]:
-    found = []
+def _steps(run: Path, done: record.Done) -> list[str]:
+    faults = []
     for name, first in ((schema.CURVE, 0), (schema.PROMPTS, 1)):
-        steps = [row["step"] for row in files.read_rows(run / name)]
-        if steps != list(range(first, done["step"] + 1)):
-            count = Counter(steps)
+        written = [row["step"] for row in files.read_rows(run / name)]
+        if written != list(range(first, done["step"] + 1)):
+            count = Counter(written)
             missing = [step for step in range(first, done["step"] + 1) if step not in count]
             double = [step for step, times in count.items() if times > 1]
-            found.append(f"{name} has not each step {first} to {done['step']} once: missing {missing}, double {double}")
-    return found
+            faults.append(
+                f"{name} has not each step {first} to {done['step']} once: missing {missing}, double {double}"
+            )
+    return faults
 
 
 def _states(run: Path) -> list[str]:
     """Checkpoints against the hashes written at their saving; what was loaded against what was saved."""
-    found = []
+    faults = []
     for number in record.attempt_numbers(run):
         saved = {
             row["step"]: row["sha256"] for row in files.read_rows(record.attempt_folder(run, number) / schema.SAVES)
@@ -91,14 +93,14 @@ def _states(run: Path) -> list[str]:
             manifest = files.read_json(path / checkpoint.MANIFEST)
             digest = files.sha256(path / checkpoint.STATE)
             if manifest != {"step": step, "sha256": digest} or saved.get(step) != digest:
-                found.append(f"checkpoint of step {step}, attempt {number}, is not the one that was saved")
+                faults.append(f"checkpoint of step {step}, attempt {number}, is not the one that was saved")
         loaded = record.read_attempt(run, number).get("loaded")
         if loaded:
             parent = record.attempt_folder(run, loaded["attempt"]) / schema.SAVES
             before = {row["step"]: row["sha256"] for row in files.read_rows(parent)}
             if before.get(loaded["step"]) != loaded["sha256"]:
-                found.append(f"attempt {number} went on from another state than attempt {loaded['attempt']} saved")
-    return found
+                faults.append(f"attempt {number} went on from another state than attempt {loaded['attempt']} saved")
+    return faults
 
 
 def _task(run: Path, config: RunConfig) -> Task:
@@ -110,7 +112,7 @@ def _task(run: Path, config: RunConfig) -> Task:
     return load_task(config.task, load_encoding(str(folder), described_policy(folder)))
 
 
-def _prompts(run: Path, config: RunConfig, done: dict[str, Any]) -> list[str]:
+def _prompts(run: Path, config: RunConfig, done: record.Done) -> list[str]:
     """Consumed problems against the stream, and how often each one was."""
     stream = PromptStream(_task(run, config), config.data, config.seed, config.model.size or "path")
     rows = files.read_rows(run / schema.PROMPTS)

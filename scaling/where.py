@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import operator
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -241,6 +242,8 @@ class _Reader:
                 return tuple(self.item(item) for item in items)
             case ast.Name() | ast.Attribute() if NAME.fullmatch(word := ast.unparse(tree)):
                 return Word(word)
+            case ast.Constant(value=int() as value) if value > sys.float_info.max:
+                raise self.fail(f"{clip(str(value))} is larger than any number that is compared here")
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return value
             case ast.UnaryOp(op=ast.USub() | ast.UAdd() as sign, operand=part):

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
 PLAIN_EVERY = 10.0  # seconds between progress lines where there is no terminal
+
+
+class Line(NamedTuple):
+    """What the board shows of one run or base model."""
+
+    name: str
+    step: str = ""
+    loss: str = ""
+    doing: str = ""
 
 
 class Progress(Protocol):
@@ -20,12 +29,12 @@ class Progress(Protocol):
     finished: int
     total: int
 
-    def progress(self) -> list[tuple[str, str, str, str]]: ...
+    def progress(self) -> list[Line]: ...
 
     def say(self, text: str) -> None: ...
 
 
-class _board:
+class Board:
     """Live display on a terminal, a plain line every few seconds elsewhere; yields the function that refreshes it."""
 
     def __init__(self, launch: Progress, console: Console):
@@ -43,22 +52,22 @@ class _board:
 
     def show(self) -> None:
         head = (
-            f"{self.launch.finished} of {self.launch.total} runs done, {_clock(time.monotonic() - self.launch.started)}"
+            f"{self.launch.finished} of {self.launch.total} runs done, {clock(time.monotonic() - self.launch.started)}"
         )
         if self.live:
             table = Table(box=None, title=head, title_justify="left")
             for name in ("run", "step", "test loss", ""):
                 table.add_column(name)
             for line in self.launch.progress():
-                table.add_row(*line)
+                table.add_row(line.name, line.step, line.loss, line.doing)
             self.live.update(table)
         elif time.monotonic() - self.last >= PLAIN_EVERY:
             self.last = time.monotonic()
             shown = "; ".join(
-                f"{name} {step or bar} {loss}".strip() for name, step, loss, bar in self.launch.progress()
+                f"{line.name} {line.step or line.doing} {line.loss}".strip() for line in self.launch.progress()
             )
             self.launch.say(f"{head}: {shown}")
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
+import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
-from analysis.printed import show_findings
-from scaling.terminal import AsJson, make_folder, open_console, output_folder, print_table
-from sweeps.printed import show_plan
+from scaling import schema
+from scaling.config.checks import check_inputs, is_done
+from scaling.schema import InputError, check_name
+from scaling.terminal import AsJson, make_folder, open_console, output_folder
+from scaling.tracking.mirror import Mirror, open_mirror
+from scaling.tracking.store import serve as serve_charts
+from sweeps import launch as launcher
+from sweeps.cluster import Cluster
+from sweeps.executors import Pool, load_pool
+from sweeps.executors.local import Pool as LocalPool
+from sweeps.journal import Journal
+from sweeps.look import Look
+from sweeps.plan import Plan, make_plan, run_documents
+from sweeps.printed import show_plan, show_status
+from sweeps.reconcile import DONE, FAILED, LIVE, Verdict
+from sweeps.status import counts, run_state, run_status
+from sweeps.study import load_study
 
 
 def quickstart(
@@ -25,10 +44,10 @@ def quickstart(
 ) -> None:
     """The whole path: train twelve small models, fit, report."""
     from analysis import report as write_report
-    from sweeps.executors import load_pool
+    from analysis.printed import show_findings
 
     planned, folder = _planned("quickstart", out)
-    status = _launch(planned, folder, workers, load_pool("local"))
+    status = _launch(planned, folder, workers, LocalPool)
     if status == 130:
         raise typer.Exit(status)
     page = write_report(folder)
@@ -77,9 +96,6 @@ def launch(
 
     Locally it waits, and Ctrl-C leaves all resumable; on SLURM it submits and returns.
     """
-    from scaling.schema import InputError
-    from sweeps.executors import load_pool
-
     pool = load_pool(executor)
     given = {"--dry-run": dry_run, "--throttle": throttle, "--canary": canary, "--wait": wait}
     meant_for_slurm = ", ".join(option for option, value in given.items() if value)
@@ -112,36 +128,18 @@ def status(
 
     On SLURM it answers from any shell, whatever became of the launcher.
     """
-    from scaling.schema import InputError
-    from sweeps.cluster import Cluster
-    from sweeps.journal import submitted
-    from sweeps.status import counts, run_status
-
     planned, folder = _planned(study, out)
-    verdicts = {}
-    if submitted(folder):
-        cluster = Cluster(planned, folder, lambda text: print(text, file=sys.stderr, flush=True))
+    verdicts: dict[str, Verdict] = {}
+    if Journal(folder).exists():
+        cluster = Cluster(planned, folder, _say)
         verdicts = (_watch_slurm(cluster, planned, folder) if watch else cluster.look()).runs
     elif watch:
         raise InputError(f"{folder}: nothing of this study was submitted to SLURM; a local launch shows its progress.")
-    found = [run_status(item, folder, verdicts.get(item.run_id)) for item in planned.runs]
+    statuses = [run_status(run, folder, verdicts.get(run.run_id)) for run in planned.runs]
     if as_json:
-        import json
-
-        print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in found]}, indent=2))
-        return
-    console = open_console()
-    columns = ["run", "state", "step", "test loss", "steps/min", "left", "CPU s", "attempts", "steps redone", "why"]
-    rows = []
-    for run in found:
-        loss = "-" if run.test_loss is None else f"{run.test_loss:.3f}"
-        step = "-" if run.step is None else f"{run.step} of {run.stop.get('steps', '?')}"
-        numbers = [f"{run.cpu_seconds:.0f}", str(run.attempts), str(run.redone_steps)]
-        rate = "-" if run.steps_per_minute is None else f"{run.steps_per_minute:.3g}"
-        left = "-" if run.minutes_left is None else f"{run.minutes_left:.0f} min"
-        rows.append([run.name, run.state, step, loss, rate, left, *numbers, run.failure or run.why])
-    print_table(console, f"study {planned.study.name}", columns, rows)
-    console.print(counts([run.state for run in found]))
+        print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in statuses]}, indent=2))
+    else:
+        show_status(planned.study.name, statuses, open_console())
 
 
 def logs(
@@ -151,20 +149,16 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run is done or failed.")] = False,
 ) -> None:
     """Print the log of one run."""
-    import time
-
-    from scaling.config.checks import is_done
-    from scaling.schema import FAILED, LOG, RUNS, InputError, check_name
-
     planned, folder = _planned(study, out)
-    names = {item.name: item.run_id for item in planned.runs}
-    log = folder / RUNS / names[check_name(run, names, "run of this study")] / LOG
+    by_name = {item.name: item for item in planned.runs}
+    named = by_name[check_name(run, by_name, "run of this study")]
+    run_folder = named.folder(folder)
+    log = run_folder / schema.LOG
     if not log.exists():
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
-    stop = next(item.config.stop for item in planned.runs if item.name == run)
     with open(log, errors="replace") as file:
         while True:
-            over = is_done(log.parent, stop) or (log.parent / FAILED).exists()
+            over = is_done(run_folder, named.config.stop) or (run_folder / schema.FAILED).exists()
             print(file.read(), end="", flush=True)
             if over or not follow:
                 return
@@ -176,30 +170,24 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
 
     Exit status 1 if there is any of the second kind.
     """
-    from scaling.schema import RUNS
     from scaling.verify import problems
 
     planned, folder = _planned(study, out)
-    found = {item.name: problems(folder / RUNS / item.run_id, item.run_id) for item in planned.runs}
+    problems_of = {run.name: problems(run.folder(folder), run.run_id) for run in planned.runs}
     if as_json:
-        import json
-
-        print(json.dumps({"study": planned.study.name, "problems": found}, indent=2))
+        print(json.dumps({"study": planned.study.name, "problems": problems_of}, indent=2))
     else:
-        for name, what in found.items():
-            print(f"{name}: {'; '.join(what) if what else 'whole'}")
-    if any(found.values()):
+        for name, texts in problems_of.items():
+            print(f"{name}: {'; '.join(texts) if texts else 'whole'}")
+    if any(problems_of.values()):
         raise typer.Exit(1)
 
 
 def retry(study: StudyArgument, out: OutOption = None) -> None:
     """Let the next launch try failed runs again."""
-    from sweeps.cluster import Cluster
-    from sweeps.journal import submitted
-    from sweeps.launch import retry
-
     planned, folder = _planned(study, out)
-    names = Cluster(planned, folder, print).retry() if submitted(folder) else retry(planned, folder)
+    on_slurm = Journal(folder).exists()
+    names = Cluster(planned, folder, print).retry() if on_slurm else launcher.retry(planned, folder)
     print(f"{len(names)} failed runs will be tried again at the next launch{': ' + ', '.join(names) if names else ''}.")
 
 
@@ -208,12 +196,8 @@ def cancel(study: StudyArgument, out: OutOption = None) -> None:
 
     A launch resumes its runs from their checkpoints.
     """
-    from scaling.schema import InputError
-    from sweeps.cluster import Cluster
-    from sweeps.journal import submitted
-
     planned, folder = _planned(study, out)
-    if not submitted(folder):
+    if not Journal(folder).exists():
         raise InputError(f"{folder}: nothing of this study was submitted to SLURM; stop a local launch with Ctrl-C.")
     print(f"{Cluster(planned, folder, print).cancel()} jobs cancelled.")
 
@@ -230,23 +214,16 @@ def mlflow(
 
     Once, or with --follow as they grow.
     """
-    import time
-
-    from scaling.schema import RUNS
-    from scaling.tracking.mirror import Mirror
-    from scaling.tracking.store import serve as serve_charts
-    from sweeps.status import run_state
-
     planned, folder = _planned(study, out)
     mirror = Mirror(folder)
     updated = mirror.rebuild() if rebuild else mirror.sync()
     while follow:
         if updated.steps or updated.error:
             print(updated, flush=True)
-        states = {run_state(folder / RUNS / item.run_id, item.config.stop) for item in planned.runs}
+        states = {run_state(run, folder) for run in planned.runs}
         time.sleep(2)
         updated = mirror.sync()  # after the states were read: a run that was over then is sent whole
-        if states <= {"done", "failed"} and not updated.error:
+        if states <= {DONE, FAILED} and not updated.error:
             break
     mirror.close()
     print(updated)
@@ -256,26 +233,24 @@ def mlflow(
         raise typer.Exit(serve_charts(mirror.uri, mirror.experiment_id, port))
 
 
-def _planned(study: str, out: Path | None):
-    """The plan of a study and its folder: --out, the folder that was named, or studies/<name>."""
-    from sweeps.plan import make_plan
-    from sweeps.study import load_study
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
+
+def _planned(study: str, out: Path | None) -> tuple[Plan, Path]:
+    """The plan of a study and its folder: --out, the folder that was named, or studies/<name>."""
     loaded = load_study(study)
     folder = out or (Path(study) if os.path.isdir(study) else Path("studies") / loaded.name)
     return make_plan(loaded), output_folder(folder)
 
 
-def _check_analysis(planned) -> None:
-    """The study's analysis section, checked before anything is trained that it could not be used on."""
-    from scaling.schema import InputError
-
+def _check_analysis(planned: Plan) -> None:
+    """Raise InputError where the study's analysis section could not be used on its runs: before any is trained."""
     study = planned.study
     if not study.analysis:
         return
     from analysis.curves.load import expect
     from analysis.fitting.choices import check_choices
-    from sweeps.plan import run_documents
 
     try:
         check_choices(study.analysis, expect(run_documents(planned), study.where))
@@ -283,24 +258,16 @@ def _check_analysis(planned) -> None:
         raise InputError(f"{study.where}: analysis: {error}") from None
 
 
-def _check_inputs(planned, folder: Path) -> None:
-    """What the missing runs read is looked for before anything is written or submitted."""
-    from scaling.config.checks import check_inputs, is_done
-    from scaling.schema import RUNS
-
+def _check_inputs(planned: Plan, folder: Path) -> None:
+    """Raise InputError where something is missing that the missing runs read: before anything is written."""
     planned.check_files()
-    for item in planned.runs:
-        if not is_done(folder / RUNS / item.run_id, item.config.stop):
-            check_inputs(item.config)
+    for run in planned.runs:
+        if not is_done(run.folder(folder), run.config.stop):
+            check_inputs(run.config)
 
 
-def _launch(planned, folder: Path, workers: int | None, pool) -> int:
+def _launch(planned: Plan, folder: Path, workers: int | None, pool: type[Pool]) -> int:
     """Fill the slots of a pool and stay until the runs are done; returns the exit status."""
-
-    from rich.console import Console
-
-    from sweeps import launch as launcher
-
     console = Console(stderr=True)
     _check_inputs(planned, folder)
     make_folder(folder)
@@ -309,62 +276,48 @@ def _launch(planned, folder: Path, workers: int | None, pool) -> int:
         return launcher.launch(planned, folder, workers or os.cpu_count() or 1, console, pool)
 
 
-def _launch_slurm(planned, folder: Path, *, dry_run: bool, throttle: int | None, canary: bool, wait: bool) -> int:
+def _launch_slurm(planned: Plan, folder: Path, *, dry_run: bool, throttle: int | None, canary: bool, wait: bool) -> int:
     """Submit what is missing; with `wait` stay until the runs are done. Returns the exit status."""
-    from sweeps.cluster import Cluster
-    from sweeps.launch import obsolete, prepare
-    from sweeps.reconcile import LIVE
-    from sweeps.status import counts
-
-    def say(text: str) -> None:
-        print(text, file=sys.stderr, flush=True)
-
-    cluster = Cluster(planned, folder, say, throttle)
+    cluster = Cluster(planned, folder, _say, throttle)
     if dry_run:
         result = cluster.launch(dry_run=True)
         print("\n".join(result.texts))
         show_plan(planned, folder, open_console(stderr=True))
-        say(
+        _say(
             f"dry run: {result.runs} runs and {result.bases} base models in {len(result.texts)} arrays, none submitted."
         )
         return 0
     _check_inputs(planned, folder)
     make_folder(folder)
-    prepare(planned, folder)
-    if left_over := obsolete(planned, folder):
-        say(f"{len(left_over)} runs in the folder are no longer in the study: kept, not analysed.")
+    launcher.prepare(planned, folder)
+    if left_over := launcher.obsolete(planned, folder):
+        _say(f"{len(left_over)} runs in the folder are no longer in the study: kept, not analysed.")
     if canary and not cluster.canary():
         return 1
     result = cluster.launch()
-    say(f"study {planned.study.name}: submitted {result.runs} runs and {result.bases} base models; folder {folder}")
+    _say(f"study {planned.study.name}: submitted {result.runs} runs and {result.bases} base models; folder {folder}")
     if result.remaining:
-        say(
+        _say(
             f"{result.remaining} runs remain for the next launch: SLURM takes no more now"
             f"{f' ({result.refusals[-1]})' if result.refusals else ''}."
         )
     look = _watch_slurm(cluster, planned, folder) if wait else cluster.look()
-    say(f"study {planned.study.name}: {counts(look.states(planned))}.")
-    bad = [item for item in planned.runs if look.runs[item.run_id].state not in ("done", *LIVE)]
-    for item in bad:
-        say(f"  {item.name}: {look.runs[item.run_id].state}, {look.runs[item.run_id].why}")
+    _say(f"study {planned.study.name}: {counts(look.states(planned))}.")
+    bad = [run for run in planned.runs if look.runs[run.run_id].state not in (DONE, *LIVE)]
+    for run in bad:
+        _say(f"  {run.name}: {look.runs[run.run_id].state}, {look.runs[run.run_id].why}")
     return int(bool(bad))
 
 
-def _watch_slurm(cluster, planned, folder: Path):
-    """Follow the jobs until nothing is left to wait for, MLflow too."""
-    from rich.console import Console
-
+def _watch_slurm(cluster: Cluster, planned: Plan, folder: Path) -> Look:
+    """Follow the jobs until nothing is left to wait for, and bring MLflow up to date meanwhile."""
     with _mirrored(planned, folder, Console(stderr=True)):
         return cluster.watch()
 
 
 @contextlib.contextmanager
-def _mirrored(planned, folder: Path, console):
-    """The MLflow mirror follows what happens inside; tracking never stops or delays a run."""
-    import threading
-
-    from scaling.tracking.mirror import open_mirror
-
+def _mirrored(planned: Plan, folder: Path, console: Console) -> Iterator[None]:
+    """Let the MLflow mirror follow what happens inside; tracking never stops or delays a run."""
     tracked = any(item.config.tracking.mlflow for item in planned.runs)
     mirror, reason = open_mirror(folder) if tracked else (None, "")
     stop = threading.Event()

@@ -17,7 +17,7 @@ from scaling.config import identity
 from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
-from sweeps.plan import Plan, _shape
+from sweeps.plan import Plan, policy_shape
 
 # Until runs of the study have finished: CPU seconds as so much per token (small models: the overhead of each operation)
 # and so much per FLOP. The tokens of a rollout are the task's to say.
@@ -56,6 +56,17 @@ class Estimate:
         return self.hours or self.gpu_hours or 0.0
 
 
+@dataclass(frozen=True)
+class Placement:
+    """Where a run on GPUs lies, and what it takes there; the fields of Estimate that bear the same names."""
+
+    layout: str
+    gpu_gb: dict[str, float]
+    host_gb: float
+    fits: bool
+    would_fit: str | None
+
+
 class _Measured(NamedTuple):
     """What the rows of a run say of its cost; of several runs, the mean."""
 
@@ -84,7 +95,7 @@ class Estimator:
 
     def __init__(self, plan: Plan, out: Path | None = None):
         self.runs: dict[str, _Measured] = {}
-        self._places: dict[Any, dict[str, Any]] = {}
+        self._placements: dict[Any, Placement] = {}
         on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
         self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
         self.tokens = next((r.config.task.TOKENS for r, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu), (0, 0))
@@ -113,14 +124,14 @@ class Estimator:
                 f"{ASSUMED_SECONDS_PER_TOKEN * 1e6:g} µs a token and {ASSUMED_SPEED:.2g} FLOPs a second on one core."
             )
         if self.on_gpus:
-            found = ", ".join(size for size in self.sizes if size in MODELS)
-            start = f"Lengths and time measured for {found}; others assumed" if found else "Assumed for GPUs"
+            measured = ", ".join(size for size in self.sizes if size in MODELS)
+            start = f"Lengths and time measured for {measured}; others assumed" if measured else "Assumed for GPUs"
             texts.append(f"{start}: {memory.assumptions()}")
         return " ".join(texts)
 
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
-        shape, size, group = _shape(config), config.model.size, config.rollout.group_size
+        shape, size, group = policy_shape(config), config.model.size, config.rollout.group_size
         if shape is None:
             return Estimate(None, "unknown", steps=config.stop.steps, prompts=identity.planned_prompts(config))
         measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
@@ -129,23 +140,25 @@ class Estimator:
         limits = [float(limit) for limit in (identity.planned_prompts(config),) if limit]
         if config.stop.train_flops:
             limits.append(config.stop.train_flops / (6 * shape.num_params_non_embedding * per_prompt))
-        basis, where = "measured" if measured else "assumed", self._placed(config, shape)
+        basis, placement = "measured" if measured else "assumed", self._placement(config, shape)
+        placed = vars(placement) if placement else {}
         gigabytes = BYTES_PER_PARAMETER * shape.num_params / 1e9
         if not limits:
-            return Estimate(gigabytes, basis, **where)
+            return Estimate(gigabytes, basis, **placed)
         prompts = min(limits)
         lengths_PG = np.full((1, group), response)
         rollout = prompts * compute.rollout_flops(shape, np.array([prompt]), lengths_PG)
         update = prompts * compute.update_flops(shape, np.array([prompt]), lengths_PG)
         rollout, update = (rollout * measured.rollout, update * measured.update) if measured else (rollout, update)
-        tokens, steps, hours = prompts * per_prompt, prompts / config.data.prompts_per_step, {}
-        if where:
+        tokens, steps = prompts * per_prompt, prompts / config.data.prompts_per_step
+        hours = gpu_hours = None
+        if placement:
             layout = self._layout(config)
             step = measured.step if measured else memory.seconds_a_step(config, shape, layout, (prompt, response))
-            hours = {"gpu_hours": steps * step * layout.gpus / 3600}
+            gpu_hours = steps * step * layout.gpus / 3600
         elif config.model.made:
             seconds = ASSUMED_SECONDS_PER_TOKEN * tokens + (rollout + update) / ASSUMED_SPEED
-            hours = {"hours": ((rollout + update) / measured.speed if measured else seconds) / 3600}
+            hours = ((rollout + update) / measured.speed if measured else seconds) / 3600
         return Estimate(
             steps=steps,
             prompts=prompts,
@@ -155,33 +168,34 @@ class Estimator:
             update_flops=update,
             memory_gb=gigabytes,
             basis=basis,
-            **hours,
-            **where,
+            hours=hours,
+            gpu_hours=gpu_hours,
+            **placed,
         )
 
     def _layout(self, config: RunConfig) -> memory.Layout:
         return memory.layout_of(config, MODELS[config.model.size].gpus if config.model.size in MODELS else 0)
 
-    def _placed(self, config: RunConfig, shape: Shape) -> dict[str, Any]:
-        """Layout and memory of a run on GPUs: one that asks for them, or a published model, by its own default."""
+    def _placement(self, config: RunConfig, shape: Shape) -> Placement | None:
+        """Layout and memory of a run that asks for GPUs, or of a published model by its own default; None elsewhere."""
         if not config.resources.gpus and config.model.size not in MODELS:
-            return {}
+            return None
         layout = self._layout(config)
         batch = config.data.prompts_per_step, config.resources.gradient_checkpointing
         key = (shape, config.model.dtype, config.loss, config.rollout, config.task, *batch, layout)
-        if key not in self._places:  # one search for all repeats of a cell
-            found = memory.memory(config, shape, layout)
-            inside = memory.fits(found, layout)
-            would = None if inside else memory.what_would(config, shape, layout)
+        if key not in self._placements:  # one search for all repeats of a cell
+            parts = memory.memory(config, shape, layout)
+            fits = memory.fits(parts, layout)
+            larger = None if fits else memory.what_would(config, shape, layout)
             nothing = "no layout here: the sampler is whole on each GPU, and none is large enough"
-            self._places[key] = {
-                "layout": str(layout),
-                "gpu_gb": memory.gigabytes(found),
-                "host_gb": round(memory.host(config, shape, layout) / 1e9, 2),
-                "fits": inside,
-                "would_fit": None if inside else str(would) if would else nothing,
-            }
-        return self._places[key]
+            self._placements[key] = Placement(
+                layout=str(layout),
+                gpu_gb=memory.gigabytes(parts),
+                host_gb=round(memory.host(config, shape, layout) / 1e9, 2),
+                fits=fits,
+                would_fit=None if fits else str(larger) if larger else nothing,
+            )
+        return self._placements[key]
 
     def base_hours(self, config: RunConfig) -> float:
         """CPU hours to make the base model of a run: its demonstrations, forward and backward, by the assumptions."""

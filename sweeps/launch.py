@@ -19,11 +19,13 @@ from scaling import files, record, schema
 from scaling.config import checks, reading
 from scaling.config.reading import read_yaml
 from scaling.schema import InputError
-from sweeps.board import _board, _clock
+from sweeps.board import Board, Line, clock
 from sweeps.cost import Estimator
-from sweeps.executors import INTERRUPTED, Job, Pool, make_base, run_cell, tail
+from sweeps.executors import Job, Pool
+from sweeps.payloads import INTERRUPTED, make_base, run_cell, tail
 from sweeps.plan import Plan, PlannedRun, cells_document
-from sweeps.status import DONE, FAILED, RUNNING, counts, cpu_seconds, run_state
+from sweeps.reconcile import DONE, FAILED, RUNNING
+from sweeps.status import counts, cpu_seconds, run_state
 
 STARTS_WITHOUT_PROGRESS = 3
 PATIENCE = 60.0  # seconds for checkpoints after Ctrl-C
@@ -67,17 +69,17 @@ def obsolete(plan: Plan, out: Path) -> list[str]:
 
 
 def retry(plan: Plan, out: Path) -> list[str]:
-    """Let the next launch try failed runs again; returns their names."""
-    failed = [run for run in plan.runs if _state(run, out) == FAILED]
+    """Put the failures of runs aside, so that the next launch tries them again; returns the names of these runs."""
+    failed = [run for run in plan.runs if run_state(run, out) == FAILED]
     for run in failed:
-        record.clear_failure(out / schema.RUNS / run.run_id)
+        record.clear_failure(run.folder(out))
     return [run.name for run in failed]
 
 
 def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Callable[[int], Pool]) -> int:
     """Run what is missing in at most `workers` slots of a pool; returns the exit status: 0, 1 (some failed), 130."""
     prepare(plan, out)
-    states = {run.run_id: _state(run, out) for run in plan.runs}
+    states = {run.run_id: run_state(run, out) for run in plan.runs}
 
     def say(text: str) -> None:
         console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -92,21 +94,17 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Cal
     todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
     status = 0
     if todo:
-        status = _Launch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
-    final = [_state(run, out) for run in plan.runs]
+        status = PoolLaunch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
+    final = [run_state(run, out) for run in plan.runs]
     say(f"study {plan.study.name}: {counts(final)}; {cpu_seconds(plan, out)}")
     for run, state in zip(plan.runs, final, strict=True):
         if state != DONE:
-            say(f"  {run.name}: {state}, log {out / schema.RUNS / run.run_id / schema.LOG}")
+            say(f"  {run.name}: {state}, log {run.folder(out) / schema.LOG}")
     return status or int(any(state != DONE for state in final))
 
 
-def _state(run: PlannedRun, out: Path) -> str:
-    return run_state(out / schema.RUNS / run.run_id, run.config.stop)
-
-
-class _Launch:
-    """One launch: what waits, what runs, what failed."""
+class PoolLaunch:
+    """One launch that stays until its runs are done: what waits, what runs, what failed."""
 
     def __init__(self, plan: Plan, out: Path, todo: list[PlannedRun], pool: Pool, console: Console):
         self.out, self.pool, self.console = out, pool, console
@@ -129,16 +127,16 @@ class _Launch:
         self.waiting = [*self.bases.values(), *self.runs]
 
     def _run_task(self, run: PlannedRun, estimator: Estimator) -> Task:
-        folder = self.out / schema.RUNS / run.run_id
+        folder = run.folder(self.out)
         arguments = (reading.dump(run.config), str(folder), str(self.out / schema.ARTIFACTS))
         estimate = estimator.estimate(run.config, run.run_id)
         return Task(run.name, folder, Job(run.run_id, run_cell, arguments, folder / schema.LOG), estimate.length, run)
 
     def work(self) -> int:
-        """Until nothing waits and nothing runs; 130 where a signal came."""
+        """Go on until nothing waits and nothing runs. Returns 0, 1 where something failed, 130 where a signal came."""
         handlers = {n: signal.signal(n, self._interrupt) for n in (signal.SIGINT, signal.SIGTERM)}
         try:
-            with _board(self, self.console) as show:
+            with Board(self, self.console) as show:
                 while (self.waiting or self.running) and not self.interrupted:
                     self._start_what_can()
                     if not self.running:
@@ -161,7 +159,7 @@ class _Launch:
         self.interrupted = True
 
     def _start_what_can(self) -> None:
-        """Fill the free slots with the most urgent of what waits, bases before runs of equal length."""
+        """Fill the free slots with the most urgent tasks that can start, bases before runs of equal length."""
         for task in sorted(self.waiting, key=lambda task: (-task.cost, task.run is not None)):
             if self.pool.free == 0:
                 return
@@ -171,7 +169,7 @@ class _Launch:
                 continue  # its base is still to be made
             elif task.run is None and _locked(task.folder.parent / f"{task.folder.name}.lock"):
                 continue  # another launch is making it: look again later
-            elif task.run and _state(task.run, self.out) == RUNNING:
+            elif task.run and run_state(task.run, self.out) == RUNNING:
                 continue
             else:
                 if task.starts == 0:
@@ -182,7 +180,7 @@ class _Launch:
                 self.pool.submit(task.job)
 
     def _ended(self, task: Task, status: int) -> None:
-        """Done, failed for good, or to be started again."""
+        """Take note that a task has ended: it is done, has failed for good, or is started again."""
         if task.made:
             self._leave(task, self._result(task))
             return
@@ -190,7 +188,7 @@ class _Launch:
         if committed != task.committed:
             task.committed, task.starts = committed, 1
         died = status < 0 or status == INTERRUPTED
-        locked = task.run is not None and status == 2 and _state(task.run, self.out) == RUNNING
+        locked = task.run is not None and status == 2 and run_state(task.run, self.out) == RUNNING
         if locked or (died and task.starts < STARTS_WITHOUT_PROGRESS):
             if died:
                 self.say(f"{task.name} ended by signal {-status if status < 0 else 'TERM'}; starting it again")
@@ -234,24 +232,25 @@ class _Launch:
 
     def say(self, text: str) -> None:
         self.console.print(
-            f"[{_clock(time.monotonic() - self.started)}] {text}", markup=False, highlight=False, soft_wrap=True
+            f"[{clock(time.monotonic() - self.started)}] {text}", markup=False, highlight=False, soft_wrap=True
         )
 
-    def progress(self) -> list[tuple[str, str, str, str]]:
-        """(name, step, test loss, bar) of what is running."""
-        lines = []
+    def progress(self) -> list[Line]:
+        """What is running."""
+        lines: list[Line] = []
         for task in self.running.values():
             row = record.last_row(task.folder) if task.run else None
             stop = task.run.config.stop.steps if task.run else None
             if row is None:
                 doing = "making the base model" if task.run is None else "starting"
                 said = tail(task.job.log, 1) if task.run is None else []
-                lines.append((task.name, "", "", said[0] if said and said[0].startswith("iteration") else doing))
+                doing = said[0] if said and said[0].startswith("iteration") else doing
+                lines.append(Line(task.name, doing=doing))
                 continue
             share = min(1.0, row["step"] / stop) if stop else 0.0
-            loss = next((r["test_loss"] for r in [row] if r.get("test_loss") is not None), None)
+            loss = row.get("test_loss")
             lines.append(
-                (
+                Line(
                     task.name,
                     f"{row['step']}{f'/{stop}' if stop else ''}",
                     f"{loss:.3f}" if loss is not None else f"reward {row.get('reward_mean', 0):.2f}",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from scaling import files, schema
 from scaling.compute import Shape
@@ -41,7 +41,12 @@ class PlannedRun:
 
     @property
     def base_id(self) -> str | None:
+        """The base model that it starts from; None for a model that is not made here."""
         return identity.base_id(self.config) if self.config.model.made else None
+
+    def folder(self, study: Path) -> Path:
+        """Its run folder in a study folder."""
+        return study / schema.RUNS / self.run_id
 
 
 @dataclass(frozen=True)
@@ -161,8 +166,28 @@ def _named_values(cell: Cell) -> dict[str, Any]:
     }
 
 
-def cells_document(plan: Plan) -> dict[str, Any]:
+class CellDocument(TypedDict):
+    """One cell in cells.json."""
+
+    cell: str
+    block: str
+    axes: dict[str, Any]
+    stop: dict[str, Any]
+    run_id: str
+
+
+class CellsDocument(TypedDict):
     """cells.json: what the analysis loads."""
+
+    schema_version: int
+    study: str
+    analysis: dict[str, Any]  # the section of the study file
+    cells: list[CellDocument]
+    runs: dict[str, str]  # names by run id
+
+
+def cells_document(plan: Plan) -> CellsDocument:
+    """What is written to cells.json."""
     return {
         "schema_version": schema.SCHEMA_VERSION,
         "study": plan.study.name,
@@ -181,16 +206,30 @@ def cells_document(plan: Plan) -> dict[str, Any]:
     }
 
 
-def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
-    """What is known of each run before it starts, as its config.json will tell it, and its tau: by run_id."""
-    found = {}
+class ModelDocument(TypedDict):
+    name: str
+    num_params: int | None  # None for a model whose kind is not known
+    num_params_non_embedding: int | None
+
+
+class RunDocument(TypedDict):
+    """What is known of a run before it starts, as its config.json will tell it, and its tau."""
+
+    config: dict[str, Any]
+    model: ModelDocument
+    reuse_factor: float | None  # None where only the run can tell
+
+
+def run_documents(plan: Plan) -> dict[str, RunDocument]:
+    """What is known of each run before it starts: by run id."""
+    documents: dict[str, RunDocument] = {}
     for run in plan.runs:
-        config, shape = run.config, _shape(run.config)
+        config, shape = run.config, policy_shape(run.config)
         unique, prompts = config.data.prompts_unique, identity.planned_prompts(config)
         known = config.stop.train_flops is None and config.stop.wall_seconds is None
         # A run stops after a whole step.
         seen = math.ceil(prompts / config.data.prompts_per_step) * config.data.prompts_per_step if prompts else 0
-        found[run.run_id] = {
+        documents[run.run_id] = {
             "config": reading.dump(config),
             "model": {
                 "name": config.model.size or Path(config.model.path or "").name,
@@ -199,10 +238,10 @@ def run_documents(plan: Plan) -> dict[str, dict[str, Any]]:
             },
             "reuse_factor": 1.0 if unique is None else seen / min(unique, seen) if known else None,
         }
-    return found
+    return documents
 
 
-def _shape(config: RunConfig) -> Shape | None:
+def policy_shape(config: RunConfig) -> Shape | None:
     """The shape of a run's policy; None for a folder whose kind of model is not known."""
     if config.model.size is not None:
         return model_shape(config.model.size, config.task.VOCABULARY)
@@ -219,10 +258,10 @@ def covarying(plan: Plan) -> list[str]:
     keys = [k for k in dict.fromkeys(k for f in flat for k in f) if not k.startswith(ignored)]
     columns = {key: [str(f.get(key)) for f in flat] for key in keys}
     varying = {key: values for key, values in columns.items() if len(set(values)) > 1}
-    found = []
+    moves: list[str] = []
     for key, values in varying.items():
         for other, theirs in varying.items():
             # `key` is a function of `other`, but says less than it: it moves with it.
             if key != other and len(set(zip(theirs, values, strict=True))) == len(set(theirs)) > len(set(values)):
-                found.append(f"{key} moves with {other}")
-    return found
+                moves.append(f"{key} moves with {other}")
+    return moves

@@ -1,110 +1,141 @@
-"""What `scaling sweep plan` prints for people: the cost table, memory by layout."""
+"""What `scaling sweep` prints: the cost table and memory by layout of `plan`, the table of `status`."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from rich.console import Console
+
+from scaling.ladder import LADDER
+from scaling.memory import GPUS, ROLLOUT, UPDATE
+from scaling.models import MODELS, model_shape
+from scaling.schema import ARTIFACTS
 from scaling.terminal import print_table
+from sweeps.cost import Estimate, Estimator
+from sweeps.plan import Plan, PlannedRun, covarying
+from sweeps.reconcile import DONE
+from sweeps.status import RunStatus, counts, run_state
+
+MOST_ROWS = 40  # of a plan's table
 
 
-def show_plan(planned, folder: Path, console, as_json: bool = False) -> None:
+@dataclass(frozen=True)
+class Row:
+    """One run of a plan: where it stands and what it will cost."""
+
+    run: PlannedRun
+    state: str
+    estimate: Estimate
+
+    @property
+    def model(self) -> str:
+        return self.run.config.model.size or self.run.config.model.path or ""
+
+    @property
+    def prompts_unique(self) -> float | None:
+        return self.run.config.data.prompts_unique or self.estimate.prompts
+
+    @property
+    def reuse_factor(self) -> float | None:
+        unique, prompts = self.prompts_unique, self.estimate.prompts
+        return prompts / unique if prompts and unique else None
+
+    def document(self) -> dict[str, Any]:
+        return {
+            "run": self.run.name,
+            "state": self.state,
+            "run_id": self.run.run_id,
+            "model": self.model,
+            "group_size": self.run.config.rollout.group_size,
+            "prompts_unique": self.prompts_unique,
+            "reuse_factor": self.reuse_factor,
+            "cells": [cell.name for cell in self.run.cells],
+            **vars(self.estimate),
+        }
+
+    def cells(self, times: list[str]) -> list[str]:
+        """The row of the table; `times`: its columns for the time."""
+        known = self.model in LADDER or self.model in MODELS
+        params = model_shape(self.model).num_params_non_embedding if known else None
+        cost = self.estimate
+        numbers = [params, cost.prompts, self.prompts_unique, self.reuse_factor, cost.train_flops]
+        numbers += [self.run.config.rollout.group_size, cost.tokens, cost.rollout_flops, cost.update_flops]
+        spent = {"CPU min": cost.hours and cost.hours * 60, "GPU h": cost.gpu_hours}
+        numbers += [*(spent[name] for name in times), cost.memory_gb]
+        return [self.run.name, self.state, *("-" if n is None else _short(n) for n in numbers)]
+
+
+def show_plan(plan: Plan, folder: Path, console: Console, as_json: bool = False) -> None:
     """The cost table of a study, and what there is to know before it is launched."""
-    from scaling.schema import ARTIFACTS, RUNS
-    from sweeps.cost import Estimator
-    from sweeps.plan import covarying
-    from sweeps.status import counts, run_state
-
-    estimator = Estimator(planned, folder)
-    rows = []
-    for item in planned.runs:
-        state = run_state(folder / RUNS / item.run_id, item.config.stop)
-        estimate, config = estimator.estimate(item.config, item.run_id), item.config
-        unique = config.data.prompts_unique or estimate.prompts
-        rows.append(
-            {
-                "run": item.name,
-                "state": state,
-                "run_id": item.run_id,
-                "model": config.model.size or config.model.path,
-                "group_size": config.rollout.group_size,
-                "prompts_unique": unique,
-                "reuse_factor": estimate.prompts / unique if estimate.prompts and unique else None,
-                "cells": [cell.name for cell in item.cells],
-                **vars(estimate),
-            }
-        )
-    missing = [row for row in rows if row["state"] != "done"]
-    hours = sum(row["hours"] or 0 for row in missing)
-    saved = len(planned.cells) - len(planned.runs)
+    estimator = Estimator(plan, folder)
+    rows = [Row(run, run_state(run, folder), estimator.estimate(run.config, run.run_id)) for run in plan.runs]
+    saved = len(plan.cells) - len(plan.runs)
     if as_json:
-        import json
-
-        document = {"study": planned.study.name, "folder": str(folder), "runs": rows, "basis": estimator.basis()}
-        document |= {"covarying": covarying(planned), "dropped": planned.dropped, "cells_saved_by_sharing": saved}
-        document |= {"missing_files": planned.missing}
+        document = {
+            "study": plan.study.name,
+            "folder": str(folder),
+            "runs": [row.document() for row in rows],
+            "basis": estimator.basis(),
+            "covarying": covarying(plan),
+            "dropped": plan.dropped,
+            "cells_saved_by_sharing": saved,
+            "missing_files": plan.missing,
+        }
         print(json.dumps(document, indent=2))
         return
-    on_gpus = [row for row in rows if row["gpu_gb"]]
+    on_gpus = [row for row in rows if row.estimate.gpu_gb]
     times = ["CPU min"] * (len(on_gpus) < len(rows)) + ["GPU h"] * bool(on_gpus)
     columns = ["run", "state", "N", "D", "U", "tau", "C", "G", "tokens", "rollout", "update", *times, "GB"]
-    from scaling.ladder import LADDER
-    from scaling.models import MODELS, model_shape
-
-    def show(row: dict) -> list[str]:
-        known = row["model"] in LADDER or row["model"] in MODELS
-        params = model_shape(row["model"]).num_params_non_embedding if known else None
-        numbers = [params, row["prompts"], row["prompts_unique"], row["reuse_factor"], row["train_flops"]]
-        numbers += [row["group_size"], row["tokens"], row["rollout_flops"], row["update_flops"]]
-        spent = {"CPU min": row["hours"] and row["hours"] * 60, "GPU h": row["gpu_hours"]}
-        numbers += [*(spent[name] for name in times), row["memory_gb"]]
-        return [row["run"], row["state"], *("-" if n is None else _short(n) for n in numbers)]
-
-    most = 40
-    print_table(console, f"study {planned.study.name}", columns, [show(row) for row in rows[:most]])
-    if len(rows) > most:
-        console.print(f"... and {len(rows) - most} more runs (--json has them all)")
-    console.print(f"{len(planned.cells)} cells, {len(rows)} runs: {counts([row['state'] for row in rows])}.")
+    print_table(console, f"study {plan.study.name}", columns, [row.cells(times) for row in rows[:MOST_ROWS]])
+    if len(rows) > MOST_ROWS:
+        console.print(f"... and {len(rows) - MOST_ROWS} more runs (--json has them all)")
+    console.print(f"{len(plan.cells)} cells, {len(rows)} runs: {counts([row.state for row in rows])}.")
     if on_gpus:
         _show_layouts(on_gpus, console)
     if saved:
         console.print(f"{saved} cells are read off longer runs that they share a start with.")
-    for line in covarying(planned):
+    for line in covarying(plan):
         console.print(f"{line}: the two cannot be told apart.")
-    for line in planned.dropped:
+    for line in plan.dropped:
         console.print(f"left out by where: {line}")
-    bases = [config for base, config in planned.bases().items() if not (folder / ARTIFACTS / base).exists()]
-    base_hours = sum(estimator.base_hours(config) for config in bases)
-    for file in planned.missing:
+    for file in plan.missing:
         console.print(f"{file} is not here: launch will refuse, and the ids of its runs depend on its content.")
-    parts = [f"{sum(row['gpu_hours'] or 0 for row in missing):,.0f} GPU hours in runs"] if on_gpus else []
+    missing = [row.estimate for row in rows if row.state != DONE]
+    costs = [f"{sum(cost.gpu_hours or 0 for cost in missing):,.0f} GPU hours in runs"] if on_gpus else []
     if "CPU min" in times:
-        parts.append(f"{_hours(hours)} in runs and {_hours(base_hours)} in {len(bases)} base models, one core each")
-    console.print(f"Missing: about {'; '.join(parts)}. {estimator.basis()}")
+        bases = [config for base, config in plan.bases().items() if not (folder / ARTIFACTS / base).exists()]
+        in_runs = _hours(sum(cost.hours or 0 for cost in missing))
+        in_bases = _hours(sum(map(estimator.base_hours, bases)))
+        costs.append(f"{in_runs} in runs and {in_bases} in {len(bases)} base models, one core each")
+    console.print(f"Missing: about {'; '.join(costs)}. {estimator.basis()}")
 
 
-def _show_layouts(rows: list[dict], console) -> None:
+def _show_layouts(rows: list[Row], console: Console) -> None:
     """Memory per GPU by part, a row for each size and layout; below it, what would fit where one does not."""
-    from scaling.memory import GPUS, ROLLOUT, UPDATE
-
-    places: dict[tuple, list[dict]] = {}
+    places: dict[tuple[str | None, float | None], list[Row]] = {}
     for row in rows:
-        places.setdefault((row["layout"], row["memory_gb"]), []).append(row)
-    table, advice, hosts = [], [], []
+        places.setdefault((row.estimate.layout, row.estimate.memory_gb), []).append(row)
+    table: list[list[str]] = []
+    advice: list[str] = []
+    hosts: list[str] = []
     for (layout, _), same in places.items():
-        largest = max(same, key=lambda row: row["gpu_gb"]["total"])
-        parts, name = largest["gpu_gb"], min((row["model"] for row in same), key=len)
-        place, tokens, sequences = layout.split(", ")
+        largest = max((row.estimate for row in same), key=lambda cost: (cost.gpu_gb or {})["total"])
+        parts, name = largest.gpu_gb or {}, min((row.model for row in same), key=len)
+        place, tokens, sequences = (layout or "").split(", ")
         copies = parts["sampler"] + parts["reference"] + parts["gathered"]
         phases = [sum(parts[part] for part in names) for names in (UPDATE, ROLLOUT)]
         numbers = [parts["weights"], parts["gradients"], parts["optimizer"], copies, *phases, parts["cache"]]
-        hours = [row["gpu_hours"] for row in same if row["gpu_hours"]]
+        hours = [row.estimate.gpu_hours for row in same if row.estimate.gpu_hours]
         of = f"{parts['total']:.0f} of {GPUS[place.split()[1].lower()].memory / 1e9:.0f}"
         table.append([name, str(len(same)), place, tokens.split()[0], sequences.split()[0],
-                      *(f"{n:.1f}" for n in numbers), of, "yes" if largest["fits"] else "no",
+                      *(f"{n:.1f}" for n in numbers), of, "yes" if largest.fits else "no",
                       f"{sum(hours) / len(hours):,.0f}" if hours else "-"])  # fmt: skip
-        hosts.append(f"{name} {largest['host_gb']:.0f}")
-        if not largest["fits"]:
-            advice.append(f"{name} does not fit on {place}; what would: {largest['would_fit']}.")
+        hosts.append(f"{name} {largest.host_gb:.0f}")
+        if not largest.fits:
+            advice.append(f"{name} does not fit on {place}; what would: {largest.would_fit}.")
     names = ["model", "runs", "GPUs", "pass", "seq.", "weights", "grads", "AdamW", "copies", "update", "rollout", "KV",
              "total", "fits", "GPU h"]  # fmt: skip
     title = (
@@ -115,6 +146,21 @@ def _show_layouts(rows: list[dict], console) -> None:
     for line in advice:
         console.print(line)
     console.print(f"GB on the host of a run's process 0, at the most: {', '.join(dict.fromkeys(hosts))}.")
+
+
+def show_status(study: str, runs: list[RunStatus], console: Console) -> None:
+    """Where every run of a study stands."""
+    columns = ["run", "state", "step", "test loss", "steps/min", "left", "CPU s", "attempts", "steps redone", "why"]
+    rows: list[list[str]] = []
+    for run in runs:
+        loss = "-" if run.test_loss is None else f"{run.test_loss:.3f}"
+        step = "-" if run.step is None else f"{run.step} of {run.stop.get('steps', '?')}"
+        numbers = [f"{run.cpu_seconds:.0f}", str(run.attempts), str(run.redone_steps)]
+        rate = "-" if run.steps_per_minute is None else f"{run.steps_per_minute:.3g}"
+        left = "-" if run.minutes_left is None else f"{run.minutes_left:.0f} min"
+        rows.append([run.name, run.state, step, loss, rate, left, *numbers, run.failure or run.why])
+    print_table(console, f"study {study}", columns, rows)
+    console.print(counts([run.state for run in runs]))
 
 
 def _short(value: float) -> str:

@@ -1,23 +1,31 @@
-"""Where a run on a cluster stands: a pure function of its run folder, squeue and sacct. The first match wins.
+"""The states of a run, and where a run on a cluster stands: a pure function of its folder, squeue and sacct.
 
-The run folder is the truth; the scheduler only says whether somebody works on it. Nothing here asks or changes
-anything: sweeps/cluster.py gathers the facts and acts on what is decided.
+The run folder is the truth; the scheduler only says whether somebody works on the run. The first match wins. Nothing
+here asks or changes anything: `sweeps/look.py` gathers the facts, `sweeps/cluster.py` acts on what is decided.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypedDict
+
+from scaling.record import Failure
 
 RECORD_GAP = 60.0  # seconds after a requeue or a node failure in which sacct does not know the next start yet
 STALLED = 30 * 60.0  # seconds without a new row
-# What a run may be, beside the states of sweeps/status.py.
-WAITING, RUNNING, ENDING, STOPPED, LOST, ENDED, BLOCKED, UNKNOWN = (
-    "waiting", "running", "ending", "stopped", "lost", "ended", "blocked", "unknown",
-)  # fmt: skip
-DONE, FAILED, OUT_OF_MEMORY, NO_PROGRESS, MISSING = "done", "failed", "out of memory", "no progress", "missing"
+# The states of a run, or of a base model. The first five are all that a run on this machine can be in.
+DONE, FAILED, RUNNING = "done", "failed", "running"
+STOPPED = "stopped"  # has a checkpoint or was cancelled: a launch resumes it
+WAITING = "waiting"  # in the queue; on this machine: not begun
+MISSING = "missing"  # never submitted
+ENDING = "ending"  # its job is being taken down
+LOST, ENDED = "lost", "ended"  # its job is gone without a trace, or ended without saying why: submitted again
+OUT_OF_MEMORY, NO_PROGRESS = "out of memory", "no progress"  # failures that SLURM tells, or their number
+BLOCKED = "blocked"  # its base model failed
+UNKNOWN = "unknown"  # SLURM does not answer
 LIVE = (WAITING, RUNNING, ENDING)
+GIVEN_UP = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)  # only a retry takes it up again
 NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
 
 
@@ -45,6 +53,14 @@ class Account:
     node: str
 
 
+class Answers(TypedDict):
+    """What SLURM says of all runs of a study."""
+
+    queue: dict[str, QueueEntry] | None  # by job; None where squeue cannot answer
+    accounts: dict[str, list[Account]] | None  # by job; None without accounting
+    accounts_down: bool  # there is accounting, and it does not answer now
+
+
 @dataclass(frozen=True)
 class Submission:
     """One task that was submitted for a run."""
@@ -66,7 +82,7 @@ class Facts:
     """What is known of one run (or base model)."""
 
     done: bool
-    failed: dict[str, Any] | None  # FAILED.json
+    failed: Failure | None  # FAILED.json
     committed: int | None
     last_row: float | None  # seconds since 1970, of the newest row
     submissions: list[Submission]  # since the last retry, oldest first
@@ -91,6 +107,11 @@ class Verdict:
     """Nodes on which the run ended at once."""
     restarts: int = 0
 
+    @property
+    def wanted(self) -> bool:
+        """Whether a launch submits it."""
+        return self.submit or self.state == STOPPED
+
 
 def reconcile(facts: Facts, now: float) -> Verdict:
     """The state of one run and what follows from it."""
@@ -113,7 +134,7 @@ def reconcile(facts: Facts, now: float) -> Verdict:
         return _gone(facts, Verdict(LOST, "its submission was cut short and SLURM does not know it"))
     if last.cancelled:
         return Verdict(STOPPED, "cancelled; launch resumes it")
-    if facts.base is not None and facts.base.state in (FAILED, OUT_OF_MEMORY, NO_PROGRESS):
+    if facts.base is not None and facts.base.state in GIVEN_UP:
         return Verdict(BLOCKED, f"its base model failed: {facts.base.why}")
     if facts.accounts_down:
         return Verdict(UNKNOWN, "not in the queue, and sacct does not answer; nothing is decided")
@@ -125,12 +146,20 @@ def reconcile(facts: Facts, now: float) -> Verdict:
     return _ended(accounts[-1], facts, now)
 
 
-def _failure(failed: dict[str, Any]) -> Verdict:
+FAILURE_CLASSES = {OUT_OF_MEMORY: "OutOfMemory", NO_PROGRESS: "NoProgress", FAILED: "JobEnded"}
+
+
+def failure_class(verdict: Verdict) -> str:
+    """The class that FAILED.json names for a verdict that says `fail`."""
+    return FAILURE_CLASSES[verdict.state]
+
+
+def _failure(failed: Failure) -> Verdict:
     """FAILED.json in words."""
     kind, message = failed.get("class", ""), failed.get("message", "")
-    if kind == "NoProgress":
+    if kind == FAILURE_CLASSES[NO_PROGRESS]:
         return Verdict(NO_PROGRESS, message)
-    if kind in ("MemoryError", "OutOfMemoryError", "OutOfMemory"):
+    if kind in ("MemoryError", "OutOfMemoryError", FAILURE_CLASSES[OUT_OF_MEMORY]):
         return Verdict(OUT_OF_MEMORY, message)
     return Verdict(FAILED, f"{kind}: {message}")
 

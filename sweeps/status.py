@@ -9,16 +9,16 @@ from typing import Any
 
 from scaling import files, record, schema
 from scaling.config import checks
-from scaling.config.parts import StopConfig
 from sweeps.plan import Plan, PlannedRun
-from sweeps.reconcile import Verdict
+from sweeps.reconcile import DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
 
-DONE, FAILED, RUNNING, STOPPED, WAITING = "done", "failed", "running", "stopped", "waiting"
+RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 
 
-def run_state(folder: Path, stop: StopConfig) -> str:
+def run_state(run: PlannedRun, study: Path) -> str:
     """done / failed / running / stopped / waiting: a pure function of the run folder."""
-    if checks.is_done(folder, stop):
+    folder = run.folder(study)
+    if checks.is_done(folder, run.config.stop):
         return DONE
     if (folder / "lock").exists():
         with files.exclusive(folder / "lock", wait=False) as free:
@@ -34,16 +34,13 @@ def counts(states: list[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in Counter(states).items())
 
 
-RATE_ROWS = 10
-
-
 @dataclass(frozen=True)
 class RunStatus:
     run_id: str
     name: str
-    state: str  # done, running, failed, stopped (resumes at the next launch), waiting
+    state: str  # see sweeps/reconcile.py
     step: int | None
-    stop: dict[str, Any]
+    stop: dict[str, float]  # its limits, by name
     test_loss: float | None  # of the newest evaluation
     cpu_seconds: float  # of every attempt, work that was redone included
     attempts: int
@@ -60,13 +57,13 @@ class RunStatus:
 
 def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> RunStatus:
     """Read one run folder; `verdict` is what reconciliation with SLURM says of the run."""
-    folder = study / schema.RUNS / run.run_id
+    folder = run.folder(study)
     rows, redone = record.read_live(folder), record.wasted_rows(folder)
     losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
-    state = verdict.state if verdict else run_state(folder, run.config.stop)
+    state = verdict.state if verdict else run_state(run, study)
     rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
     steps = run.config.stop.steps
-    failed = files.read_json(folder / schema.FAILED)
+    failed = record.read_failure(folder / schema.FAILED)
     return RunStatus(
         run_id=run.run_id,
         name=run.name,

@@ -224,16 +224,16 @@ def fields_of(values: dict[str, Any], where: str) -> list[str]:
 
     Raises InputError for what is no field, and for a part of RunConfig that is no keys and values.
     """
-    found = []
+    names: list[str] = []
     for dotted, value in dotted_pairs(values, keep_empty=True):
         fields = check_path(dotted, where)
         if fields and isinstance(value, str) and dotted in SHORTHANDS:
-            found.append(f"{dotted}.{SHORTHANDS[dotted]}")
+            names.append(f"{dotted}.{SHORTHANDS[dotted]}")
         elif not fields:
-            found.append(dotted)
+            names.append(dotted)
         elif not isinstance(value, dict):
             raise InputError(f"{where}.{dotted} wants keys and values ({', '.join(fields)}), not {brief(value)}.")
-    return found
+    return names
 
 
 def _check_once(fields: list[str], where: str, what: str) -> None:
@@ -316,7 +316,7 @@ def _check_value(condition: Condition, name: str, sign: str, value: Value, choic
     known = [choice for choice in choices if choice is not None]
     kinds = {_kind(choice) for choice in known}
     if known and value is not None and kinds.isdisjoint({_kind(value), None}):
-        first, second = sorted({_kind(value), min(kinds, key=str)}, key=[*KINDS].index)
+        first, second = (kind for kind in KINDS if kind in (_kind(value), min(kinds, key=str)))
         raise InputError(
             f"{where}: {clip(condition.text)!r} compares {first} with {second}; {name} is "
             f"{brief(', '.join(map(str, known)))}."

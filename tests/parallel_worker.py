@@ -47,7 +47,7 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
     policy = team.model(lambda _: policy)
     if kind == "groups":
         checkpoint_activations(policy)
-    policy.register_buffer("kept", torch.full((3,), float(team.first or not team.sharded)))
+    policy.register_buffer("kept", torch.full((3,), float(team.is_main or not team.sharded)))
     team.shard(policy)
     assert policy.kept.tolist() == [1.0] * 3, "a persistent buffer is that of process 0"
     del policy.kept
@@ -68,7 +68,7 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
         losses.append(update.loss)
         norms.append(update.row["gradient_norm"])
     whole = team.whole(policy)
-    if whole is not None and team.first:
+    if whole is not None and team.is_main:
         weights = sum(float(value.double().abs().sum()) for value in whole.state_dict().values())
         print(json.dumps({"losses": losses, "norms": norms, "weights": weights, "world": team.world}))
     team.close()

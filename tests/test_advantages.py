@@ -12,6 +12,7 @@ from scaling.algorithm.advantages import (
     papo_advantages,
     rank_safe_weight,
 )
+from scaling.algorithm.estimators import algorithm_classes
 from scaling.algorithm.rewards import Rewards
 from scaling.config import FullnormConfig, GrpoConfig, PapoConfig
 
@@ -149,3 +150,28 @@ def test_a_config_calls_its_own_estimator():
         FullnormConfig(process_weight=0.3).advantages(rewards).total_PG,
         fullnorm_advantages(outcome, row([1, 0.5, 0, 0]), process_weight=0.3).total_PG,
     )
+
+
+# ---------------------------------------------------------------- what every estimator keeps
+
+
+def rewards_of(outcome_PG, process_PG, correct_PG):
+    return Rewards(outcome_PG, process_PG, correct_PG, np.full_like(outcome_PG, np.nan))
+
+
+@pytest.mark.parametrize("name", algorithm_classes())
+def test_every_estimator_keeps_the_contract(name, batch):
+    config, (outcome_PG, process_PG, correct_PG) = algorithm_classes()[name](), batch
+    if not config.NEEDS_PROCESS:
+        process_PG = np.full_like(process_PG, np.nan)
+    before = outcome_PG.copy()
+    result = config.advantages(rewards_of(outcome_PG, process_PG, correct_PG))
+    for part_PG in result:
+        assert part_PG.shape == outcome_PG.shape and part_PG.dtype == np.float64 and np.isfinite(part_PG).all()
+    np.testing.assert_array_equal(outcome_PG, before)  # a pure function
+    for p in (0, 50):  # groups do not mix
+        one = rewards_of(outcome_PG[p : p + 1], process_PG[p : p + 1], correct_PG[p : p + 1])
+        np.testing.assert_allclose(config.advantages(one).total_PG[0], result.total_PG[p], atol=1e-12)
+    for size in range(1, config.LEAST_GROUP):  # nothing is trained
+        alike = rewards_of(np.ones((1, size)), np.ones((1, size)), np.ones((1, size), dtype=bool))
+        assert (config.advantages(alike).total_PG == 0).all()

@@ -60,7 +60,7 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setitem(sys.modules, "scaling.trainer", types.SimpleNamespace(train_run=train_run))
-    monkeypatch.setattr("sweeps.launch._Launch", train_run)
+    monkeypatch.setattr("sweeps.launch.PoolLaunch", train_run)
     return tmp_path
 
 

@@ -18,7 +18,8 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "analysis", "sweeps")
 FLOORS = """
 scaling.schema scaling.settings scaling.fields scaling.files scaling.record scaling.where scaling.rollout_types
-scaling.recipes scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
+scaling.recipes
+scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
@@ -29,22 +30,25 @@ scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint s
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.parallel scaling.algorithm.advantages scaling.algorithm.losses scaling.algorithm.update
-scaling.evaluate scaling.base_models scaling.verify scaling.trainer
+scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
+analysis.missing
 analysis.reference analysis.curves.where analysis.curves.frame analysis.curves.check
 analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
-analysis.curves analysis.words analysis.missing
+analysis.curves
 analysis.laws/
+analysis.words
 analysis.fitting analysis.fitting.choices analysis.fitting.points analysis.fitting.solution
 analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem analysis.fitting.general
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
-analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.profile analysis.intervals.coverage
-analysis.intervals.record analysis.intervals.fitted
-analysis.questions analysis.questions.finals analysis.questions.runs analysis.questions.residuals
+analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
+analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
+analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
+analysis.questions.residuals
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
@@ -56,10 +60,9 @@ analysis.figures.loss_curves analysis.figures.efficiency analysis.figures.envelo
 analysis.figures.group_size analysis.figures.sensitivity analysis.figures.multiplier
 analysis.figures
 analysis.reporting.templates analysis.reporting.markup analysis.reporting.tables analysis.reporting.section
-analysis.reporting.choices analysis.reporting.study
+analysis.reporting.choices analysis.reporting.study analysis.reporting.consistency
 analysis.reporting.forecasts analysis.reporting.next_runs analysis.reporting.budgets analysis.reporting.groups
-analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects
-analysis.reporting.sections
+analysis.reporting.reuse analysis.reporting.laws analysis.reporting.effects analysis.reporting.sections
 analysis.reporting.settings analysis.reporting.runs analysis.reporting.curves analysis.reporting.efficiency
 analysis.reporting.algorithms analysis.reporting.sensitivity analysis.reporting.rollouts analysis.reporting.intervals
 analysis.reporting.provenance analysis.reporting.drawing analysis.reporting.summary analysis.reporting.page
@@ -72,8 +75,9 @@ analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
 sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.payloads sweeps.slurm_task
 sweeps.executors/
-sweeps.launch sweeps.cluster
+sweeps.look sweeps.launch sweeps.cluster
 sweeps.printed sweeps.commands
 
 scaling.cli scaling.__main__
@@ -153,6 +157,7 @@ def test_imports_go_down_or_left(module):
 
 def test_every_place_is_taken():
     assert {name.rstrip("/") for name in PLACES} <= MODULES.keys()
+    assert len(FLOORS.split()) == len(PLACES), "a name stands twice"
 
 
 def test_a_string_that_names_a_module_counts(tmp_path):

@@ -355,7 +355,7 @@ def test_a_job_of_a_published_model_waits_for_no_base(tmp_path):
     files.write_json(run / schema.PLANNED, dump(parse_config(values, "test")))
     about = {"kind": "runs", "token": "token", "code": "none", "processes": 1, "tasks": [[run.name]]}
     files.write_json(tasks, about)
-    command = [sys.executable, "-m", "sweeps.executors.slurm_task", tasks]
+    command = [sys.executable, "-m", "sweeps.slurm_task", tasks]
     environment = {**os.environ, "HF_HUB_CACHE": str(tmp_path / "hub")}
     assert subprocess.run(command, env=environment, timeout=DEADLINE).returncode == 1
     assert "its weights are not on this machine" in files.read_json(run / schema.FAILED)["message"]

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from scaling.algorithm.losses import policy_loss
+from scaling.algorithm import surrogate_names
+from scaling.algorithm.losses import policy_loss, surrogates
 from scaling.config.parts import LossConfig
 
 CONFIGS = [
@@ -67,7 +68,14 @@ def test_loss_equals_the_loop(batch, config):
         assert gradient_BT[b, t].item() == pytest.approx((ends[0] - ends[1]) / 2e-6, rel=1e-5, abs=1e-9)
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_every_surrogate_is_a_choice():
+    assert surrogate_names() == list(surrogates()) and LossConfig().surrogate in surrogates()
+
+
+OTHERS = [LossConfig(surrogate=name) for name in surrogate_names() if name != LossConfig().surrogate]
+
+
+@pytest.mark.parametrize("config", [*CONFIGS, *OTHERS], ids=range(len(CONFIGS) + len(OTHERS)))
 def test_micro_batches_add_up(batch, config):
     def run(rows):
         logprobs_BT, sampler_BT, advantages_B, mask_BT, reference_BT = (x[rows] for x in batch)

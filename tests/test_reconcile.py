@@ -164,7 +164,7 @@ def test_too_small_a_disk_is_told_before_anything_is_submitted(stub, tmp_path, m
     monkeypatch.setattr(cluster.shutil, "disk_usage", lambda path: SimpleNamespace(free=1_000_000))
     with pytest.raises(InputError, match=r"checkpoints of 10 runs take about 0\.\d GB, 0\.0 GB are free"):
         study.launch()
-    assert not study.journal.exists()
+    assert not study.journal.path.exists()
 
 
 @pytest.fixture
@@ -202,11 +202,11 @@ def test_what_fits_is_submitted_and_the_rest_is_counted(stub, tmp_path):
     result = study.launch()
     assert (result.runs, result.remaining) == (7, 3)
     assert "job submit limit" in result.refusals[-1]
-    sizes = [len(e["tasks"]) for e in files.read_rows(study.journal) if "submit" in e]
+    sizes = [len(e["tasks"]) for e in files.read_rows(study.journal.path) if "submit" in e]
     assert sizes == [4, 2, 2, 2, 2, 1, 1]  # 4 = MaxArraySize is refused, so is a fourth pair, then a single one
-    refused = sum("refused" in event for event in files.read_rows(study.journal))
+    refused = sum("refused" in event for event in files.read_rows(study.journal.path))
     assert refused == 3
-    jobs = {event["job"] for event in files.read_rows(study.journal) if "job" in event}
+    jobs = {event["job"] for event in files.read_rows(study.journal.path) if "job" in event}
     assert jobs == {"1000", "1002", "1004", "1006"}
 
 
@@ -278,16 +278,16 @@ def test_no_node_is_left_so_the_suspects_are_tried_again(stub, tmp_path, monkeyp
     look.runs = {run: replace(verdict, exclude=("n1",)) for run, verdict in look.runs.items()}
     monkeypatch.setattr(study, "look", lambda: look)
     assert study.launch().runs == 7
-    first, second, *_ = [e["submit"] for e in files.read_rows(study.journal) if "submit" in e]
+    first, second, *_ = [e["submit"] for e in files.read_rows(study.journal.path) if "submit" in e]
     texts = [(tmp_path / "out" / schema.SLURM / token / slurm.SCRIPT).read_text() for token in (first, second)]
     assert ["--exclude=n1" in text for text in texts] == [True, False]
 
 
 def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):
     _, study = limits(tmp_path)
-    study._note(retry=["a"], time=1.0)
-    with open(study.journal, "a") as file:
+    study.journal.note({"retry": ["a"], "time": 1.0})
+    with open(study.journal.path, "a") as file:
         file.write('{"submit": "torn')
-    study._note(retry=["b"], time=2.0)
-    assert [event["retry"] for event in files.read_rows(study.journal)] == [["a"], ["b"]]
-    assert json.loads(study.journal.read_text().splitlines()[1])["time"] == 2.0
+    study.journal.note({"retry": ["b"], "time": 2.0})
+    assert [event["retry"] for event in files.read_rows(study.journal.path)] == [["a"], ["b"]]
+    assert json.loads(study.journal.path.read_text().splitlines()[1])["time"] == 2.0

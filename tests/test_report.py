@@ -293,7 +293,7 @@ def test_algorithms_are_compared_by_seed_in_words_that_the_interval_allows(page,
     ends = interval_text(summary["low"], summary["high"], sign=True)
     assert page.says(f"PAPO minus GRPO is {number(summary['difference'], sign=True)} {ends} over 3 pairs")
     zero_inside = summary["low"] <= 0 <= summary["high"]
-    assert page.says("cannot be told from zero") == zero_inside
+    assert page.says("indistinguishable from zero") == zero_inside
 
 
 def test_sample_rollouts_stand_side_by_side_with_a_verdict(page):
@@ -416,7 +416,7 @@ def test_reference_data(tmp_path, plain_figures):
     assert page.says("One run per size: assumes the law, 5 degrees of freedom")
     assert page.says("The number of runs behind a mean changes within curves or is unknown")
     assert page.says("7B at τ = 100 minus that at τ = 1 is +.020 [−.002, +.041]") and page.says("not established")
-    assert page.says("32B cannot be told from it")
+    assert page.says("32B is indistinguishable from it")
 
 
 def test_an_empty_source_is_refused(tmp_path):

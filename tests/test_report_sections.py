@@ -65,8 +65,8 @@ def test_the_table_of_forecasts_holds_the_scores(study):
     assert column(table, "N factor") == ["3.0 ×", "3.0 ×", "–"]
     assert column(table, "nearest size")[2] == "–"
     beaten = [all(v > e["rmse_ln_loss"]["law"] for k, v in e["rmse_ln_loss"].items() if k != "law") for e in scores]
-    assert section.sentences[0].startswith("The law beats every rule without a law in ")
-    assert ("all 3 protocols" in section.sentences[0]) == all(beaten)
+    assert section.sentences[0].startswith("The law beats every simple baseline in all 3 tests") == all(beaten)
+    assert section.sentences[0].startswith("The law loses to a simple baseline in ") != all(beaten)
 
 
 def scored(law, *, leak=False, **rules):
@@ -77,11 +77,12 @@ def scored(law, *, leak=False, **rules):
 @pytest.mark.parametrize(
     ("scores", "words"),
     [
-        ([scored(0.1, last_value=0.2)], "beats every rule without a law in the 1 protocol."),
-        ([scored(0.1, last_value=0.2)] * 3, "in all 3 protocols."),
-        ([scored(0.1, last_value=0.2), scored(0.3, last_value=0.2)], "only 1 of the 2 protocols; as good or better "
-         "without one, in ln L: p: .200 by the last value, .300 by the law."),
-        ([scored(0.3, line_per_size=0.3)] * 2, "in none of the 2 protocols"),
+        ([scored(0.1, last_value=0.2)], "The law beats every simple baseline in the one test."),
+        ([scored(0.1, last_value=0.2)] * 3, "The law beats every simple baseline in all 3 tests."),
+        ([scored(0.1, last_value=0.2), scored(0.3, last_value=0.2)], "The law loses to a simple baseline in 1 of the 2 "
+         "tests, in ln L: p: .200 by the last value, .300 by the law."),
+        ([scored(0.3, line_per_size=0.3)] * 3, "The law loses to a simple baseline in all 3 tests"),
+        ([scored(0.3, line_per_size=0.3)], "The law loses to a simple baseline in the one test"),
         ([ProtocolScore("p", "inter", Missing("no"))], "nothing here says that the law predicts"),
         ([scored(0.1, last_value=0.2, leak=True)], "nothing here says that the law predicts"),
     ],
@@ -130,7 +131,7 @@ def test_a_next_run_without_an_interval_or_a_law_says_so(study):
 def test_a_forecast_that_reaches_a_loss_of_one_is_not_identified():
     row = {"reason": "", "num_params": 4e5, "x": 1e11, "loss": 0.009, "identified": False, "law": "efficiency"}
     row |= {"mean_low": 1e-5, "mean_high": 1.0, "run_low": 1e-5, "run_high": 1.0, "rests_on": "four sizes"}
-    said = next_sentence(row, "m 152k", "train_flops", 2.7)
+    said = next_sentence(row, "the next size, 400k (2.7 × m 152k), at C = 10¹¹ FLOPs")
     assert "the loss is not identified, 95 % [< .001, 1.000] for the mean curve" in said
     assert next_status(row) == "not identified"
 
@@ -168,7 +169,7 @@ def test_best_size_by_budget_and_where_sizes_cross(budgets):
     assert crossing["x"] == pytest.approx(math.exp(3) * 1e10, rel=0.2)
     assert crossing["low"] < math.exp(3) * 1e10 < crossing["high"]
     assert column(budgets.tables["crossovers"], "status") == ["identified", "not identified"]
-    assert column(budgets.tables["crossovers"], "not told apart within")[1] == "–"
+    assert column(budgets.tables["crossovers"], "indistinguishable within")[1] == "–"
     assert budgets.sentences[0] == "Of 2 crossings of neighbouring sizes 1 is identified."
 
 

@@ -12,13 +12,20 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from scaling import rollouts
 from scaling.ladder import LADDER
 from scaling.logprobs import token_logprobs
+from scaling.rollout_types import RolloutGroups
 from scaling.schema import InputError
 
-ENGINES = ["hf", "native"]
+ENGINES = rollouts.engine_names()
+EXACT = [name for name in ENGINES if rollouts.engine_class(name).EXACT_DRAWS]
 
 
 @pytest.fixture(params=ENGINES)
 def name(request):
+    return request.param
+
+
+@pytest.fixture(params=EXACT)
+def exact(request):
     return request.param
 
 
@@ -53,7 +60,7 @@ def test_log_probs_equal_the_trainers(name, model, forward, temperature):
 @pytest.mark.parametrize("rung", LADDER)
 def test_native_equals_the_oracle_given_the_same_uniforms(rung):
     model = policy_of(rung)
-    oracle, native = (engine_with(name, model).generate(prompts(), 6, SAMPLING) for name in ENGINES)
+    oracle, native = (engine_with(name, model).generate(prompts(), 6, SAMPLING) for name in ("hf", "native"))
     assert (oracle.tokens_BT == native.tokens_BT).all()
     assert (oracle.lengths_B == native.lengths_B).all() and (oracle.truncated_B == native.truncated_B).all()
     assert np.abs(oracle.logprobs_BT - native.logprobs_BT).max() < 1e-5
@@ -64,14 +71,14 @@ def test_native_equals_the_oracle_with_grouped_queries():
     config = copy.deepcopy(model.config)
     config.num_key_value_heads = 2
     grouped = type(model)(config).eval()
-    oracle, native = (engine_with(name, grouped).generate(prompts(), 6, SAMPLING) for name in ENGINES)
+    oracle, native = (engine_with(name, grouped).generate(prompts(), 6, SAMPLING) for name in ("hf", "native"))
     assert (oracle.tokens_BT == native.tokens_BT).all()
     assert np.abs(oracle.logprobs_BT - native.logprobs_BT).max() < 1e-5
 
 
-def test_draws_do_not_depend_on_the_batch(name, model):
+def test_draws_do_not_depend_on_the_batch(exact, model):
     """A prompt's samples are a function of (seed, step, prompt): company, order and group size do not matter."""
-    engine, some = engine_with(name, model), prompts()
+    engine, some = engine_with(exact, model), prompts()
     whole = engine.generate(some, 4, SAMPLING).responses
     assert engine.generate(some[::-1], 4, SAMPLING).responses[-4:] == whole[:4]
     assert engine.generate(some[2:3], 2, SAMPLING).responses == whole[8:10]
@@ -111,7 +118,20 @@ def test_unknown_engines_and_models_are_refused():
     gpt2 = GPT2LMHeadModel(GPT2Config(vocab_size=32, n_embd=16, n_layer=1, n_head=2, n_positions=64))
     with pytest.raises(InputError, match=r"model_type 'gpt2'.*resources.engine: hf"):
         engine_with("native", gpt2)
-    assert engine_with("hf", gpt2).generate(prompts(2), 2, SAMPLING).responses  # the oracle takes any
+    for name in ENGINES:
+        if rollouts.engine_class(name).ANY_MODEL:
+            assert engine_with(name, gpt2).generate(prompts(2), 2, SAMPLING).responses
+    assert "hf" in ENGINES and rollouts.engine_class("hf").ANY_MODEL  # the oracle takes any
+
+
+def test_what_follows_an_end_is_cleared():
+    tokens_BT, logprobs_BT = np.array([[4, 9, 5, 9], [4, 5, 6, 7]]), np.full((2, 4), -0.5, dtype=np.float32)
+    cut = RolloutGroups.cut_at_ends(prompts(1), 2, tokens_BT, logprobs_BT, [9], 3)
+    assert cut.responses == [(4, 9), (4, 5, 6, 7)] and cut.lengths_B.tolist() == [2, 4]
+    assert cut.truncated_B.tolist() == [False, True] and cut.weight_version == 3
+    assert cut.logprobs_BT.tolist() == [[-0.5, -0.5, 0, 0], [-0.5] * 4] and cut.logprobs_BT.dtype == np.float32
+    short = RolloutGroups.cut_at_ends(prompts(1), 1, np.array([[4, 9, 5]]), logprobs_BT[:1, :3], [9], 0)
+    assert short.tokens_BT.tolist() == [[4, 9]]
 
 
 def test_a_sampler_in_bfloat16_keeps_the_policys_rotary_frequencies(model):

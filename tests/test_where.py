@@ -103,6 +103,7 @@ def test_blank_cells_of_a_table_hold_no_comparison():
         ("step is 3", ["`is` is not legal"]),
         ("step == b'3'", ["neither a column nor a value"]),
         ("step == ...", ["neither a column nor a value"]),
+        ("loss.clip < 1" + "0" * 400, ["larger than any number"]),
         ("not " * 60 + "step == 1", ["not a condition", "..."]),
     ],
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def load(source: str | Path | Curves) -> Curves:
     return _load_table(path, text)
 
 
-def expect(documents: dict[str, dict[str, Any]], source: str) -> Curves:
+def expect(documents: Mapping[str, Mapping[str, Any]], source: str) -> Curves:
     """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
 
     Args:

@@ -74,8 +74,8 @@ class _Rows:
     def inside(self, column: Column, given: Value | tuple[Value, ...]) -> np.ndarray:
         """For which rows a column holds one of some values; null among them stands for the blank cells."""
         values = [self.fitting(column, value) for value in (given if isinstance(given, tuple) else (given,))]
-        inside = column.isin([value for value in values if value is not None])
-        return (inside | column.isna() if None in values else inside).to_numpy(bool)
+        inside = np.asarray(column.isin([value for value in values if value is not None]), bool)
+        return np.logical_or(inside, column.isna().to_numpy()) if None in values else inside
 
     def fitting(self, column: Column, given: Any) -> Value:
         """`given` as the column's type; a number is never compared with text."""

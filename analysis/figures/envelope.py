@@ -139,15 +139,17 @@ def envelope_legend(found: Envelope) -> list[Any]:
 
 def envelope_words(found: Envelope, words: ChoiceWords, labels: dict[float, str], letter: str, fit: Any) -> list[str]:
     """The sentences of the caption that both figures of choices share."""
-    df = fit.test.sizes(*fit.test.lines.at(float(fit.test.lines.centre.mean()))).df
-    basis = fit.test.basis if df else "one run each: its own noise and a borrowed seed spread, slope .0025, level .004"
+    basis = found.curves.basis
+    drawn_as = f"each {words.one}'s own line without a law"
+    if not found.curves.straight:
+        drawn_as = f"the curve of each {words.one} by law {fit.law.name}"
     crossed = [
         f"{labels[row.before]} to {labels[row.after]} at {power_of_ten(row.x)} {crossing_interval(row.low, row.high)}"
         for row in found.switches[found.switches["kind"] == "crossover"].itertuples()
     ]
     one = words.one
     return [
-        f"a: points are single evaluations, lines each {one}'s own line without a law, solid over the fitted steps "
+        f"a: points are single evaluations, lines {drawn_as}, solid over the fitted steps "
         f"({window_in_words(fit.record)}), dashed over other steps that were run; grey: the lowest of them.",
         f"b: thin, the range of {letter} that was run; thick, the lowest line (hollow outside the fitted steps); grey "
         f"blocks, each {one} not rejected as best at 5 % ({basis}), only where more than one was run.",
@@ -167,7 +169,7 @@ def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str
     rivals = [labels[found.values[i]] for i in np.flatnonzero(found.as_good[:, at]) if i != found.best[at]]
     others = [labels[found.values[i]] for i in np.flatnonzero(np.isfinite(found.loss[:, at])) if i != found.best[at]]
     told = (
-        f"{joined(rivals)} cannot be told from it"
+        f"{joined(rivals)} {'is' if len(rivals) == 1 else 'are'} indistinguishable from it"
         if rivals
         else f"{joined(others)} {'is' if len(others) == 1 else 'are'} rejected"
     )

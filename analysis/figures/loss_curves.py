@@ -31,15 +31,16 @@ from analysis.figures.axes import (
 from analysis.figures.labels import EndLabel, end_labels
 from analysis.figures.style import DASHED, INK, NOTE, UNUSED, Layout, size_colours, style
 from analysis.figures.svg import Drawn, drawn
+from analysis.laws import Law
 from analysis.questions.finals import evaluations
 from analysis.questions.residuals import fitted_points, fitted_sizes, law_line, residual_means
 from analysis.questions.runs import MOST_KNOTS
 from analysis.words import (
     counted,
+    labels_of,
     largest_miss,
     law_in_words,
     number,
-    size_labels,
     unidentified_in_words,
     window_in_words,
 )
@@ -61,7 +62,9 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         raise InputError(f"loss_curves: the fit is against {record['x']}, not {x}; fit the curves against {x} first.")
     points = fitted_points(fit)
     sizes = sorted(points["size"].unique())
-    colours, labels = size_colours(evaluations(curves, record["size_column"])["size"]), size_labels(points)
+    law = fit.law
+    every = evaluations(fit.curves if law.group else curves, record["size_column"])
+    colours, labels = size_colours(every["size"]), labels_of(law, points)
     lines = pd.concat([law_line(fit, points, size) for size in sizes if size in fitted_sizes(fit)], ignore_index=True)
     residuals = residual_means(points)
     axis_label, letter = X_AXES.get(x, (x.replace("_", " "), "X"))
@@ -71,7 +74,7 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
         left, right = two_panels(figure, layout, [1.9, 1], [2.2, 1])
         left.set_ylabel(LOSS_LABEL)
         panel_title(left, "a", "Test loss and the fitted law")
-        plain_log_axis(left.yaxis, *loss_limits([*points["loss_floored"], *lines["loss"]]))
+        plain_log_axis(left.yaxis, *loss_limits([*points["loss_floored"], *lines["loss"].dropna()]))
         for size in sizes:
             draw_size(left, points[points["size"] == size], lines[lines["size"] == size], colours[size])
         draw_residuals(right, residuals, colours, layout)
@@ -90,22 +93,22 @@ def loss_curves(curves: Any, fit: Any, *, x: str | None = None, layout: Layout =
     caption = [
         loss_marks(points),
         f"Lines: {law_in_words(record, letter)}, {record['objective']} objective, from "
-        f"{counted(record['n_runs'], 'curve')} of {counted(record['n_sizes'], 'size')} "
+        f"{counted(record['n_runs'], 'curve')} of {counted(record['n_sizes'], law.each)} "
         f"({counted(record['n_points'], 'point')}, {window_in_words(record)}).",
         held_out_in_words(record, labels),
-        band_in_words(lines),
+        band_in_words(lines, law),
         f"Root mean square error in ln L {number(error) if error is not None else 'unknown'}; "
         f"{largest_miss(residuals, labels)}.",
         "b: means of ln(measured/law), in percent"
         + (", over equal ratios of steps" if points["step"].nunique() > MOST_KNOTS else "")
-        + "; a slope or a bend that repeats from size to size is something the law does not describe.",
+        + f"; a slope or a bend that repeats from {law.each} to {law.each} is something the law does not describe.",
         unidentified_in_words(record),
     ]
     finding = (
-        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], 'size')} the root mean square error in ln L "
-        f"is {number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
+        f"{law_in_words(record, letter)}: over {counted(record['n_sizes'], law.each)} the root mean square error in "
+        f"ln L is {number(error) if error is not None else 'unknown'}; {largest_miss(residuals, labels)}."
     )
-    return drawn(figure, title, caption, finding, loss_table(points, lines, x))
+    return drawn(figure, title, caption, finding, loss_table(points, lines, x, fit.law.group or "num_params"))
 
 
 def draw_size(ax: Axes, points: Frame, line: Frame, colour: str) -> None:
@@ -165,7 +168,7 @@ def loss_legend(points: Frame) -> list[Line2D]:
 
 def label_curve(points: Frame, lines: Frame, size: float) -> tuple[np.ndarray, np.ndarray]:
     """The curve that a size's label stands beside: its line, or where the law has none its points."""
-    line = lines[lines["size"] == size]
+    line = lines[lines["size"] == size].dropna(subset=["x"])
     if len(line):
         return line["x"].to_numpy(), line["loss"].to_numpy()
     rows = points[points["size"] == size].sort_values("x")
@@ -202,20 +205,23 @@ def held_out_in_words(record: dict[str, Any], labels: dict[float, str]) -> str:
     )
 
 
-def loss_table(points: Frame, lines: Frame, x: str) -> Frame:
-    """Points and lines of the figure in one tidy table, told apart by `mark`."""
-    kept = points[["size", "run_id", "step", "x", "test_loss", "state"]].assign(mark="evaluation")
+def loss_table(points: Frame, lines: Frame, x: str, size: str) -> Frame:
+    """Points and lines of the figure in one tidy table, told apart by `mark`; `size`: the column of N."""
+    names = ["size", "run_id", "step", "x", "test_loss", "state"]
+    kept = points[[name for name in names if name != x]].assign(mark="evaluation")
     drawn_lines = lines.drop(columns="basis").rename(
         columns={"loss": "test_loss", "part": "state", "low": "ci95_low", "high": "ci95_high"}
     )
     table = pd.concat([kept, drawn_lines.assign(mark="law")], ignore_index=True)
-    return table.rename(columns={"size": "num_params", "x": x})
+    return table.rename(columns={"size": size, "x": x})
 
 
-def band_in_words(lines: Frame) -> str:
+def band_in_words(lines: Frame, law: Law) -> str:
     """What the bands are and what they rest on."""
     basis = lines["basis"].iloc[0]
     if not basis:
         return "No band: these runs give no interval."
     meaning = "a law that leaves its band is not what the runs do"
-    return f"Bands: 95 %, mean curve of a size by its own runs ({basis}); {meaning}."
+    if law.slope is None:
+        return f"Bands: 95 %, mean curve of each {law.each} by the law ({basis})."
+    return f"Bands: 95 %, mean curve of a {law.each} by its own runs ({basis}); {meaning}."

@@ -68,7 +68,7 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
 
     first_label, first = max(kept, key=lambda pair: (pair[1]["n_pairs"], pair[1]["num_params"]))
     last = first["multiplier"][-1]
-    told = "not told from 1" if overlap((1.0, 1.0), last["ci95"]) else "the interval excludes 1"
+    told = "indistinguishable from 1" if overlap((1.0, 1.0), last["ci95"]) else "the interval excludes 1"
     finding = (
         f"At {first_label} and a loss of {number(last['loss'], 2)} the effective-compute multiplier of {other} is "
         f"{amount(last['multiplier'])} {interval(last['ci95'])} over {counted(first['n_pairs'], 'pair')}: {told}."

@@ -18,20 +18,22 @@ from analysis.figures.labels import lay_out
 from analysis.figures.style import DIVERGING, INK, LOOK_HERE, NOTE, Layout, mixed, style
 from analysis.figures.svg import Drawn, drawn
 from analysis.questions.finals import evaluations
-from analysis.questions.windows import shows_n0, window_fits
-from analysis.words import counted, interval_words, number, short_number, size_labels
+from analysis.questions.windows import shows_scale, window_fits
+from analysis.words import counted, interval_words, joined, labels_of, math_symbol, number, short_number
 from scaling.schema import InputError
 
 
 def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: Layout = "full") -> Drawn:
-    """What the window moves: N0 where the data identify it, else k of the largest size; and pooled R2 beside it.
+    """What the window moves: the scale of k(N) (N0) where the data identify it, else k of the largest size; and pooled
+    R2 beside it.
 
     `windows`: what `window_fits` gives for this fit, where it is known already.
     """
-    record = fit.record
+    record, law = fit.record, fit.law
     size, values = fit.per_size[-1], record["values"]
-    by_n0 = shows_n0(fit)
-    label = size_labels(evaluations(curves, record["size_column"]))[size["num_params"]].split()[0]
+    by_scale = shows_scale(fit)
+    label = labels_of(law, evaluations(fit.curves if law.group else curves, record["size_column"]))[size["num_params"]]
+    label = label if law.group else label.split()[0]
     first, last = record["window"]["first_step"], record["window"]["last_step"]
     table = window_fits(fit) if windows is None else windows
     owns = table[(table["first_step"] == first) & (table["last_step"] == last)]
@@ -39,11 +41,12 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         raise InputError("needs more evaluated steps: fewer than three windows of four steps fit into these curves.")
     own = owns.iloc[0]
     centre = own["value"]
-    ends = values["n0"]["ci95"] if by_n0 else size["efficiency_ci95"]
-    unit, unit_words = n0_unit(centre) if by_n0 else (1.0, "")
-    what = r"$\mathit{N}_0$" if by_n0 else rf"$\mathit{{k}}$({label})"
-    plain = "N0" if by_n0 else f"k({label})"
-    title_a = f"Best {what}{unit_words} by window" if by_n0 else f"{what} by window"
+    ends = values[law.scale]["ci95"] if by_scale else size["efficiency_ci95"]
+    of_sizes = by_scale and values[law.scale]["unit"] == "parameters"
+    unit, unit_words = size_unit(centre) if of_sizes else (1.0, "")
+    plain = law.symbols[law.scale] if by_scale else f"k({label})"
+    what = math_symbol(plain) if by_scale else rf"$\mathit{{k}}$({label})"
+    title_a = f"Best {what}{unit_words} by window" if by_scale else f"{what} by window"
 
     with style("sensitivity"):
         figure = new_figure(layout, 2.9, 4.4)
@@ -52,7 +55,7 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         panel_title(left, "a", title_a)
         draw_pooled(right, table, own, unit, ends)
         panel_title(right, "b", r"Pooled $\mathit{R}^2$ of the same fits")
-        right.set_xlabel(f"best {what}{unit_words}" if by_n0 else what)
+        right.set_xlabel(f"best {what}{unit_words}" if by_scale else what)
         hollow: Any = {"linestyle": "none", "markerfacecolor": "white", "markeredgecolor": INK}
         handles = [
             dot(NOTE, "the law"),
@@ -63,7 +66,7 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
         lay_out(figure)
 
     finite = table.loc[~table["no_finite_optimum"], "value"]
-    show = short_number if by_n0 else number
+    show = short_number if of_sizes else number
     low, high = show(finite.min()), show(finite.max())
     infinite = int(table["no_finite_optimum"].sum())
     by_colour = "ratio to it, log scale" if is_ratio(table["value"], centre) else "difference from it"
@@ -77,21 +80,28 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
     caption = [
         f"a: {plain} of the same fit over other windows; the outlined one is the page's own; colour: ratio to it, log "
         "scale; ∞: no finite optimum; blank: fewer than four evaluated steps."
-        if by_n0
-        else "a: slope of the largest size's own line over other windows; the outlined one is the page's own; colour: "
-        f"{by_colour}; blank: fewer than four evaluated steps.",
-        "Kmax and N0 are not identified, so the slope is shown and not N0." if values and not by_n0 else "",
+        if by_scale
+        else f"a: slope of the largest {law.each}'s own line over other windows; the outlined one is the page's own; "
+        f"colour: {by_colour}; blank: fewer than four evaluated steps.",
+        not_shown_in_words(fit) if law.shape is not None and not by_scale else "",
         f"b: pooled R2 on L of those fits ({number(r2.min())}–{number(r2.max())}), and of the same with k = 0, a level "
-        f"per size and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the page's "
-        "own window.",
+        f"per {law.each} and no learning ({number(flat.min())}–{number(flat.max())}); grey: 95 % interval from the "
+        "page's own window.",
         finding,
     ]
-    table = table.rename(columns={"value": "n0" if by_n0 else "efficiency"})
+    table = table.rename(columns={"value": law.scale if by_scale else "efficiency"})
     return drawn(figure, "Sensitivity to the window.", caption, finding, table)
 
 
-def n0_unit(value: float) -> tuple[float, str]:
-    """The unit that makes N0 a short number, and its words."""
+def not_shown_in_words(fit: Any) -> str:
+    symbols, values = fit.law.symbols, fit.values
+    missing = [symbols[name] for name in fit.law.tested_on_slopes if not values[name]["identified"]]
+    verb = "are" if len(missing) > 1 else "is"
+    return f"{joined(missing)} {verb} not identified, so the slope is shown and not {symbols[fit.law.scale]}."
+
+
+def size_unit(value: float) -> tuple[float, str]:
+    """The unit that makes a size a short number, and its words."""
     return next(
         ((u, w) for u, w in [(1e9, " (billions)"), (1e6, " (millions)"), (1e3, " (thousands)")] if value >= u),
         (1.0, ""),

@@ -86,7 +86,7 @@ class Choices:
     """Every choice that decides a fit, checked as far as it can be without curves. Raises InputError.
 
     Fields:
-        law: a name of `analysis.laws`; x: the column on the horizontal axis.
+        law: a name of `analysis.laws`; x: the column on the horizontal axis, None for the law's own (`axis`).
         objective: a name of OBJECTIVES.
         where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`; None for all.
         steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
@@ -97,7 +97,7 @@ class Choices:
     """
 
     law: str = "efficiency"
-    x: str = "train_flops"
+    x: str | None = None
     objective: str = "log"
     where: str | None = None
     steps: str | None = None
@@ -120,9 +120,22 @@ class Choices:
     def formula(self) -> Law:
         return get_law(self.law)
 
+    def axis(self, curves: Curves) -> str:
+        """The column on the horizontal axis: the one chosen, else the first of the law's own that the curves have."""
+        law = self.formula
+        if law.axes:
+            return law.axes[0]
+        return self.x or next((name for name in law.x if name in curves.table), law.x[0])
+
     def rows(self, curves: Curves) -> Curves:
-        """The curves after `where`."""
-        return curves if self.where is None else curves.where(self.where)
+        """The curves after `where`. A law of something else than sizes describes one size: the one at which most values
+        of it were run, of several the smallest."""
+        chosen = curves if self.where is None else curves.where(self.where)
+        group, table = self.formula.group, chosen.table
+        if not group or group not in table or table["num_params"].nunique() < 2:
+            return chosen
+        size = table.groupby("num_params")[group].nunique().idxmax()
+        return chosen.where(f"num_params == {size}")
 
 
 class Given(TypedDict, total=False):
@@ -153,9 +166,12 @@ def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Cho
     """The choices given over those of the study's `analysis:` section, and both over the defaults.
 
     `without` names choices of the section that do not count here. Its `by` says how many fits there are and is no part
-    of one.
+    of one. Its x belongs to its law: another law that is given here and has an axis of its own keeps that.
     """
     chosen: Any = {name: value for name, value in curves.defaults.items() if name not in ("by", *without)}
+    law = given.get("law")
+    if law is not None and law != chosen.get("law") and get_law(law).x[0] != "train_flops":
+        chosen.pop("x", None)
     chosen |= {name: value for name, value in given.items() if value is not None}
     return choose(chosen)
 
@@ -179,7 +195,7 @@ def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
     choices = Choices(**{name: value for name, value in section.items() if name != "by"})
     if not choices.formula.group:
         choose_size_column(expected, choices.size_column)
-    check_name(choices.x, legal_x(expected.table), "x column")
+    check_name(choices.axis(expected), legal_x(expected.table), "x column")
     if "by" in section:
         constant = [*RUN_KEYS, "reuse_factor", *expected.settings, "run_id"]
         check_name(

@@ -29,7 +29,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     """
     formula, rule, objective = choices.formula, parse_split(choices.split), choices.objective
     chosen = choices.rows(curves)
-    x = formula.axes[0] if formula.axes else choices.x
+    x = choices.axis(chosen)
     every, notes = select_points(chosen, choices)
     held = held_out(rule, every.run, every.size)
     used = every.take(~held)
@@ -69,7 +69,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "left_out": [*curves.left_out, *_not_used(curves, chosen, every)],
         "status": "ok" if solution.converged else "not converged",
         "warnings": _warnings(chosen, used, solution, formula),
-        "notes": [*curves.notes, *notes],
+        "notes": [*curves.notes, *_axis_note(choices, x), *notes],
         "values": {
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
@@ -88,6 +88,16 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     if formula.axes:
         found["consistency"] = _consistency(fit)
     return fit
+
+
+def _axis_note(choices: Choices, x: str) -> list[str]:
+    """What a reader must know of an axis that nobody chose."""
+    law = choices.formula
+    if choices.x is not None or law.axes or law.x == ("train_flops",):
+        return []
+    if x == law.x[0]:
+        return [f"x is {x}, the axis of law {law.name}"]
+    return [f"x is {x}: the source has no {law.x[0]}, the axis of law {law.name}"]
 
 
 def _check_enough(points: Points, law: Law, source: str) -> None:

@@ -37,6 +37,11 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
     zeros = int((points.loss == 0).sum())
     if zeros and points.trials is not None:
         found.append(f"{zeros} points have no error at all: ln L is taken at half an error there")
+    if law.group and len(points.sizes) == 1:
+        found.append(
+            f"there is one {law.each} only, {law.letter} = {points.sizes[0]:.4g}: nothing to compare; choose rows with "
+            "more of them by where"
+        )
     if law.shape is not None and len(points.sizes) == 2:
         found.append("two sizes determine the law exactly: nothing is left to test it")
     found += [f"{name} is at a bound of its range" for name in solution.bound_hits]
@@ -45,8 +50,8 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
         found.append(f"{elsewhere} of {len(solution.starts)} starts ended in a worse optimum than the one given")
     if solution.condition_number is not None and solution.condition_number > 1e5:
         found.append(
-            f"the parameters are hardly told apart (condition number {solution.condition_number:.1g}): the curve is "
-            "determined, its parameters are not"
+            f"the parameters are hardly distinguishable (condition number {solution.condition_number:.1g}): the curve "
+            "is determined, its parameters are not"
         )
     if law.shape is not None and solution.values[law.amplitude] == 0:
         found.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")

@@ -101,7 +101,7 @@ def select_points(
     `points` "A:B" slices the points of each curve as Python does (":-80" drops the last 80). A law may ask for another
     column in the place of N, for `reuse` (D / U at the point), or tie two axes together; see `Law`.
     """
-    table, law, x, steps, points = curves.table, choices.formula, choices.x, choices.steps, choices.points
+    table, law, x, steps, points = curves.table, choices.formula, choices.axis(curves), choices.steps, choices.points
     response = "test_loss"
     if "test_loss" not in table:
         if not law.cross_entropy:
@@ -111,8 +111,6 @@ def select_points(
             )
         response = "loss"
     size_column = choose_size_column(curves, choices.size_column, law)
-    if law.axes:
-        x = law.axes[0]
     legal = legal_x(table)
     if x not in legal:
         raise InputError(
@@ -153,7 +151,7 @@ def select_points(
         Points(
             sizes, size, [str(name) for name in runs], run, ln_x, used[response].to_numpy(float),
             _trials(used, notes) if response == "test_loss" else None, used["step"].to_numpy(),
-            {name: _reuse(used, curves) for name in law.columns},
+            {name: reuse_at(used, curves) for name in law.columns},
         ),
         notes,
     )  # fmt: skip
@@ -176,7 +174,7 @@ def _check_axis(used: pd.DataFrame, x: str, source: str) -> None:
         )
 
 
-def _reuse(used: pd.DataFrame, curves: Curves) -> np.ndarray:
+def reuse_at(used: pd.DataFrame, curves: Curves) -> np.ndarray:
     """D / U at each point: row by row where the source has it, else from the run's tau and its last D."""
     if "prompts_unique" in used and "prompts_seen" in used and used["prompts_unique"].notna().all():
         found = used["prompts_seen"] / used["prompts_unique"]

@@ -34,6 +34,7 @@ class Fit:
         points: the fitted points, None for a fit that was loaded from its record.
         solution: the optimum, None likewise.
         test: the run-level test behind the intervals (`analysis.intervals.run_test`), None until intervals were made.
+        curve_band: the bands of a law whose curves are no straight lines, None until one was asked for.
         curves: the curves the fit was made from (before the window), None for a loaded fit.
         drawer: what `plot` calls; `analysis/__init__.py` sets it, because figures stand above fits.
     """
@@ -44,6 +45,7 @@ class Fit:
     points: Points | None = None
     solution: Solution | None = None
     test: Any = None
+    curve_band: Any = None
     curves: Curves | None = None
 
     @property

@@ -11,14 +11,11 @@ from scipy.stats import t as student
 from analysis.fitting.points import Points
 from analysis.fitting.record import Fit
 from analysis.intervals.law_test import EXACT, LEVEL, LawTest, f_tail, law_test
-from analysis.intervals.run_lines import RunLines, run_lines
+from analysis.intervals.run_lines import BORROWED, RunLines, run_lines
 from analysis.intervals.size_test import SizeTest, _spread_out
 from analysis.laws import Law
 from analysis.laws.efficiency import LAW as SMOOTH
 from scaling.schema import InputError
-
-# Seed sd of slope and level of the reference replicates: borrowed for bands where each size has one run.
-BORROWED = (0.0025, 0.004)
 
 
 @dataclass(frozen=True)

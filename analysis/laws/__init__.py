@@ -162,6 +162,11 @@ class Law:
         return self.slope is not None and all(p.name == "intercept" for p in self.parameters if p.per_size)
 
     @property
+    def of_data(self) -> bool:
+        """Whether X is the amount of data, and not any axis of cost."""
+        return self.x == DATA
+
+    @property
     def closed_form(self) -> bool:
         """Straight lines with a free level per size: levels and amplitude in closed form, a 1-D search at most."""
         shared, each = ({p.name for p in self.parameters if p.per_size == per_size} for per_size in (False, True))

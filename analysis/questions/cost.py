@@ -9,9 +9,10 @@ import numpy as np
 from scipy.optimize import brentq
 
 from analysis.fitting.record import Fit
+from analysis.intervals.curve_band import size_band
 from analysis.intervals.law_test import LEVEL
-from analysis.intervals.run_test import band
-from analysis.questions.envelope import equal_p, run_ranges
+from analysis.questions.envelope import run_ranges
+from analysis.questions.size_curves import SizeCurves, in_range, law_columns
 from scaling.schema import InputError
 
 FAR = 1e3  # how far beyond the data a cost to a target loss is looked for
@@ -19,30 +20,29 @@ FAR = 1e3  # how far beyond the data a cost to a target loss is looked for
 
 # --- what a loss costs ------------------------------------------------------------------------------------------------
 def crossovers(fit: Fit) -> list[dict[str, Any]]:
-    """Where the lines of neighbouring sizes cross: ln X = (E2 - E1) / (k2 - k1), and the X at which they are not told
-    apart; `identified` where that is closed on both sides in the range that both were run."""
-    rows = [row for row in fit.per_size if row["efficiency"] is not None]
-    assert fit.test is not None
-    found = []
-    ranges = run_ranges(fit, np.array([row["num_params"] for row in rows]))
-    for a, b in zip(range(len(rows)), range(1, len(rows)), strict=False):
-        gap = rows[b]["efficiency"] - rows[a]["efficiency"]
-        entry: dict[str, Any] = {"smaller": rows[a]["num_params"], "larger": rows[b]["num_params"], "x": None,
+    """Where the curves of neighbouring sizes cross (lines: ln X = (E2 - E1) / (k2 - k1)), and the X at which they are
+    not told apart; `identified` where that is closed on both sides in the range that both were run. Curves of a law
+    are followed in that range alone."""
+    curves = SizeCurves(fit)
+    crossings: list[dict[str, Any]] = []
+    ranges = run_ranges(fit, curves.values)
+    for a, b in zip(range(len(ranges)), range(1, len(ranges)), strict=False):
+        entry: dict[str, Any] = {"smaller": float(curves.values[a]), "larger": float(curves.values[b]), "x": None,
                                  "ci95": [None, None], "identified": False, "inside": False}  # fmt: skip
-        found.append(entry)
-        if gap == 0:
-            continue
-        ln_x = (rows[b]["intercept"] - rows[a]["intercept"]) / gap
+        crossings.append(entry)
         low, high = max(ranges[a, 0], ranges[b, 0]), min(ranges[a, 1], ranges[b, 1])
-        entry["x"] = math.exp(ln_x) if abs(ln_x) < 700 else None
-        if low >= high:
+        if low >= high and not curves.straight:
             continue
-        entry["inside"] = bool(math.log(low) <= ln_x <= math.log(high))
-        i, j = (int(np.searchsorted(fit.test.lines.sizes, rows[k]["num_params"])) for k in (a, b))
-        test, ends = fit.test, (math.log(low), math.log(high))
-        entry["ci95"] = _not_told_apart(lambda at: equal_p(test, at, i, [j])[0] - LEVEL, ln_x, ends)  # noqa: B023
+        ends = (math.log(low), math.log(high))
+        ln_x = curves.meeting(a, b, ends)
+        entry["x"] = in_range(ln_x)
+        if ln_x is None or low >= high:
+            continue
+        entry["inside"] = bool(ends[0] <= ln_x <= ends[1])
+        excess = lambda at, a=a, b=b: curves.p_equal(at, a, [b])[0] - LEVEL  # noqa: E731
+        entry["ci95"] = _not_told_apart(excess, ln_x, ends)
         entry["identified"] = entry["inside"] and None not in entry["ci95"]
-    return found
+    return crossings
 
 
 def _not_told_apart(excess: Any, centre: float, ends: tuple[float, float]) -> list[float | None]:
@@ -81,10 +81,10 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
         if straight:
             line = row["intercept"] - row["efficiency"] * np.log(grid)
         else:
-            line = np.log(fit.predict(size, grid, **dict.fromkeys(fit.law.columns, 1.0)))
+            line = np.log(fit.predict(size, grid, **law_columns(fit.law)))
         entry["x"] = _first_below(grid, line, math.log(target))
         if entry["x"] is None:
-            end = math.inf if straight else float(fit.predict(size, high * 1e60, **dict.fromkeys(fit.law.columns, 1.0)))
+            end = math.inf if straight else float(fit.predict(size, high * 1e60, **law_columns(fit.law)))
             if straight and row["efficiency"] <= 0:
                 entry["why"] = "never: the line does not fall"
             elif not straight and end > target:
@@ -93,12 +93,11 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
                 entry["why"] = f"not within {FAR:g} times the largest X that was run"
         entry["extrapolated"] = entry["x"] is not None and not low <= entry["x"] <= high
         try:
-            lower, upper, _basis = band(fit, size, grid)
+            lower, upper, _basis = size_band(fit, size, grid, **law_columns(fit.law))
         except InputError:
             continue
-        if straight:
-            ends = [_first_below(grid, np.log(side), math.log(target)) for side in (lower, upper)]
-            entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
+        ends = [_first_below(grid, np.log(side), math.log(target)) for side in (lower, upper)]
+        entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
     return found
 
 

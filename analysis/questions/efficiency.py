@@ -41,11 +41,13 @@ def run_slopes(fit: Any) -> Frame:
 
 
 def law_efficiency(fit: Any, sizes: Any, *, extrapolate: bool) -> Frame:
-    """The law's k(N) with its band, over the sizes and, where N0 is identified, beyond them."""
+    """The law's k(N) with its band, over the sizes and, where its scale is identified, beyond them."""
     grid = np.geomspace(sizes.min(), sizes.max(), 16)
     part = ["fitted"] * len(grid)
     if extrapolate:
-        end = max(sizes.max() * BEYOND, min(1.1 * fit.values["n0"]["ci95"][1], 20 * sizes.max()))
+        scale = fit.values[fit.law.scale]
+        reach = 1.1 * scale["ci95"][1] if scale["unit"] == "parameters" else 0.0
+        end = max(sizes.max() * BEYOND, min(reach, 20 * sizes.max()))
         grid = np.concatenate([grid, np.geomspace(sizes.max(), end, 7)[1:]])
         part += ["extrapolated"] * 6
     ends = [efficiency_interval(fit, size) if fit.test is not None else (None, None) for size in grid]

@@ -1,21 +1,20 @@
 """Which of several choices (sizes, group sizes) has the lowest line at each budget, and which are as good.
 
-Lines are each size's own, over the range in which it was run. Every choice comes with what the data cannot tell apart.
+Curves are those of `SizeCurves`, over the range in which each was run. Every choice comes with what the data cannot
+tell apart.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from analysis.curves.frame import Frame
 from analysis.fitting.record import Fit
-from analysis.intervals.run_test import BORROWED
 from analysis.questions.finals import evaluations
+from analysis.questions.size_curves import SizeCurves
 from scaling.schema import InputError
 
 
@@ -23,11 +22,12 @@ class Envelope(NamedTuple):
     """Which of n choices (sizes, group sizes) has the lowest line at each of m budgets.
 
     Fields:
-        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own line, NaN where not run or above 1.
+        values: (n,) N or G; x: (m,) budgets; loss: (n, m) each choice's own curve, NaN where not run or above 1.
         fitted: (n, m) inside the fitted steps; best: (m,) index of the lowest line, -1 where none was run.
         as_good: (n, m) not rejected as best at 5 %, where two or more were run.
         switches: where the best changes: `x`, `before`, `after` (values), `kind` (crossover, first step, end of run)
             and the 95 % interval `low`, `high` of a crossover, NaN where it is open in the range that both were run.
+        curves: what is compared.
     """
 
     values: np.ndarray
@@ -37,6 +37,7 @@ class Envelope(NamedTuple):
     best: np.ndarray
     as_good: np.ndarray
     switches: Frame
+    curves: SizeCurves
 
     @property
     def lowest(self) -> np.ndarray:
@@ -54,28 +55,15 @@ class Envelope(NamedTuple):
         return grid[grid["line"].notna()]
 
 
-def equal_p(test: Any, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
-    """p of "the mean curves of sizes i and j meet at ln X" for each j; one run per size borrows the seed spread."""
-    heights, variance = test.lines.at(ln_x)
-    sizes = test.sizes(heights, variance)
-    if sizes.df > 0:
-        return np.array([1.0 if j == i else sizes.p_equal(i, j) for j in others])
-    variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
-    run = {size: position for position, size in enumerate(test.lines.size)}
-    gaps = [abs(heights[run[i]] - heights[run[j]]) / np.sqrt(variance[run[i]] + variance[run[j]]) for j in others]
-    return np.asarray(2 * norm.sf(gaps))
-
-
 def envelope(fit: Any) -> Envelope:
-    """The lower envelope of the own lines of a fit's sizes over the range in which each was run."""
-    rows = [row for row in fit.per_size if row["efficiency"] is not None]
-    if len(rows) < 2:
-        raise InputError(f"needs lines of two choices to compare; there is {len(rows)}.")
-    values = np.array([row["num_params"] for row in rows])
-    index = np.searchsorted(fit.test.lines.sizes, values)
+    """The lower envelope of the curves of a fit's sizes (`SizeCurves`) over the range in which each was run."""
+    curves = SizeCurves(fit)
+    values = curves.values
+    if len(values) < 2:
+        raise InputError(f"needs lines of two choices to compare; there is {len(values)}.")
     ran, used = run_ranges(fit, values), fitted_ranges(fit, values)
     x = np.unique(np.concatenate([np.geomspace(ran.min(), ran.max(), 160), ran.ravel(), used.ravel()]))
-    line = np.array([np.exp(row["intercept"] - row["efficiency"] * np.log(x)) for row in rows])
+    line = np.array([np.exp(curves.ln_loss(i, np.log(x))) for i in range(len(values))])
     inside = (ran[:, :1] <= x) & (x <= ran[:, 1:])
     loss = np.where(inside & (line <= 1), line, np.nan)
     fitted = (used[:, :1] <= x) & (x <= used[:, 1:])
@@ -84,25 +72,21 @@ def envelope(fit: Any) -> Envelope:
     for j, budget in enumerate(x):
         here = np.flatnonzero(~np.isnan(loss[:, j]))
         if len(here) > 1:
-            as_good[here, j] = (
-                equal_p(fit.test, float(np.log(budget)), int(index[best[j]]), index[here].tolist()) > 0.05
-            )
-    return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(fit, rows, index, x, inside, best))
+            as_good[here, j] = curves.p_equal(float(np.log(budget)), int(best[j]), here.tolist()) > 0.05
+    return Envelope(values, x, loss, fitted, best, as_good, envelope_switches(curves, x, inside, best), curves)
 
 
-def envelope_switches(
-    fit: Any, rows: list[dict[str, Any]], index: np.ndarray, x: np.ndarray, inside: np.ndarray, best: np.ndarray
-) -> Frame:
+def envelope_switches(curves: SizeCurves, x: np.ndarray, inside: np.ndarray, best: np.ndarray) -> Frame:
     found = []
     for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
-        a, b = best[j], best[j + 1]
+        a, b = int(best[j]), int(best[j + 1])
         at, low, high = x[j + 1], np.nan, np.nan
         kind = "first step" if not inside[b, j] else "end of run" if not inside[a, j + 1] else "crossover"
         if kind == "crossover":
-            gap = rows[b]["efficiency"] - rows[a]["efficiency"]
-            at = np.exp((rows[b]["intercept"] - rows[a]["intercept"]) / gap)
+            met = curves.meeting(a, b, (float(np.log(x[j])), float(np.log(x[j + 1]))))
+            at = at if met is None else np.exp(met)
             both = np.flatnonzero(inside[a] & inside[b])
-            equal = [equal_p(fit.test, float(np.log(x[i])), int(index[a]), [int(index[b])])[0] > 0.05 for i in both]
+            equal = [curves.p_equal(float(np.log(x[i])), a, [b])[0] > 0.05 for i in both]
             centre = int(np.searchsorted(both, j))
             left, right = centre, centre
             while left > 0 and equal[left - 1]:
@@ -111,7 +95,7 @@ def envelope_switches(
                 right += 1
             low = np.nan if left == 0 else x[both[left]]
             high = np.nan if right == len(both) - 1 else x[both[right]]
-        found.append((at, rows[a]["num_params"], rows[b]["num_params"], kind, low, high))
+        found.append((at, curves.values[a], curves.values[b], kind, low, high))
     return pd.DataFrame(found, columns=["x", "before", "after", "kind", "low", "high"])
 
 

@@ -76,7 +76,7 @@ def forecast(
         if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
     ]
     return {
-        "law": choices.law, "formula": fit.law.formula, "x": choices.x, "size_column": fit.record["size_column"],
+        "law": choices.law, "formula": fit.law.formula, "x": fit.record["x"], "size_column": fit.record["size_column"],
         "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
         "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,
         "window": fit.record["window"],

@@ -21,7 +21,7 @@ from analysis.questions.cost import cost_to_target, crossovers
 from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import group_law, group_lines
-from analysis.questions.optimum import continuous
+from analysis.questions.optimum import budgets_of, continuous
 from analysis.questions.reuse import reuse_threshold
 from scaling.schema import InputError
 
@@ -30,7 +30,13 @@ def frontier(
     curves: Curves, choices: Choices, target: float | None = None, replicates: Curves | None = None
 ) -> dict[str, Any]:
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
-    document: dict[str, Any] = {"source": curves.source, "law": choices.law, "x": choices.x, "target": target}
+    document: dict[str, Any] = {
+        "source": curves.source,
+        "law": choices.law,
+        "x": choices.axis(curves),
+        "each": choices.formula.each,
+        "target": target,
+    }
 
     def put(name: str, make: Callable[[], Any]) -> None:
         part = attempt(make)
@@ -44,11 +50,9 @@ def frontier(
         document |= dict.fromkeys(("sizes", "continuous", "crossovers", "cost"), Missing(str(error)).json())
         document["warnings"] = []
     else:
-        assert fit.points is not None
         document["warnings"] = fit.warnings
         put("sizes", lambda: best_by_budget(envelope(fit)))
-        budgets = np.geomspace(np.exp(fit.points.x.min()), np.exp(fit.points.x.max()), 13)
-        put("continuous", lambda: continuous(fit, budgets, choices.seed))
+        put("continuous", lambda: continuous(fit, np.geomspace(*np.exp(budgets_of(fit).ends), 13), choices.seed))
         put("crossovers", lambda: crossovers(fit))
         if target is not None:
             put("cost", lambda: cost_to_target(fit, target))

@@ -28,6 +28,7 @@ from analysis.laws import get_law, law_names
 from analysis.questions.new_size import predict_new_size
 from scaling.schema import InputError, check_name
 
+COMMON = "train_flops"  # axis on which laws are compared where none is chosen: each law's own would be no comparison
 ORIGINS = (0.4, 0.6, 0.8)  # fitted share of each curve; the points up to the next origin are predicted
 BASELINES = ("last value", "line per size")
 
@@ -40,7 +41,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
 
     Law and split of the choices do not count.
     """
-    curves = choices.rows(curves)
+    curves, choices = choices.rows(curves), replace(choices, x=choices.x or COMMON)
     laws = list(dict.fromkeys(laws))
     for name in laws:
         check_name(name, law_names(), "law")
@@ -69,7 +70,8 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
     rows: list[dict[str, Any]] = [{"law": name, "error": None} for name in laws]
     for row in rows:
         try:
-            predicted[row["law"]] = _roll(every, blocks, [fitted(row["law"], f"intra:{f:g}") for f in origins])
+            own = select_points(curves, replace(choices, law=row["law"]))[0]  # with the columns that this law asks for
+            predicted[row["law"]] = _roll(own, blocks, [fitted(row["law"], f"intra:{f:g}") for f in origins])
         except InputError as error:
             row["error"] = str(error)
     if not predicted:
@@ -91,7 +93,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
         }  # fmt: skip
         if name != best and len(count) > 1:
             row["difference"] = paired_difference(by_run[best].tolist(), by_run[name].tolist())
-        row |= _largest_size(name, every, fitted)
+        row |= _largest_size(name, select_points(curves, replace(choices, law=name))[0], fitted)
     return {
         "source": curves.source, "x": choices.x, "objective": choices.objective,
         "n_points": len(every), "n_runs": len(count),
@@ -114,9 +116,8 @@ def _roll(every: Points, blocks: np.ndarray, fits: list[Fit]) -> np.ndarray:
     found = np.full(len(every), np.nan)
     for i, fit in enumerate(fits):
         here = blocks == i
-        if fit.law.columns:
-            raise InputError(f"law {fit.law.name} needs {fit.law.columns[0]} at each point; it is not compared.")
-        found[here] = np.log(fit.predict(every.sizes[every.size[here]], np.exp(every.x[here])))
+        columns = {name: values[here] for name, values in every.columns.items()}
+        found[here] = np.log(fit.predict(every.sizes[every.size[here]], np.exp(every.x[here]), **columns))
     return found
 
 
@@ -166,17 +167,17 @@ def _qaic(fits: dict[str, Fit], every: Points) -> dict[str, float | None]:
     return found | {name: value - min(values.values()) for name, value in values.items()}
 
 
-def _largest_size(name: str, every: Points, fitted: Any) -> dict[str, Any]:
+def _largest_size(name: str, own: Points, fitted: Any) -> dict[str, Any]:
     """Error on the largest size, left out; a law with free levels borrows a level linear in ln N, and says so."""
-    if len(every.sizes) < 3:
+    if len(own.sizes) < 3:
         return {"rmse_largest_size": None, "largest_size": "needs three sizes"}
     nothing = {"rmse_largest_size": None, "largest_size": "says nothing of a size that was not fitted"}
     if (law := get_law(name)).shape is None and not law.predicts_unseen:
         return nothing
-    largest = every.take(every.size == every.size.max())
+    largest = own.take(own.size == own.size.max())
     try:
         fit = add_intervals(fitted(name, "inter"))
-        made = predict_new_size(fit, float(every.sizes[-1]), largest.x)
+        made = predict_new_size(fit, float(own.sizes[-1]), largest.x, columns=largest.columns)
     except InputError:
         return nothing
     return {"rmse_largest_size": rmse(made.ln_loss - largest.ln_loss()), "largest_size": made.rests_on}

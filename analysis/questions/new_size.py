@@ -11,6 +11,7 @@ reference replicates.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from analysis.intervals.law_test import RATIO, LawTest
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import BORROWED
 from analysis.questions.prediction import DRAWS, Prediction, _ends, _noise, _test
+from analysis.questions.size_curves import law_columns
 from scaling.schema import InputError
 
 # Misfit of levels about a line in ln N, in run variances: levels miss it by far more than slopes miss k(N).
@@ -124,17 +126,32 @@ def _seed_correlation(lines: RunLines) -> float:
 
 
 def predict_new_size(
-    fit: Fit, num_params: float, ln_x: np.ndarray, first: Points | None = None, seed: int = 0
+    fit: Fit,
+    num_params: float,
+    ln_x: np.ndarray,
+    first: Points | None = None,
+    seed: int = 0,
+    columns: Mapping[str, np.ndarray] | None = None,
 ) -> Prediction:
     """A size that was not fitted: level predicted, or calibrated on its `first` points.
 
-    A law with a level of N gives the point by itself; no method with measured coverage is known for its interval.
+    A law with a level of N gives the point by itself, at the `columns` it asks for (by default no prompt repeated); no
+    method with measured coverage is known for its interval.
     """
-    test, law = _test(fit), fit.law
+    law = fit.law
     if first is None and law.predicts_unseen:
-        if law.columns:
-            raise InputError(f"law {law.name} predicts at a given {law.columns[0]}; use fit.predict.")
-        return Prediction(np.log(fit.predict(num_params, np.exp(ln_x))), None, None, "the law's own level of N")
+        known = law_columns(law) if columns is None else {name: columns[name] for name in law.columns}
+        said = "".join(f"; at {name} 1" for name in law.columns if columns is None)
+        point = np.log(fit.predict(num_params, np.exp(ln_x), **known))
+        return Prediction(point, None, None, f"the law's own level of N{said}")
+    if law.group:
+        raise InputError(f"law {law.name} says nothing of a {law.each} that was not fitted ({num_params:.4g}).")
+    if law.shape is None and law.predicts_unseen:
+        raise InputError(
+            f"law {law.name} has no level of its own to calibrate: its level is that of N, and its slope depends on X. "
+            "Predict with nothing tuned on the size."
+        )
+    test = _test(fit)
     if law.shape is None or test.law is None:
         raise InputError(
             f"law {law.name} says nothing of a size that was not fitted (N = {num_params:.4g}): use efficiency or a "

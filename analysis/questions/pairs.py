@@ -28,6 +28,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
 
     Of the choices only rows, window and axes count: each run has a line of its own.
     """
+    choices = replace(choices, law="per_size")  # each run has a line of its own, whatever law the study is about
     curves = choices.rows(curves)
     groups = dict(curves.groups(by))
     if len(groups) < 2:
@@ -64,7 +65,13 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
             })  # fmt: skip
     if not comparisons:
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
-    return {"source": curves.source, "by": by, "x": choices.x, "comparisons": comparisons, "unpaired": unpaired}
+    return {
+        "source": curves.source,
+        "by": by,
+        "x": choices.axis(curves),
+        "comparisons": comparisons,
+        "unpaired": unpaired,
+    }
 
 
 class _Lines:

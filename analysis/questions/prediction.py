@@ -12,9 +12,11 @@ import numpy as np
 from scipy.stats import t as student
 
 from analysis.fitting.record import Fit
+from analysis.intervals.curve_band import curve_band
 from analysis.intervals.law_test import LEVEL
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import BORROWED, RunTest
+from analysis.questions.size_curves import law_columns
 from scaling.schema import InputError
 
 DRAWS = 4000
@@ -54,7 +56,10 @@ def _test(fit: Fit) -> RunTest:
 
 
 def predict_fitted_size(fit: Fit, num_params: float, ln_x: np.ndarray, seed: int = 0) -> Prediction:
-    """Mean curve and a new measured run of a size that was fitted, by its own runs; the point is the law's."""
+    """Mean curve and a new measured run of a size that was fitted, by its own runs; the point is the law's. Of a law
+    with curves the intervals are about its curve (`analysis.intervals.curve_band`), where no prompt is repeated."""
+    if fit.law.slope is None:
+        return _predict_curve(fit, num_params, ln_x)
     test = _test(fit)
     found = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
     if len(found) == 0 or not (test.lines.size == found[0]).any():
@@ -83,8 +88,26 @@ def predict_fitted_size(fit: Fit, num_params: float, ln_x: np.ndarray, seed: int
     return Prediction(point, _ends(np.array(means).T), _ends(np.array(runs).T), basis)
 
 
-def predict_same_run(fit: Fit, run: str, ln_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95 % ends of ln L of a run that goes on, as it would be measured: its own line and noise, t(points - 2)."""
+def _predict_curve(fit: Fit, num_params: float, ln_x: np.ndarray) -> Prediction:
+    columns = law_columns(fit.law)
+    point = np.log(fit.predict(num_params, np.exp(ln_x), **columns))
+    said = "".join(f"; at {name} {value:g}" for name, value in columns.items())
+    try:
+        bands = curve_band(fit)
+    except InputError as error:
+        return Prediction(point, None, None, f"the law's own curve, without an interval: {error}{said}")
+    at = bands.at(num_params, ln_x, **columns)
+    return Prediction(point, at.ends(), at.ends(at.seeds, at.noise), f"the law's own curve; {bands.basis}{said}")
+
+
+def predict_same_run(fit: Fit, run: str, ln_x: np.ndarray, **columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % ends of ln L of a run that goes on, as it would be measured: its own line and noise, t(points - 2). Of a law
+    with curves: the curve of its size, the spread of seeds and the noise of an evaluation."""
+    if fit.law.slope is None:
+        assert fit.points is not None
+        size = fit.points.sizes[fit.points.run_sizes()[fit.points.runs.index(run)]]
+        at = curve_band(fit).at(float(size), ln_x, **columns)
+        return at.ends(at.seeds, at.noise)
     lines = _test(fit).lines
     if run not in lines.runs:
         raise InputError(f"run {run} has no line in this fit.")

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Frame
-from analysis.intervals.run_test import band
+from analysis.fitting.points import reuse_at
+from analysis.intervals.curve_band import size_band
 from analysis.questions.finals import evaluations
 from analysis.questions.runs import step_bins
 from scaling.schema import InputError
@@ -35,9 +36,12 @@ def fitted_points(fit: Any) -> Frame:
     # The floor of half an error, as in the fit: a loss of 0 has no place on a log axis.
     problems = frame["eval_problems"].fillna(np.inf)
     frame["loss_floored"] = np.maximum(frame["test_loss"], 0.5 / problems)
-    known = frame["size"].isin(fitted_sizes(fit)) & (not fit.law.columns)
+    for name in fit.law.columns:
+        frame[name] = reuse_at(frame, fit.curves)
+    known = frame["size"].isin(fitted_sizes(fit))
     frame["law"] = np.nan
-    frame.loc[known, "law"] = fit.predict(frame.loc[known, "size"], frame.loc[known, "x"])
+    columns = {name: frame.loc[known, name] for name in fit.law.columns}
+    frame.loc[known, "law"] = fit.predict(frame.loc[known, "size"], frame.loc[known, "x"], **columns)
     return frame.reset_index(drop=True)
 
 
@@ -54,28 +58,33 @@ def held_out_rows(frame: Frame, fit: Any) -> Any:
 
 
 def law_line(fit: Any, points: Frame, size: float) -> Frame:
-    """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with its band."""
+    """The law at one size over the fitted x (solid) and on to its last held-out point (dashed), with its band. A law
+    that asks for the reuse of a point has a line for each reuse factor, a gap of NaN between them."""
     rows = points[points["size"] == size]
+    if not fit.law.columns:
+        return one_line(fit, rows, size)
+    lines = [one_line(fit, part, size) for _, part in rows.groupby("reuse_factor", dropna=False)]
+    gap = pd.DataFrame([lines[0].iloc[-1].to_dict() | {"x": np.nan, "loss": np.nan, "low": np.nan, "high": np.nan}])
+    return pd.concat([part for line in lines for part in (line, gap)][:-1], ignore_index=True)
+
+
+def one_line(fit: Any, rows: Frame, size: float) -> Frame:
     fitted, shown = rows[rows["state"] == "fitted"]["x"], rows[rows["state"] != "not used"]["x"]
     solid = np.geomspace(fitted.min(), fitted.max(), 40)
     beyond = np.geomspace(fitted.max(), shown.max(), 20) if shown.max() > fitted.max() * 1.001 else np.array([])
     xs = np.concatenate([solid, beyond])
-    low, high, basis = mean_band(fit, size, xs)
+    rows = rows.sort_values("x")
+    columns = {name: np.interp(xs, rows["x"], rows[name]) for name in fit.law.columns}
+    low, high, basis = mean_band(fit, size, xs, **columns)
     part = ["fitted"] * len(solid) + ["extrapolated"] * len(beyond)
-    found = {
-        "size": size,
-        "x": xs,
-        "loss": fit.predict(size, xs, **dict.fromkeys(fit.law.columns, 1.0)),
-        "low": low,
-        "high": high,
-    }
+    found = {"size": size, "x": xs, "loss": fit.predict(size, xs, **columns), "low": low, "high": high}
     return pd.DataFrame(found | {"part": part, "basis": basis})
 
 
-def mean_band(fit: Any, size: float, xs: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+def mean_band(fit: Any, size: float, xs: np.ndarray, **columns: Any) -> tuple[np.ndarray, np.ndarray, str]:
     """95 % band of the mean curve of a size and its basis in words; NaN where the fit has none."""
     try:
-        return band(fit, size, xs)
+        return size_band(fit, size, xs, **columns)
     except InputError:
         return np.full(len(xs), np.nan), np.full(len(xs), np.nan), ""
 

@@ -102,7 +102,7 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
         if not inter:
             at = np.array([fit.points.runs.index(name) for name in test.runs])[test.run]  # type: ignore[union-attr]
             sizes = test.sizes[test.size]
-            rules["law"] = np.log(fit.predict(sizes, np.exp(test.x)))
+            rules["law"] = np.log(fit.predict(sizes, np.exp(test.x), **test.columns))
             last = {i: j for j, i in enumerate(used.run)}
             rules["last value"] = used.ln_loss()[np.array([last[i] for i in at])]
             line = {row["num_params"]: row for row in fit.per_size}
@@ -113,14 +113,16 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
             low, high = np.empty(len(test)), np.empty(len(test))
             for i, name in enumerate(test.runs):
                 here = test.run == i
-                low[here], high[here] = predict_same_run(fit, name, test.x[here])
-            return fit, rules, (low, high), "each run's own line and noise"
+                columns = {column: values[here] for column, values in test.columns.items()}
+                low[here], high[here] = predict_same_run(fit, name, test.x[here], **columns)
+            own = "each run's own line and noise" if fit.law.slope is not None else "the law's curve of each size"
+            return fit, rules, (low, high), own
         new = float(test.sizes[0])
         mine = None
         if count:
             again, _more = select_points(part, choices)
             mine = first_points(again.take(np.isclose(again.sizes[again.size], new, rtol=1e-6)), count)
-        made = predict_new_size(fit, new, test.x, mine, choices.seed)
+        made = predict_new_size(fit, new, test.x, mine, choices.seed, test.columns)
         rules["law"] = made.ln_loss
         near = used.size == used.size.max()
         order = np.argsort(used.x[near], kind="stable")

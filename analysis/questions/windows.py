@@ -14,13 +14,15 @@ from analysis.questions.finals import evaluations
 from scaling.schema import InputError
 
 
-def shows_n0(fit: Any) -> bool:
-    return "n0" in fit.values and fit.values["n0"]["identified"]
+def shows_scale(fit: Any) -> bool:
+    """Whether windows are compared by the scale of k(N), and not by the slope of the largest size."""
+    return fit.law.shape is not None and fit.values[fit.law.scale]["identified"]
 
 
 def window_fits(fit: Any) -> Frame:
-    """The fit repeated over windows of steps: first and last step, N0 or k of the largest size, both pooled R2."""
-    record, by_n0 = fit.record, shows_n0(fit)
+    """The fit repeated over windows of steps: first and last step, the scale of k(N) or k of the largest size, both
+    pooled R2."""
+    record, by_scale = fit.record, shows_scale(fit)
     frame = evaluations(fit.curves, record["size_column"])
     steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
     own = record["window"]["first_step"], record["window"]["last_step"]
@@ -38,8 +40,8 @@ def window_fits(fit: Any) -> Frame:
             goodness, largest = found.record["goodness"], found.per_size[-1]
             if largest["efficiency"] is None or goodness["r2_pooled"] is None:
                 continue
-            value = found.values["n0"]["value"] if by_n0 else largest["efficiency"]
-            endless = by_n0 and found.values["n0"]["at_bound"]
+            value = found.values[fit.law.scale]["value"] if by_scale else largest["efficiency"]
+            endless = by_scale and found.values[fit.law.scale]["at_bound"]
             rows.append((first, last, value, endless, goodness["r2_pooled"], goodness["r2_pooled_constant"]))
     columns = ["first_step", "last_step", "value", "no_finite_optimum", "r2_pooled", "r2_pooled_constant"]
     return pd.DataFrame(rows, columns=columns)

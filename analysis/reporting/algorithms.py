@@ -46,7 +46,7 @@ def algorithm_sentences(table: Table | None) -> list[str]:
             said.append(f"{text} in one pair, so there is no interval.")
             continue
         text += f" {interval(ends, lambda v: number(v, sign=True))} over {counted(pairs, 'pair')}"
-        word = "cannot be told from zero" if contains_zero(ends) else "the interval excludes 0"
+        word = "is indistinguishable from zero" if contains_zero(ends) else "the interval excludes 0"
         few = f"; an interval from {pairs} pairs is wide, more seeds would narrow it" if pairs <= 3 else ""
         said.append(f"{text}: {word}{few}.")
     return said

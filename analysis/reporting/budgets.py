@@ -13,10 +13,22 @@ from analysis.fitting.record import Fit
 from analysis.questions.cost import cost_to_target, crossovers
 from analysis.questions.envelope import Envelope, segments
 from analysis.questions.finals import evaluations, final_losses
-from analysis.questions.optimum import continuous
+from analysis.questions.optimum import budgets_of, continuous
 from analysis.reporting.section import Section
 from analysis.reporting.tables import Column, Table, ends_column, ends_of, of, put_ends
-from analysis.words import AXIS_SHORT, Labels, at_x, counted, interval, joined, number, overlap, short_number, show_x
+from analysis.words import (
+    AXIS_SHORT,
+    Labels,
+    at_x,
+    counted,
+    interval,
+    joined,
+    number,
+    overlap,
+    power_of_ten,
+    short_number,
+    show_x,
+)
 from scaling.schema import InputError
 
 
@@ -31,28 +43,33 @@ def segments_table(found: Envelope, labels: Labels, name: str, title: str, axis:
         Column("to", of("to", show)),
         Column(f"best {what}", lambda row: labels[row["best"]], left=True),
         Column(
-            "not told apart from it",
+            "indistinguishable from it",
             lambda row: (row["not_rejected"] or "none: the others are rejected") if row["compared"] else "only one run",
             left=True,
         ),
     ]
     note = (
-        "Best: the lowest own line at the budget. Not told apart: not rejected as best at 5 % somewhere in the "
+        "Best: the lowest own line at the budget. Indistinguishable: not rejected as best at 5 % somewhere in the "
         f"stretch; {rest}"
     )
     return Table(name, title, pd.DataFrame(rows), columns, note)
 
 
-def size_budgets(fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[str, float]) -> Section:
-    """Best size by budget, crossings, cost of a loss, continuous N*; `scored`: rolling rmse of laws by name."""
+def size_budgets(fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[str, float], main: Fit) -> Section:
+    """Best size by budget, crossings, cost of a loss, continuous N*; `scored`: rolling rmse of laws by name; `main`:
+    the page's own fit, whose law says which size is best between those that were run."""
     axis = fitted.record["x"]
     rest = "one run per size borrows the spread between seeds." if one_run_each(fitted) else "at the level of runs."
     sized = segments_table(found, labels, "segments", "Best size by budget", axis, "size", rest)
     crossed, crossings = crossings_table(fitted, labels)
     cost_said, costs = cost_table(fitted, labels)
-    curve_said, curve = continuous_table(fitted, scored)
+    curve_said, curve = continuous_table(main if main.law.predicts_unseen else fitted, scored)
     tables = {"segments": sized, "crossovers": crossings, "cost": costs} | ({"continuous": curve} if curve else {})
-    return Section([crossed, *cost_said, curve_said], tables)
+    of_lines = []
+    if main.law.name != fitted.law.name:
+        why = "is one of data" if main.law.of_data else "ties two axes" if main.law.axes else f"is of {main.law.each}s"
+        of_lines = [f"Law {main.law.name} {why}: against compute each size has a line of its own here."]
+    return Section([*of_lines, crossed, *cost_said, curve_said], tables)
 
 
 def one_run_each(fitted: Fit) -> bool:
@@ -67,28 +84,37 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
         if entry["identified"]:
             why = ""
         elif not entry["inside"]:
-            why = "the lines meet where not both sizes were run"
+            why = (
+                "the lines meet where not both sizes were run" if entry["x"] else "they do not meet where both were run"
+            )
         else:
             sides = [side for side, end in (("smaller", low), ("larger", high)) if end is None]
-            why = f"not told apart up to the {' and the '.join(sides)} end of what both were run for"
+            why = f"indistinguishable up to the {' and the '.join(sides)} end of what both were run for"
         put_ends(row, "", entry["ci95"])
         rows.append(row | {"reason": why})
     frame = pd.DataFrame(rows)
+    with_what = "with its own line: ln X = (E2 − E1)/(k2 − k1)"
+    if fitted.law.slope is None:
+        with_what = f"with its curve by law {fitted.law.name}, where both were run"
     columns = [
         Column("sizes", lambda row: f"{labels[row['smaller']]} and {labels[row['larger']]}"),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
         Column(f"lines meet at {AXIS_SHORT.get(axis, 'X')}", of("x", show_x(axis))),
-        Column("not told apart within", lambda row: crossing_ends(row, show_x(axis))),
+        Column("indistinguishable within", lambda row: crossing_ends(row, show_x(axis))),
         Column("why", of("reason"), left=True),
     ]
     note = (
-        "Neighbouring sizes, each with its own line: ln X = (E2 − E1)/(k2 − k1). Within the interval the two mean "
-        "curves are not told apart at 5 %. A crossing that is not identified is where two lines meet on paper."
+        f"Neighbouring sizes, each {with_what}. Within the interval the two mean "
+        "curves are indistinguishable at 5 %. A crossing that is not identified is where two lines meet on paper."
     )
-    known = int(frame["identified"].sum())
+    known = int(frame["identified"].sum()) if len(frame) else 0
     verb = "are" if known > 1 else "is"
     said = f"Of {counted(len(frame), 'crossing')} of neighbouring sizes {known or 'none'} {verb} identified."
     return said, Table("crossovers", "Where neighbouring sizes cross", frame, columns, note)
+
+
+def by_what(fitted: Fit) -> str:
+    return "each size's own line" if fitted.law.slope is not None else f"the curves of law {fitted.law.name}"
 
 
 def crossing_ends(row: Mapping[str, Any], show: Callable[[float], str]) -> str:
@@ -129,13 +155,15 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
     ]
     rule = "the median over the sizes of their mean final loss"
     note = (
-        f"Target: L = {number(target)}, {rule}. By each size's own line; extrapolated: outside the "
+        f"Target: L = {number(target)}, {rule}. By {by_what(fitted)}; extrapolated: outside the "
         f"{AXIS_SHORT.get(axis, 'X')} that the size was run for."
     )
     table = Table("cost", "What a loss costs", pd.DataFrame(rows), columns, note)
     paid = sorted((row for row in rows if row["status"] == "reached"), key=lambda row: row["x"])
     if not paid:
-        return [f"No size reaches L = {number(target)} ({rule}) by its line within what it was run for."], table
+        return [
+            f"No size reaches L = {number(target)} ({rule}) by {by_what(fitted)} within what it was run for."
+        ], table
     first = paid[0]
     # Overlap of two 95 % intervals is a weaker test than that of the segments: it is said as what it is.
     own = ends_of(first)
@@ -161,10 +189,8 @@ BUDGETS = 7  # of the continuous frontier, in equal ratios
 
 def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Table | None]:
     """N*(X) by the fit's own law, or which law would give it and how that one predicts."""
-    axis, points = fitted.record["x"], fitted.points
-    assert points is not None
     try:
-        found = continuous(fitted, np.exp(np.linspace(points.x.min(), points.x.max(), BUDGETS)))
+        found = continuous(fitted, np.exp(np.linspace(*budgets_of(fitted).ends, BUDGETS)))
     except InputError as error:
         said = f"No continuous best size: {error}"
         named = [name for name in scored if re.search(rf"\b{name}\b", said) and name != fitted.law.name]
@@ -175,7 +201,7 @@ def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Tab
                 f"{number(scored[named[0]])} in ln L, beside {number(scored[best])} for {best}."
             )
         return said, None
-    rows = []
+    axis, rows = found["x"], []
     for entry in found["rows"]:
         row = {"x": entry["x"], "num_params": entry["num_params"], "identified": entry["identified"]}
         put_ends(row, "", entry["ci95"])
@@ -190,6 +216,11 @@ def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Tab
     note = (
         f"By law {found['law']}; band: {found['band']}. A dash: the least loss is at an end of the sizes that were run."
     )
+    if found["per_prompt"] is not None:
+        note += (
+            f" A budget of compute C buys D = C / (N φ) prompts, φ = {power_of_ten(found['per_prompt'])} FLOPs per "
+            "prompt and parameter, the median of the runs."
+        )
     known = int(frame["identified"].sum())
     budgets = counted(len(frame), "budget")
     said = f"By law {found['law']} the best size is identified at {known} of {budgets} (band: {found['band']})."

@@ -22,10 +22,13 @@ def other_choices(curves: Curves, choices: Choices) -> list[tuple[str, Choices]]
             if name not in (choices.objective, "huber")
         ),
     ]
-    axes = [x for x in ("train_flops", "prompts_seen", "total_flops") if x != choices.x and x in table]
+    law, own_axis = choices.formula, choices.axis(curves)
+    # A law that ties its axes or is one of data has no other axis.
+    others = () if law.axes or law.of_data else ("train_flops", "prompts_seen", "total_flops")
+    axes = [x for x in others if x != own_axis and x in table]
     changes += [(f"axis {AXES.get(x, x)}", {"x": x}) for x in axes if (table.loc[table["step"] > 0, x] > 0).all()]
     counts = {"num_params": "N with embeddings", "num_params_non_embedding": "N without embeddings"}
-    if counts.keys() <= set(table):
+    if counts.keys() <= set(table) and not law.group:
         own = choose_size_column(curves, choices.size_column)
         changes += [(words, {"size_column": name}) for name, words in counts.items() if name != own]
     return [(words, replace(choices, **changed)) for words, changed in changes]

@@ -6,10 +6,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from analysis.fitting.record import Fit
+from analysis.laws import get_law
 from analysis.missing import Missing
 from analysis.questions.residuals import fitted_points, residual_means
 from analysis.reporting.study import Study
-from analysis.words import AXIS_SHORT, amount, as_sentence, counted, interval, largest_miss, number, size_labels
+from analysis.words import (
+    AXIS_SHORT,
+    amount,
+    as_sentence,
+    counted,
+    interval,
+    joined,
+    labels_of,
+    largest_miss,
+    law_in_words,
+    number,
+)
 
 
 def open_ends(document: Mapping[str, Any]) -> list[str]:
@@ -18,23 +30,32 @@ def open_ends(document: Mapping[str, Any]) -> list[str]:
 
 
 def other_warnings(document: Mapping[str, Any]) -> list[str]:
-    """The warnings of a fit that no sentence about Kmax and N0 says already."""
-    return [as_sentence(text) for text in document["warnings"] if text not in open_ends(document)]
+    """The warnings of a fit that no sentence about the parameters of k(N) says already."""
+    symbols = get_law(document["law"]).symbols
+    return [
+        as_sentence(with_symbols(text, symbols)) for text in document["warnings"] if text not in open_ends(document)
+    ]
+
+
+def with_symbols(text: str, symbols: Mapping[str, str]) -> str:
+    """A warning of a fit with the symbols of parameters in place of their names, where it begins with them or lists
+    those without an interval."""
+    head, colon, rest = text.partition(": ")
+    if head.startswith("no interval for "):
+        names = head.removeprefix("no interval for ").split(", ")
+        return f"no interval for {joined([symbols.get(name, name) for name in names])}{colon}{rest}"
+    first, _, more = text.partition(" ")
+    return f"{symbols[first]} {more}" if first in symbols and more.startswith(("is at a bound", "of the fit")) else text
 
 
 def fit_sentences(fitted: Fit) -> list[str]:
     """What was fitted to what, and how well, R2 beside that of no learning."""
     document = fitted.json()
     goodness, window = document["goodness"], document["window"]
-    axis = AXIS_SHORT.get(document["x"], "X")
-    sizes = counted(len(document["per_size"]), "size")
-    law = (
-        f"The law ln L = −k(N) ln {axis} + E(N) has one function k(N) for all sizes and a level of its own for each"
-        if document["values"]
-        else f"Each size has a line of its own, ln L = −k ln {axis} + E; no law joins the sizes"
-    )
+    each = fitted.law.each
+    sizes = counted(len(document["per_size"]), each)
     said = [
-        f"{law}; a line is drawn solid only over the steps that were fitted.",
+        f"{law_sentence(fitted)}; a line is drawn solid only over the steps that were fitted.",
         f"It rests on {counted(document['n_points'], 'evaluation')} of {counted(document['n_runs'], 'run')} of "
         f"{sizes}, "
         f"steps {window['first_step']}–{window['last_step']}, {document['objective']} objective.",
@@ -42,15 +63,31 @@ def fit_sentences(fitted: Fit) -> list[str]:
     pooled, constant, within = (goodness.get(name) for name in ("r2_pooled", "r2_pooled_constant", "r2_within"))
     if pooled is not None and constant is not None and within is not None:
         said.append(
-            f"It explains {100 * within:.0f} % of the variation of L within sizes (pooled over sizes its R2 is "
+            f"It explains {100 * within:.0f} % of the variation of L within {each}s (pooled over {each}s its R2 is "
             f"{number(pooled)}, beside {number(constant)} for the same with k = 0, no learning at all)."
         )
     if goodness.get("rmse_ln_loss") is not None:
         said.append(f"The points scatter about it by {number(goodness['rmse_ln_loss'])} in ln L (root mean square).")
     points = fitted_points(fitted)
-    miss = largest_miss(residual_means(points), size_labels(points))
+    miss = largest_miss(residual_means(points), labels_of(fitted.law, points))
     said.append(f"{as_sentence(miss).rstrip('.')} (panel b).")
     return [*said, *other_warnings(document)]
+
+
+def law_sentence(fitted: Fit) -> str:
+    """What the law says of the curves, and what of it belongs to all sizes and what to each."""
+    law, document = fitted.law, fitted.json()
+    axis = AXIS_SHORT.get(document["x"], "X")
+    if law.closed_form and law.shared and not law.axes:
+        return (
+            f"The law ln L = −k(N) ln {axis} + E(N) has one function k(N) for all sizes and a level of its own for each"
+        )
+    if law.closed_form and not law.shared:
+        return f"Each {law.each} has a line of its own, ln L = −k ln {axis} + E; no law joins the {law.each}s"
+    shared, own = ([p.symbol for p in law.parameters if p.per_size == per_size] for per_size in (False, True))
+    told = [f"{joined(shared)} for all {law.each}s"] if shared else []
+    told += [f"{joined(own)} for each {law.each}"] if own else []
+    return f"The law {law_in_words(document, axis)} has {' and '.join(told)}"
 
 
 def unseen_slope(study: Study) -> str:
@@ -59,7 +96,7 @@ def unseen_slope(study: Study) -> str:
     held = {} if isinstance(smaller, Missing) else smaller.json()["held_out"]
     if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
         return ""
-    label = study.labels[held["num_params"]]
+    label = study.fit_labels[held["num_params"]]
     own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
     inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
     return (

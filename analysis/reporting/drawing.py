@@ -39,6 +39,14 @@ class Drawing:
     more_rows: int
 
 
+def curve_figures(study: Study) -> dict[str, str]:
+    """The figures of learning curves by axis, in the order of the page: compute and prompts, where the law has a fit
+    or a reason why not, and any other axis that was chosen."""
+    names = {"train_flops": "loss_vs_compute", "prompts_seen": "loss_vs_prompts"}
+    shown = {axis: name for axis, name in names.items() if axis in study.fits or axis in study.no_fit}
+    return {axis: f"loss_vs_{axis}" for axis in study.fits if axis not in names} | (shown or names)
+
+
 def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
     """The figures in the order of the page, those that name their own section last in it; each takes `layout`."""
     curves = study.curves
@@ -46,14 +54,12 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
     windows = window_fits(study.main) if study.main else None
     shipped = {
         "curves": {
-            "loss_vs_compute": lambda **o: figures.loss_curves(curves, study.fit("train_flops"), x="train_flops", **o),
-            "loss_vs_prompts": lambda **o: figures.loss_curves(
-                curves, study.fit("prompts_seen"), x="prompts_seen", **o
-            ),
+            name: lambda axis=axis, **o: figures.loss_curves(curves, study.fit(axis), x=axis, **o)
+            for axis, name in curve_figures(study).items()
         },
         "efficiency": {"efficiency": lambda **o: figures.efficiency(curves, study.fit(), **o)},
         "frontier": {
-            "frontier": lambda **o: figures.frontier(curves, study.fit("train_flops"), found=known(study.ladder), **o)
+            "frontier": lambda **o: figures.frontier(curves, known(study.compute), found=known(study.ladder), **o)
         },
         "reuse": {"reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o)},
         "group-size": {"group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o)},

@@ -81,12 +81,13 @@ def effect_sentence(row: Mapping[str, Any], base: str, other: str) -> str:
     said = f"{row['label']}: k of {other} minus {base} is {signed(row['efficiency'])} "
     if ends is None:
         return said + "in one pair, so neither that difference nor an effective-compute multiplier is identified."
-    said += f"{interval(ends, signed)}, {'not told from zero' if contains_zero(ends) else 'the interval excludes 0'}"
+    word = "indistinguishable from zero" if contains_zero(ends) else "the interval excludes 0"
+    said += f"{interval(ends, signed)}, {word}"
     if pd.isna(row["last_multiplier"]):
         return f"{said}; no effective-compute multiplier: {row['reason']}."
     last = ends_of(row, "last_")
     assert last is not None
-    told = f"not told from 1 at any of {row['losses']} losses"
+    told = f"indistinguishable from 1 at any of {row['losses']} losses"
     if row["excluding_1"]:
         few = f", on {counted(int(row['pairs']), 'pair')} only" if row["pairs"] <= FEW_PAIRS else ""
         told = f"the interval excludes 1 at {row['excluding_1']} of {row['losses']} losses{few}"

@@ -83,7 +83,7 @@ def score_row(entry: ProtocolScore) -> dict[str, Any]:
 
 
 def score_verdict(scores: Sequence[ProtocolScore]) -> str:
-    """Whether the law beat the rules without a law, over all protocols that could be scored."""
+    """Whether the law beat the rules without a law, over all protocols that could be scored; a tie is lost."""
     made = [(s.protocol, s.score) for s in scores if not isinstance(s.score, Missing) and not s.score["leak"]]
     if not made:
         return "No forecast could be scored, so nothing here says that the law predicts."
@@ -94,11 +94,8 @@ def score_verdict(scores: Sequence[ProtocolScore]) -> str:
         beaten = joined([f"{number(errors[rule])} by {RULES[rule]}" for rule in better])
         if better:
             lost.append(f"{protocol}: {beaten}, {number(errors['law'])} by the law")
-    several = len(made) > 1
-    of_all = counted(len(made), "protocol")
+    of_all = f"all {len(made)} tests" if len(made) > 1 else "the one test"
     if not lost:
-        return f"The law beats every rule without a law in {'all ' if several else 'the '}{of_all}."
-    won = len(made) - len(lost)
-    beaten = f"only {won} of the {of_all}" if won else f"none of the {of_all}" if several else "no protocol"
-    said = f"The law beats every rule without a law in {beaten}; as good or better without one, in ln L"
-    return f"{said}: {'; '.join(lost)}."
+        return f"The law beats every simple baseline in {of_all}."
+    where = of_all if len(lost) == len(made) else f"{len(lost)} of the {len(made)} tests"
+    return f"The law loses to a simple baseline in {where}, in ln L: {'; '.join(lost)}."

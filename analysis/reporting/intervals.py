@@ -7,40 +7,32 @@ from typing import Any
 
 import numpy as np
 
+from analysis.fitting.record import Fit
 from analysis.missing import Missing
 from analysis.reporting.runs import test_set
 from analysis.reporting.study import Study
-from analysis.words import counted, span, whole
+from analysis.words import counted, joined, span, whole
 
 
 def interval_sentences(study: Study) -> list[str]:
     table, said = study.fitted().table, []
     if "eval_problems" in table and table["eval_problems"].notna().any():
-        scale = float(np.sqrt(500 / table["eval_problems"].max()))
+        more = "For new problems of the same kind they are too narrow, by how much was not measured for this law; "
+        if study.main is not None and study.main.law.saturates:
+            more = f"For new problems of the same kind add in quadrature about {question_shares(study.main, table)}; "
         said.append(
-            f"One test set: {test_set(table)}, the same for every run and step. Intervals hold for this set. For new "
-            f"problems of the same kind add in quadrature about {3.5 * scale:.1f} % of Kmax and {5 * scale:.1f} % of "
-            "N0 "
-            "(measured on the reference study, scaled to this number of problems); no number of seeds can show it."
+            f"One test set: {test_set(table)}, the same for every run and step. Intervals hold for this set. {more}"
+            "no number of seeds can show it."
         )
     if study.main:
-        document = study.main.json()
+        document, each = study.main.json(), study.main.law.each
         per_size = [line["n_runs"] for line in document["per_size"]]
         said.append(
             "Runs are independent, points of one curve are not: intervals rest on "
             f"{counted(document['n_runs'], 'run')} "
-            f"({span(per_size, whole)} at each size), not on {counted(document['n_points'], 'point')}."
+            f"({span(per_size, whole)} at each {each}), not on {counted(document['n_points'], 'point')}."
         )
-        if max(per_size) == 1:
-            degrees = counted(max(document["n_runs"] - 2, 0), "degree")
-            said.append(
-                f"One run per size: the interval of the law assumes the law; scatter about it has {degrees} of freedom."
-            )
-        else:
-            said.append(
-                "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
-                "on the spread between its own runs and that of the other sizes."
-            )
+        said += law_basis(study.main, max(per_size))
     if study.bases:
         bases = {(base["recipe"]["size"], base["recipe"].get("base_seed")) for base in study.bases}
         seeds = study.curves.table.groupby(study.size_column)["seed"].nunique()
@@ -60,6 +52,37 @@ def interval_sentences(study: Study) -> list[str]:
         "The choice of window, objective and axis is not in the intervals; what it moves is in the section above."
     )
     return [*said, self_test_sentence(study.coverage)] if study.main else said
+
+
+def question_shares(fitted: Fit, table: Any) -> str:
+    """What other questions would add to the intervals of a saturating k(N)."""
+    scale = float(np.sqrt(500 / table["eval_problems"].max()))
+    big, small = (fitted.law.symbols[name] for name in fitted.law.tested_on_slopes)
+    return (
+        f"{3.5 * scale:.1f} % of {big} and {5 * scale:.1f} % of {small} "
+        "(measured on the reference study, scaled to this number of problems)"
+    )
+
+
+def law_basis(fitted: Fit, most_runs: int) -> list[str]:
+    """What the intervals of the law's parameters and of each k rest on."""
+    law, intervals = fitted.law, fitted.record["intervals"]
+    basis = intervals["parameters_basis"]
+    others = [p.symbol for p in law.parameters if p.name not in law.tested_on_slopes]
+    rest = [f"Intervals of {joined(others)}: {basis}."] if basis and not law.closed_form else []
+    if law.shape is not None and most_runs == 1:
+        degrees = counted(max(fitted.record["n_runs"] - 2, 0), "degree")
+        return [
+            f"One run per size: the interval of the law assumes the law; scatter about it has {degrees} of freedom.",
+            *rest,
+        ]
+    if law.shape is not None:
+        return [
+            "The shared parameters allow that sizes miss the law by a little; the interval of one size's k rests "
+            "on the spread between its own runs and that of the other sizes.",
+            *rest,
+        ]
+    return [*rest, f"The interval of the k of one {law.each}: {intervals['per_size_basis']}."]
 
 
 def self_test_sentence(tested: Mapping[str, Any] | Missing) -> str:

@@ -25,8 +25,13 @@ LAWS = ("efficiency", "per_size", "sigmoid", "power_plateau", "efficiency_log_le
 def laws(curves: Curves, fitted: Fit, choices: Choices) -> tuple[Section, dict[str, float]]:
     """The study's own law and the usual others by held-out error; beside it the rolling rmse by law."""
     own = fitted.law
+    if own.group:
+        said = (
+            f"Law {own.name} describes {own.each}s at one size, the usual laws describe sizes: they are not compared."
+        )
+        return Section([said], {}), {}
     names = list(dict.fromkeys([own.name, *LAWS]))
-    other_data = [name for name in names if (law := get_law(name)).group or law.axes or law.columns]
+    other_data = [name for name in names if (law := get_law(name)).group or law.axes]
     names = [name for name in names if name not in other_data]
     try:
         found = compare_laws(curves, names, replace(choices, x=fitted.record["x"]))
@@ -96,4 +101,4 @@ def law_status(entry: Mapping[str, Any], best: str) -> str:
     if entry["law"] == best:
         return "least error"
     ends = (entry["difference"] or {}).get("ci95")
-    return "no interval" if ends is None else "worse" if ends[0] > 0 else "not told apart"
+    return "no interval" if ends is None else "worse" if ends[0] > 0 else "indistinguishable"

@@ -1,14 +1,17 @@
-"""From sentences to HTML: the templates and the filters that turn symbols (k, N0, Kmax, "Figure 2") into markup."""
+"""From sentences to HTML: the templates and the filters that turn symbols (k, N0, "Figure 2") into markup."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup, escape
 
 from analysis.missing import Missing
+from analysis.words import split_symbol, symbol_pattern
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -16,17 +19,21 @@ TEMPLATES = Path(__file__).parent / "templates"
 VARIABLE = re.compile(r"(?<![\w.\-&])([kNCDLEGUTX])(?![\w\-])")
 
 
-def symbols(text: str) -> Markup:
-    """Escaped text with its symbols in italics: k, N0, Kmax, R2, L."""
+def symbols(text: str, known: Sequence[str] = ()) -> Markup:
+    """Escaped text with its symbols in italics: k, L, R2, and the `known` ones of a law with their subscripts."""
     text = VARIABLE.sub(r"<i>\1</i>", str(text))
-    text = re.sub(r"\bN0\b", "<i>N</i><sub>0</sub>", text)
-    text = re.sub(r"\bKmax\b", "<i>K</i><sub>max</sub>", text)
-    return Markup(re.sub(r"\bR2\b", "<i>R</i><sup>2</sup>", text))
+    return Markup(symbol_pattern(known).sub(lambda symbol: html_symbol(symbol[0]), text))
 
 
-def prose(text: str) -> Markup:
+def html_symbol(symbol: str) -> str:
+    letter, below = split_symbol(symbol)
+    kind = "sup" if symbol == "R2" else "sub"
+    return f"<i>{letter}</i><{kind}>{below}</{kind}>"
+
+
+def prose(text: str, known: Sequence[str] = ()) -> Markup:
     """A plain sentence as HTML: escaped, symbols in italics, `Figure 2` a link."""
-    shown = str(symbols(str(escape(text)).replace(" %", "\u00a0%")))
+    shown = str(symbols(str(escape(text)).replace(" %", "\u00a0%"), known))
     return Markup(re.sub(r"\bFigure (\d+)", r'<a href="#figure-\1">Figure \1</a>', shown))
 
 
@@ -43,7 +50,7 @@ TONES = {
         "extrapolated",
         "not reached",
         "worse",
-        "not told apart",
+        "indistinguishable",
         "no interval",
     ),
 }
@@ -55,8 +62,8 @@ def tone(word: str) -> str:
     return next((name for name, words in TONES.items() if bare in words), "none")
 
 
-def environment() -> jinja2.Environment:
-    """The templates, with the filters that they use."""
+def environment(known: Sequence[str] = ()) -> jinja2.Environment:
+    """The templates, with the filters that they use; `known`: the symbols of the page's law."""
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -65,5 +72,5 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.tests["missing"] = lambda part: isinstance(part, Missing)
-    found.filters |= {"prose": prose, "symbols": symbols, "tone": tone}
+    found.filters |= {"prose": partial(prose, known=known), "symbols": partial(symbols, known=known), "tone": tone}
     return found

@@ -29,18 +29,21 @@ SIZE_STEPS = 2.0, 4.0  # the next size is the ratio of the two largest beyond th
 
 
 def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> Section:
-    """The runs that were not paid for: the next size at the most X that was run, and the largest size with more."""
+    """The runs that were not paid for: the next size at the most X that was run, and the largest size with more; of a
+    law of other things than sizes the latter alone."""
     points, axis = fitted.points, fitted.record["x"]
     assert points is not None
     sizes, x = points.sizes, np.exp(points.x)
     factor = float(np.clip(sizes[-1] / sizes[-2], *SIZE_STEPS)) if len(sizes) > 1 else SIZE_STEPS[0]
     most, own = float(x.max()), float(x[points.size == len(sizes) - 1].max())
     label = labels[float(sizes[-1])]
-    rows = []
-    for what, n, at in [
-        (f"next size, {short_number(float(sizes[-1]) * factor)}", float(sizes[-1]) * factor, most),
-        (f"{label}, {FURTHER:g} × its longest run", float(sizes[-1]), FURTHER * own),
-    ]:
+    rows, larger = [], float(sizes[-1]) * factor
+    wanted = [(f"{label}, {FURTHER:g} × its longest run", float(sizes[-1]), FURTHER * own)]
+    first = f"{wanted[0][0]}, at {at_x(axis, FURTHER * own)}"
+    if not fitted.law.group:
+        wanted.insert(0, (f"next size, {short_number(larger)}", larger, most))
+        first = f"the next size, {short_number(larger)} ({factor:.3g} × {label}), at {at_x(axis, most)}"
+    for what, n, at in wanted:
         row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
         rows.append(row)
         try:
@@ -66,11 +69,15 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
     ]
     note = (
         "One run: as it would be measured, on this test set. Not identified: the interval of the mean curve goes up to "
-        "a loss of 1, so the data do not bound it. The next size is as far from the largest as that is from "
-        f"the one before, but {SIZE_STEPS[0]:g} to {SIZE_STEPS[1]:g} ×, at the most {AXIS_SHORT.get(axis, 'X')} that "
-        "any run had."
+        "a loss of 1, so the data do not bound it."
     )
-    said = [next_sentence(rows[0], label, axis, factor)]
+    if not fitted.law.group:
+        note += (
+            " The next size is as far from the largest as that is from "
+            f"the one before, but {SIZE_STEPS[0]:g} to {SIZE_STEPS[1]:g} ×, at the most {AXIS_SHORT.get(axis, 'X')} "
+            "that any run had."
+        )
+    said = [next_sentence(rows[0], first)]
     said += [as_sentence(f"For {row['what']}: {row['warnings']}") for row in rows if row.get("warnings")]
     table = Table("next_runs", "Runs that were not made", pd.DataFrame(rows), columns, note)
     return Section(said, {"next_runs": table})
@@ -84,8 +91,7 @@ def next_status(row: Mapping[str, Any]) -> str:
     return "predicted" if row["identified"] else "not identified"
 
 
-def next_sentence(row: Mapping[str, Any], label: str, axis: str, factor: float) -> str:
-    where = f"the next size, {short_number(row['num_params'])} ({factor:.3g} × {label}), at {at_x(axis, row['x'])}"
+def next_sentence(row: Mapping[str, Any], where: str) -> str:
     if row["reason"]:
         return f"No forecast of {where}: {ended(row['reason'])}"
     if ends_of(row, "mean_") is None:

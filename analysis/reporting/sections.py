@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from functools import partial
 
+from analysis.fitting.record import Fit
 from analysis.missing import Missing, attempt
+from analysis.questions.envelope import Envelope
 from analysis.reporting.budgets import size_budgets
+from analysis.reporting.consistency import consistency
 from analysis.reporting.effects import algorithm_effects
 from analysis.reporting.forecasts import forecasts
 from analysis.reporting.groups import group_budgets
@@ -17,24 +20,32 @@ from analysis.reporting.study import Study, companion, replicates
 
 
 def compare(study: Study) -> dict[str, Section]:
-    """By place on the page: forecasts, laws, budgets, reuse and algorithms; what cannot be made says why there."""
-    curves, main = study.curves, study.main
+    """By place on the page: forecasts, laws, budgets, reuse and algorithms, and the sections that files add; what
+    cannot be made says why there."""
+    curves = study.curves
     sections = {
         "algorithms": algorithm_effects(study.pairs),
         "reuse": reuse_costs(companion(curves, "reuse"), replicates(curves)),
     }
     if not isinstance(study.groups, Missing):
         sections["group_size"] = group_budgets(study.groups.fit, study.groups.envelope)
+    return sections | added(study) | of_law(study)
+
+
+def of_law(study: Study) -> dict[str, Section]:
+    """The sections that rest on the law of the study."""
+    curves, main = study.curves, study.main
     if main is None:
-        return sections
-    if main.law.axes:
-        sections["forecasts"] = Section([f"Law {main.law.name} says nothing of sizes along one axis: no forecast."], {})
-        return sections
-    sections["forecasts"] = forecasts(curves, main, study.choices, study.labels)
-    sections["next_runs"] = next_runs(curves, main, study.choices, study.labels)
+        return {}
+    sections = {
+        "forecasts": forecasts(curves, main, study.choices, study.fit_labels),
+        "next_runs": next_runs(curves, main, study.choices, study.fit_labels),
+    }
     sections["laws"], scored = laws(curves, main, study.choices)
-    if not isinstance(study.ladder, Missing):
-        sections["frontier"] = size_budgets(study.fits["train_flops"], study.ladder, study.labels, scored)
+    if isinstance(study.compute, Fit) and isinstance(study.ladder, Envelope):
+        sections["frontier"] = size_budgets(study.compute, study.ladder, study.labels, scored, main)
+    if "consistency" in main.record:
+        sections["consistency"] = consistency(main, study.labels)
     return sections
 
 

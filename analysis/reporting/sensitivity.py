@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.missing import Missing
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Column, Table, of
-from analysis.words import AXES, SYMBOL, amount, counted, number, parameter, span
+from analysis.words import AXES, amount, counted, number, parameter, span
 
 
 def sensitivity_table(study: Study) -> Table | None:
@@ -17,6 +17,7 @@ def sensitivity_table(study: Study) -> Table | None:
     if study.main is None:
         return None
     rows: list[dict[str, Any]] = []
+    labels, symbols = study.fit_labels, study.main.law.symbols
     sizes = [line["num_params"] for line in study.main.json()["per_size"]]
     for words, fitted in [("this page", study.main), *study.alternatives]:
         row: dict[str, Any] = {"choice": words}
@@ -32,10 +33,8 @@ def sensitivity_table(study: Study) -> Table | None:
         rows.append(row)
     frame = pd.DataFrame(rows)
     columns = [Column("choice", of("choice"))]
-    columns += [
-        Column(f"k({study.labels[n].split()[0]})", of(f"k_{n:.0f}", amount)) for n in sizes if n in study.labels
-    ]
-    columns += [Column(str(SYMBOL.get(name, name)), of(f"{name}_text")) for name in study.main.json()["values"]]
+    columns += [Column(f"k({short_label(study, n)})", of(f"k_{n:.0f}", amount)) for n in sizes if n in labels]
+    columns += [Column(symbols[name], of(f"{name}_text")) for name in study.main.json()["values"]]
     columns += [
         Column("pooled R2", of("r2_pooled", three)),
         Column("the same with k = 0", of("r2_pooled_constant", three)),
@@ -45,6 +44,12 @@ def sensitivity_table(study: Study) -> Table | None:
         f"Not fitted: {'; '.join(failed)}" if failed else ""
     )
     return Table("sensitivity", "The same data under other choices", frame, columns, note)
+
+
+def short_label(study: Study, size: float) -> str:
+    """`xs` of `xs 20.8k`."""
+    label = study.fit_labels[size]
+    return label if study.main and study.main.law.group else label.split()[0]
 
 
 def three(value: float) -> str:
@@ -67,11 +72,12 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
     fits = [fitted for _, fitted in study.alternatives if not isinstance(fitted, Missing)]
     said = [f"The choice of this page is {choice_words(study)}; {counted(len(fits), 'other choice')} were tried."]
     k = frame[f"k_{last:.0f}"].dropna()
-    said.append(f"Over all of them k of the largest size, {study.labels[last]}, lies within {span(k.tolist())}.")
+    law, label = study.main.law, study.fit_labels[last]
+    said.append(f"Over all of them k of the largest {law.each}, {label}, lies within {span(k.tolist())}.")
     documents = [study.main.json(), *(fitted.json() for fitted in fits)]
     for name in study.main.json()["values"]:
         identified = sum(document["values"].get(name, {}).get("identified", False) for document in documents)
-        said.append(f"{SYMBOL.get(name, name)} is identified under {identified} of {len(documents)}.")
+        said.append(f"{law.symbols[name]} is identified under {identified} of {len(documents)}.")
     pooled, constant = frame["r2_pooled"].dropna(), frame["r2_pooled_constant"].dropna()
     said.append(
         f"Pooled R2 stays within {span(pooled.tolist(), number)} throughout, beside "

@@ -20,7 +20,7 @@ from analysis.questions.finals import evaluations
 from analysis.questions.groups import GroupLines, group_lines
 from analysis.questions.pairs import Effects, effects
 from analysis.reporting.choices import other_choices
-from analysis.words import size_labels
+from analysis.words import labels_of, size_labels
 from scaling import files, record, schema
 from scaling.schema import InputError
 
@@ -34,11 +34,12 @@ class Study:
 
     Fields:
         choices: those of the page's own fits; law per_size where a law of sizes cannot be fitted.
-        size_column: the column of N; labels: name of each size, by N.
+        size_column: the column of N; labels: name of each size, by N; fit_labels: of what the law calls N.
         fits: by axis (train_flops, prompts_seen), the study's own first; no_fit: why one is missing, by axis.
         without_largest: the fit that has not seen the largest size.
         coverage: what the self-test of the main fit's intervals measured.
-        ladder: the envelope of sizes on training compute; groups: the lines of group sizes; pairs: the algorithms.
+        compute: the fit on training compute; ladder: its envelope of sizes; groups: the lines of group sizes; pairs:
+            the algorithms.
         alternatives: the other choices of window, objective, axis and size: (words, fit).
         configs: config.json of each run of a study, by run id.
         attempts: attempt.json of every process that wrote rows, in order of time.
@@ -54,6 +55,7 @@ class Study:
     no_fit: dict[str, Missing]
     without_largest: Fit | Missing
     coverage: dict[str, Any] | Missing
+    compute: Fit | Missing
     ladder: Envelope | Missing
     groups: GroupLines | Missing
     pairs: Effects | Missing
@@ -66,6 +68,13 @@ class Study:
     def main(self) -> Fit | None:
         """The fit of the study's own axis, else of any."""
         return next(iter(self.fits.values()), None)
+
+    @property
+    def fit_labels(self) -> dict[float, str]:
+        """Names of what the law calls N: the sizes, or the values of the column that stands in their place."""
+        if self.main is None or not self.main.law.group:
+            return self.labels
+        return labels_of(self.main.law, evaluations(self.main.curves, self.main.record["size_column"]))
 
     @property
     def main_axis(self) -> str:
@@ -82,14 +91,7 @@ class Study:
 
 
 def read_study(curves: Curves, choices: Choices) -> Study:
-    """Fit curves and read their run folders for a report. Raises InputError for a law that does not describe sizes."""
-    group = choices.formula.group
-    if group:
-        raise InputError(
-            f"{curves.source}: analysis.law {choices.law} describes {group}, a report describes sizes; use "
-            f"a law of sizes such as efficiency in the study's analysis section (reuse and group size have their "
-            f"own sections there), and `scaling fit --law {choices.law}` for this one."
-        )
+    """Fit curves and read their run folders for a report."""
     column = choose_size_column(curves, choices.size_column)
     labels = size_labels(evaluations(curves, column))
     fits, no_fit = fit_axes(curves, choices)
@@ -105,6 +107,7 @@ def read_study(curves: Curves, choices: Choices) -> Study:
         without_largest = try_fit(curves, replace(choices, split="inter"))
         tested = attempt(lambda: coverage(main, SELF_TEST_STUDIES))
         alternatives = [(words, try_fit(curves, other)) for words, other in other_choices(curves, choices)]
+    compute = attempt(lambda: compute_fit(curves, choices, fits, no_fit))
     return Study(
         curves=curves,
         name=curves.folder.resolve().name if curves.folder else source_name(curves.source),
@@ -115,7 +118,8 @@ def read_study(curves: Curves, choices: Choices) -> Study:
         no_fit=no_fit,
         without_largest=without_largest,
         coverage=tested,
-        ladder=size_ladder(fits, no_fit),
+        compute=compute,
+        ladder=compute if isinstance(compute, Missing) else attempt(lambda: envelope(compute)),
         groups=attempt(lambda: group_lines(companion(curves, "group_size"), choices.steps)),
         pairs=attempt(lambda: effects(curves, choices, labels)),
         alternatives=alternatives,
@@ -124,9 +128,12 @@ def read_study(curves: Curves, choices: Choices) -> Study:
 
 
 def fit_axes(curves: Curves, choices: Choices) -> tuple[dict[str, Fit], dict[str, Missing]]:
-    """The fits by axis, the chosen one first, and why an axis has none."""
+    """The fits by axis, the main one first, and why an axis has none."""
     fits, no_fit = {}, {}
-    for axis in dict.fromkeys([choices.x, "train_flops", "prompts_seen"]):
+    law, main = choices.formula, choices.axis(curves)
+    # A law that ties its axes or is one of data has no other axis.
+    others = () if law.axes or law.of_data else ("train_flops", "prompts_seen")
+    for axis in dict.fromkeys([main, *others]):
         fit = attempt(lambda axis=axis: fit_with_intervals(curves, replace(choices, x=axis)))
         if isinstance(fit, Missing):
             no_fit[axis] = fit
@@ -135,19 +142,20 @@ def fit_axes(curves: Curves, choices: Choices) -> tuple[dict[str, Fit], dict[str
     return fits, no_fit
 
 
+def compute_fit(curves: Curves, choices: Choices, fits: dict[str, Fit], no_fit: dict[str, Missing]) -> Fit:
+    """The fit whose sizes a budget of compute chooses among: the law's own on training compute; where the law has none
+    or is not of sizes, a line of each size. Raises InputError where there is neither."""
+    law = choices.formula
+    if not (law.group or law.axes) and "train_flops" in fits:
+        return fits["train_flops"]
+    if law.group or law.axes or law.of_data:
+        return fit_with_intervals(curves, replace(choices, law="per_size", x="train_flops"))
+    return known(no_fit.get("train_flops", NO_FIT))
+
+
 def try_fit(curves: Curves, choices: Choices) -> Fit | Missing:
     """The fit with intervals of slopes only: those of curves take seconds."""
     return attempt(lambda: fit_with_intervals(curves, choices, parameters=False))
-
-
-def size_ladder(fits: dict[str, Fit], no_fit: dict[str, Missing]) -> Envelope | Missing:
-    """The envelope of the sizes' own lines on training compute."""
-    compute = fits.get("train_flops")
-    if compute is None:
-        return no_fit.get("train_flops", NO_FIT)
-    if compute.law.axes:
-        return Missing(f"law {compute.law.name} ties two axes, so its lines are not on training compute alone.")
-    return attempt(lambda: envelope(compute))
 
 
 def read_folders(curves: Curves) -> dict[str, Any]:

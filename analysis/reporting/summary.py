@@ -11,7 +11,7 @@ from analysis.reporting.efficiency import efficiency_sentence, limit_sentence, z
 from analysis.reporting.runs import cut_sentence, other_sets, test_set
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Table, ends_of
-from analysis.words import AXES, SYMBOL, contains_zero, counted, interval, joined, show_of, span
+from analysis.words import AXES, contains_zero, counted, interval, joined, show_of, span
 
 
 def summary(
@@ -56,7 +56,7 @@ def summary_says(study: Study, drawings: Mapping[str, Drawing | Missing]) -> lis
     said = []
     if study.main:
         figure = link(drawings["efficiency"])
-        said.append(efficiency_sentence(study.main, study.labels).rstrip(".") + f"{figure}.")
+        said.append(efficiency_sentence(study.main, study.fit_labels).rstrip(".") + f"{figure}.")
         values = study.main.json()["values"].values()
         if values and all(value["identified"] for value in values):
             said.append(limit_sentence(study.main))
@@ -71,14 +71,19 @@ def summary_unknown(
     items = []
     for axis, missing in study.no_fit.items():
         if axis in ("train_flops", study.main_axis):
-            items.append(("no fit", f"against {AXES.get(axis, axis)}: {missing.reason}"))
+            instead = f"; lines of each {study.main.law.each} stand in its place" if axis in study.fits else ""
+            items.append(("no fit", f"against {AXES.get(axis, axis)}: {missing.reason.rstrip('.')}{instead}."))
     if study.main:
-        for name, value in study.main.json()["values"].items():
-            if not value["identified"]:
-                show = show_of(value)
-                text = f"{SYMBOL.get(name, name)}: optimum {show(value['value'])}, 95 % {interval(value['ci95'], show)}"
+        law, values = study.main.law, study.main.json()["values"]
+        without = [law.symbols[name] for name, value in values.items() if not value["ci95"]]
+        if len(without) > 2:
+            items.append(("not identified", f"{joined(without)}: no interval{link(drawings['efficiency'])}."))
+        for name, value in values.items():
+            if not value["identified"] and (value["ci95"] or len(without) <= 2):
+                show, symbol = show_of(value), law.symbols[name]
+                text = f"{symbol}: optimum {show(value['value'])}, 95 % {interval(value['ci95'], show)}"
                 items.append(("not identified", f"{text}{link(drawings['efficiency'])}."))
-        zero = zero_sentence(study.main, study.labels)
+        zero = zero_sentence(study.main, study.fit_labels)
         if zero:
             items.append(("not established", zero))
         items += [("warning", text) for text in other_warnings(study.main.json())[:2]]

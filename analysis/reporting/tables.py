@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import Frame
-from analysis.words import amount, interval
+from analysis.words import GREEK, amount, interval, latex_symbol, symbol_pattern
 
 
 def blank(show: Callable[[Any], str]) -> Callable[[Any], str]:
@@ -45,32 +45,39 @@ class Table:
         rows = self.frame.to_dict("records")
         return [[column.text(row) for column in self.columns] for row in rows]
 
-    def latex(self) -> str:
-        """A booktabs tabular; the title and the note stand in its caption."""
-        lines = [[latex(column.heading) for column in self.columns], *([latex(c) for c in row] for row in self.text())]
+    def latex(self, known: Sequence[str] = ()) -> str:
+        """A booktabs tabular; the title and the note stand in its caption. `known`: the symbols of the page's law."""
+        cells = [[column.heading for column in self.columns], *self.text()]
+        lines = [[latex(cell, known) for cell in row] for row in cells]
         rows = [" & ".join(cells) + r" \\" for cells in lines]
         align = "".join("l" if i == 0 or column.left or column.status else "r" for i, column in enumerate(self.columns))
         body = ["  \\toprule", f"  {rows[0]}", "  \\midrule", *(f"  {row}" for row in rows[1:]), "  \\bottomrule"]
-        caption = latex(f"{self.title}. {self.note}".strip())
+        caption = latex(f"{self.title}. {self.note}".strip(), known)
         parts = ["\\begin{table}", f"  \\caption{{{caption}}}", f"  \\begin{{tabular}}{{{align}}}", *body]
         return "\n".join([*parts, "  \\end{tabular}", "\\end{table}", ""])
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, known: Sequence[str] = ()) -> None:
         self.frame.to_csv(folder / f"{self.name}.csv", index=False, float_format="%.9g")
-        (folder / f"{self.name}.tex").write_text(self.latex(), encoding="utf-8")
+        (folder / f"{self.name}.tex").write_text(self.latex(known), encoding="utf-8")
 
 
 LATEX = {
     **{character: "\\" + character for character in "&%$#_{}"},
     "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}",
-    "−": "$-$", "–": "--", "τ": "$\\tau$", "≥": "$\\geq$", "≤": "$\\leq$", "×": "$\\times$", "∞": "$\\infty$",
+    "−": "$-$", "–": "--", **{letter: f"${name}$" for letter, name in GREEK.items()},
+    "≥": "$\\geq$", "≤": "$\\leq$", "×": "$\\times$", "∞": "$\\infty$",
 }  # fmt: skip
 
 
-def latex(text: str) -> str:
+def latex(text: str, known: Sequence[str] = ()) -> str:
+    """Plain text as LaTeX, its symbols (those `known` of a law too) in math mode."""
+    parts = symbol_pattern(known).split(text)  # every second one is a symbol
+    return "".join(latex_symbol(part) if i % 2 else latex_text(part) for i, part in enumerate(parts))
+
+
+def latex_text(text: str) -> str:
     text = "".join(LATEX.get(character, character) for character in text)
-    text = re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"$^{{{m[0].translate(SUPERSCRIPTS)}}}$", text)
-    return re.sub(r"\b(?:N0|Kmax|R2)\b", lambda m: {"N0": "$N_0$", "Kmax": "$K_{\\max}$", "R2": "$R^2$"}[m[0]], text)
+    return re.sub("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+", lambda m: f"$^{{{m[0].translate(SUPERSCRIPTS)}}}$", text)
 
 
 SUPERSCRIPTS = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")

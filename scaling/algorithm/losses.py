@@ -5,6 +5,7 @@ A function `NAME_surrogate` here is a choice of `loss.surrogate`. Dimension suff
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -49,7 +50,7 @@ def policy_loss(
     first and divides by `sequences_total`. Losses of micro-batches therefore add up to that of the whole.
     """
     log_ratio_BT = (logprobs_BT - sampler_logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
-    loss_BT, clipped_BT = SURROGATES[config.surrogate](log_ratio_BT, advantages_B[:, None], mask_BT, config)
+    loss_BT, clipped_BT = surrogates()[config.surrogate](log_ratio_BT, advantages_B[:, None], mask_BT, config)
     if config.kl_weight > 0:
         assert reference_logprobs_BT is not None, "kl_weight > 0 needs the reference's log-probs"
         away_BT = (reference_logprobs_BT - logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
@@ -66,6 +67,12 @@ def policy_loss(
 
 
 # ---------------------------------------------------------------- surrogates
+
+
+def surrogates() -> dict[str, Callable[..., tuple[torch.Tensor, torch.Tensor]]]:
+    """The functions `NAME_surrogate` of this file, by NAME."""
+    end = "_surrogate"
+    return {name.removesuffix(end): value for name, value in globals().items() if name.endswith(end)}
 
 
 def clip_surrogate(
@@ -91,8 +98,3 @@ def clip_surrogate(
         bounded_BT = (advantages_B1 < 0) & (loss_BT > bound_BT)
         loss_BT, clipped_BT = torch.where(bounded_BT, bound_BT, loss_BT), clipped_BT | bounded_BT
     return loss_BT, clipped_BT
-
-
-SURROGATES = {
-    name.removesuffix("_surrogate"): value for name, value in list(globals().items()) if name.endswith("_surrogate")
-}

@@ -1,6 +1,6 @@
 """The update: optimizer steps over the mini-batches of one rollout batch.
 
-Dimension suffixes: _P prompts, _G rollouts of a prompt, _B flat batch, _T tokens.
+Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def update_policy(
         optimizer.step()
         norms.append(float(norm.full_tensor() if team.sharded else norm))
     if team.world > 1:
-        parts = team.all((sums, difference))
+        parts = team.all_gather((sums, difference))
         sums, difference = {name: sum(part[name] for part, _ in parts) for name in sums}, max(d for _, d in parts)
     tokens = sums["tokens"]
     row = {

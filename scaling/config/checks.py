@@ -12,12 +12,13 @@ from scaling.config.identity import model_files, planned_prompts, resolve, run_i
 from scaling.config.parts import StopConfig
 from scaling.config.run import RunConfig
 from scaling.files import read_json
-from scaling.schema import CELLS, CONFIG, DONE, STUDY, InputError
+from scaling.record import read_done
+from scaling.schema import CELLS, CONFIG, STUDY, InputError
 
 
 def is_done(run: Path, stop: StopConfig) -> bool:
     """Whether the DONE of a run folder reaches `stop`."""
-    done = read_json(run / DONE)
+    done = read_done(run)
     return done is not None and stop.reached(step=done["step"], **done["reached"])
 
 

@@ -55,6 +55,8 @@ def _find(root: type[Part], loc: tuple[str | int, ...]) -> Place:
     place = Place((), root, root)
     for key in loc:
         wanted = _bare(place.wanted)
+        if key == "[key]":
+            break
         if isinstance(wanted, type) and issubclass(wanted, Part):
             field = wanted.model_fields.get(str(key))
             inner, tag = (None, "") if field is None else (field.annotation, str(field.discriminator or ""))
@@ -63,7 +65,7 @@ def _find(root: type[Part], loc: tuple[str | int, ...]) -> Place:
             place = Place((*place.path, key), wanted, inner, tag)
         elif isinstance(wanted, dict) and key in wanted:
             place = Place(place.path, wanted[key], wanted[key])
-        elif key != "[key]" and get_origin(wanted) in (dict, list, tuple):
+        elif get_origin(wanted) in (dict, list, tuple):
             inner = get_args(wanted)[1 if get_origin(wanted) is dict else 0]
             place = Place((*place.path, key), place.owner, inner)
         else:
@@ -90,8 +92,10 @@ def _sentence(detail: Any, place: Place) -> str:
         hint = did_you_mean(str(named), tags)
         return f"{dotted}.{place.tag} {brief(named)} is not {what}; there are {', '.join(tags)}.{hint}"
     if kind in ("model_type", "model_attributes_type"):
-        fields = [place.tag] if place.tag else list(place.wanted.model_fields)
-        return f"{dotted} wants keys and values ({', '.join(fields)}), not {brief(given)}."
+        if place.tag:
+            return f"{dotted} wants keys and values ({place.tag}: {_or(list(place.wanted))}), not {brief(given)}."
+        fields, what = list(place.wanted.model_fields), dotted or place.owner.__name__
+        return f"{what} wants keys and values ({', '.join(fields)}), not {brief(given)}."
     before = f"{dotted}: " if dotted else ""
     if kind in ("value_error", "assertion_error"):  # one of our own checks
         message = str(detail["ctx"]["error"])
@@ -114,7 +118,7 @@ def in_words(wanted: Any) -> str:
     wanted = _bare(wanted)
     if get_origin(wanted) in (Union, types.UnionType):
         kinds = dict.fromkeys(in_words(one) for one in get_args(wanted) if one is not type(None))
-        return _or(list(kinds))
+        return _or([kind for kind in kinds if kind != WORDS[int] or WORDS[float] not in kinds])
     if get_origin(wanted) is Literal:
         return _or(_choices(wanted))
     kind = get_origin(wanted) or wanted

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 from pydantic import Field, model_validator
 
@@ -31,7 +31,8 @@ from scaling.tasks import TaskConfig, task_classes
 from scaling.tasks.hex_chain import HexChainConfig
 
 if TYPE_CHECKING:
-    AnyTask, AnyAlgorithm = TaskConfig, AlgorithmConfig
+    AnyTask: TypeAlias = TaskConfig
+    AnyAlgorithm: TypeAlias = AlgorithmConfig
 else:  # unions of what the folders hold
     AnyTask = Annotated[reduce(or_, task_classes().values()), Field(discriminator="name")]
     AnyAlgorithm = Annotated[reduce(or_, algorithm_classes().values()), Field(discriminator="type")]

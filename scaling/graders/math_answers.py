@@ -95,13 +95,13 @@ class MathGrader:
         """Verdicts on (ground truth, response text) pairs, in order. anywhere: a box is not asked for."""
         keys = [self._key(truth, text, anywhere) for truth, text in pairs]
         missing = [key for key in dict.fromkeys(keys) if key is not None and key not in self._known]
-        found = self._work(missing)
-        while len(self._known) + len(found) > KEPT:
+        new = self._work(missing)
+        while len(self._known) + len(new) > KEPT:
             self._known.pop(next(iter(self._known)))
-        self._known.update(found)
-        # A batch of more than KEPT distinct answers finds its own verdicts in `found`.
+        self._known.update(new)
+        # A batch of more than KEPT distinct answers finds its own verdicts in `new`.
         verdicts = [
-            Verdict(False, "none") if key is None else found[key] if key in found else self._known[key] for key in keys
+            Verdict(False, "none") if key is None else new[key] if key in new else self._known[key] for key in keys
         ]
         self.counts.update(verdict.why for verdict in verdicts)
         return verdicts
@@ -113,13 +113,13 @@ class MathGrader:
         return (truth, text[-TAIL:], True) if anywhere and text.strip() else None
 
     def _work(self, keys: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], Verdict]:
-        found, hard = {}, []
+        verdicts_of, hard = {}, []
         for key in keys:
             truth, answer, anywhere = key
             if not anywhere and _same_text(truth, answer):
-                found[key] = Verdict(True, "boxed")
+                verdicts_of[key] = Verdict(True, "boxed")
             elif refused(answer):
-                found[key] = Verdict(False, "refused")
+                verdicts_of[key] = Verdict(False, "refused")
             else:
                 hard.append(key)
         shares = [hard[i :: self.workers] for i in range(min(self.workers, len(hard)))]
@@ -130,8 +130,8 @@ class MathGrader:
             stack.callback(lambda: self._idle.extend(workers))
             pool = stack.enter_context(ThreadPoolExecutor(max(1, len(shares))))
             for share, verdicts in zip(shares, pool.map(_Worker.grade, workers, shares), strict=True):
-                found |= dict(zip(share, verdicts, strict=True))
-        return found
+                verdicts_of |= dict(zip(share, verdicts, strict=True))
+        return verdicts_of
 
     def failures(self) -> int:
         """Answers so far that the verifier did not survive; each was graded wrong."""
@@ -274,5 +274,5 @@ def compare(truth: str, answer: str, anywhere: bool) -> bool:
     import math_verify
 
     given = answer if anywhere else f"\\boxed{{{answer}}}"
-    right, found = (math_verify.parse(text, parsing_timeout=0, raise_on_error=True) for text in (f"${truth}$", given))
-    return bool(math_verify.verify(right, found, timeout_seconds=0, raise_on_error=True))
+    right, parsed = (math_verify.parse(text, parsing_timeout=0, raise_on_error=True) for text in (f"${truth}$", given))
+    return bool(math_verify.verify(right, parsed, timeout_seconds=0, raise_on_error=True))

@@ -1,7 +1,6 @@
 """Rollouts with any transformers causal LM and its own cache: the oracle for the other engines.
 
-Dimension suffixes: _P prompts, _G rollouts of one prompt, _B = P * G flat batch in group order (of which the rows still
-running), _T tokens, _V vocabulary, _A allowed ids.
+Dimension suffixes: see `scaling.rollout_types`. Of the flat batch (B) only the rows still running are computed.
 """
 
 from __future__ import annotations

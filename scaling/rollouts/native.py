@@ -4,9 +4,7 @@ Against the oracle (hf.py): queries, keys and values come from one product, the 
 the cache is written in place, the prompt is run once per group, finished sequences leave the batch. What does not
 depend on the token (norm weights, the scale of attention) is multiplied into the matrices when weights are loaded.
 
-Dimension suffixes: _L layers, _P prompts, _G rollouts of one prompt, _B sequences in the batch, _N tokens fed to the
-model, _T columns of the cache, _D width, _H heads, _K key-value heads, _C complex numbers of one head (or floats, two
-each), _E floats of one head, _A allowed ids.
+Dimension suffixes: see `scaling.rollout_types`.
 """
 
 from __future__ import annotations
@@ -149,8 +147,8 @@ class Engine:
         # A query sees the columns up to its own; in the padding itself, to have something to divide by.
         seen_PTT = held_PT[:, None] & (prompt_T <= prompt_T[:, None]) | (prompt_T == prompt_T[:, None])
 
-        def attend(i: int, *qkv_NHE: torch.Tensor) -> torch.Tensor:
-            q_PHTE, k_PKTE, v_PKTE = (x.unflatten(0, (prompts, width)).transpose(1, 2) for x in qkv_NHE)
+        def attend(i: int, *qkv_MHE: torch.Tensor) -> torch.Tensor:
+            q_PHTE, k_PKTE, v_PKTE = (x.unflatten(0, (prompts, width)).transpose(1, 2) for x in qkv_MHE)
             caches_PGKTE[2 * i][..., :width, :] = k_PKTE[:, None]
             caches_PGKTE[2 * i + 1][..., :width, :] = v_PKTE[:, None]
             grouped = self.heads != self.kv_heads
@@ -159,9 +157,9 @@ class Engine:
             )
             return out_PHTE.transpose(1, 2).flatten(0, 1)
 
-        position_N = (prompt_T - pad_P[:, None]).clamp(min=0).flatten()
-        x_ND = self._layers(tokens_PT.flatten(), turns_TC[position_N], attend)
-        logits_PA = self._logits(x_ND.unflatten(0, (prompts, width))[:, -1])
+        position_M = (prompt_T - pad_P[:, None]).clamp(min=0).flatten()
+        x_MD = self._layers(tokens_PT.flatten(), turns_TC[position_M], attend)
+        logits_PA = self._logits(x_MD.unflatten(0, (prompts, width))[:, -1])
 
         free_PT = torch.cat([~held_PT, held_PT.new_ones(prompts, columns - width)], dim=1)
         mask_PT = self.embedding_VD.new_zeros(free_PT.shape).masked_fill_(free_PT, -torch.inf)
@@ -179,38 +177,38 @@ class Engine:
         """Run one token of each sequence, its keys and values going into `column`; returns logits (B, A)."""
         used = self._columns_read(column + 1, len(turns_TC))
         running.mask_BKT[..., column] = 0
-        mask_B1T = running.mask_BKT[..., :used].flatten(0, 1)[:, None]  # _B1T: a row for each sequence and kv head
+        mask = running.mask_BKT[..., :used].flatten(0, 1)[:, None]  # (B x K, 1, T), as bmm takes batches
 
         def attend(i: int, q_BHE: torch.Tensor, k_BKE: torch.Tensor, v_BKE: torch.Tensor) -> torch.Tensor:
             keys_BKTE, values_BKTE = running.caches_BKTE[2 * i : 2 * i + 2]
             keys_BKTE[:, :, column] = k_BKE
             values_BKTE[:, :, column] = v_BKE
             queries = q_BHE.reshape(-1, self.heads // self.kv_heads, self.head_dim)
-            scores = torch.baddbmm(mask_B1T, queries, keys_BKTE[:, :, :used].flatten(0, 1).mT)
+            scores = torch.baddbmm(mask, queries, keys_BKTE[:, :, :used].flatten(0, 1).mT)
             return torch.bmm(scores.softmax(-1), values_BKTE[:, :, :used].flatten(0, 1)).view_as(q_BHE)
 
         return self._logits(self._layers(token_B, turns_TC[column - running.pad_B], attend))
 
-    def _layers(self, token_N: torch.Tensor, turns_NC: torch.Tensor, attend: Callable) -> torch.Tensor:
-        """Hidden states (N, D) after the last layer; attend(layer, q, k, v) -> (N, H, E) says who sees whom."""
-        x_ND = F.embedding(token_N, self.embedding_VD)
+    def _layers(self, token_M: torch.Tensor, turns_MC: torch.Tensor, attend: Callable) -> torch.Tensor:
+        """Hidden states (M, D) after the last layer; attend(layer, q, k, v) -> (M, H, E) says who sees whom."""
+        x_MD = F.embedding(token_M, self.embedding_VD)
         for i, layer in enumerate(self.layers):
-            qkv = torch.addmm(layer.qkv_bias, self._normalize(x_ND), layer.qkv).unflatten(1, (-1, self.head_dim))
+            qkv = torch.addmm(layer.qkv_bias, self._normalize(x_MD), layer.qkv).unflatten(1, (-1, self.head_dim))
             turning, values = qkv.split([self.heads + self.kv_heads, self.kv_heads], dim=1)
-            turned = torch.view_as_complex(turning.float().unflatten(2, (-1, 2))) * turns_NC[:, None]
+            turned = torch.view_as_complex(turning.float().unflatten(2, (-1, 2))) * turns_MC[:, None]
             turned = torch.view_as_real(turned).flatten(2).type_as(values)
             queries, keys = turned.split([self.heads, self.kv_heads], dim=1)
-            x_ND = torch.addmm(x_ND, attend(i, queries, keys, values).flatten(1), layer.attention_out)
-            gate, up = (self._normalize(x_ND) @ layer.gate_up).chunk(2, dim=1)
-            x_ND = torch.addmm(x_ND, F.silu(gate).mul_(up), layer.down)
-        return x_ND
+            x_MD = torch.addmm(x_MD, attend(i, queries, keys, values).flatten(1), layer.attention_out)
+            gate, up = (self._normalize(x_MD) @ layer.gate_up).chunk(2, dim=1)
+            x_MD = torch.addmm(x_MD, F.silu(gate).mul_(up), layer.down)
+        return x_MD
 
-    def _normalize(self, x_ND: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, x_MD: torch.Tensor) -> torch.Tensor:
         """RMS norm without its weight; a product with a column is the fastest mean over a narrow dimension."""
-        return x_ND * torch.addmm(self.epsilon, x_ND * x_ND, self.mean_D1).rsqrt_()
+        return x_MD * torch.addmm(self.epsilon, x_MD * x_MD, self.mean_D1).rsqrt_()
 
-    def _logits(self, x_ND: torch.Tensor) -> torch.Tensor:
-        return self._normalize(x_ND) @ self.head_DA
+    def _logits(self, x_MD: torch.Tensor) -> torch.Tensor:
+        return self._normalize(x_MD) @ self.head_DA
 
     def _columns_read(self, used: int, columns: int) -> int:
         """Columns of the cache that a step reads: at least so many that torch leaves the product to the BLAS.

@@ -9,9 +9,9 @@ task writes what these leave open: `draw`, `grade_text` and, with symbols, `solu
 from __future__ import annotations
 
 import functools
-import math
 import sys
 from collections.abc import Sequence
+from math import ceil
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -50,12 +50,17 @@ class TaskConfig(Part):
     """Prompt and response tokens of a rollout, as `plan` assumes them until runs have finished."""
     NAMED_BY: ClassVar[tuple[str, ...]] = ()
     """Fields that stand in the name of a run where they differ from their default."""
-    name: Any
+    name: Any = None
 
     @property
     def held_out_problems(self) -> int | None:
         """How many held-out problems there are, as far as the config says."""
         return self.TEST_PROBLEMS
+
+    @property
+    def longest_prompt(self) -> int:
+        """Tokens of a prompt at the most, for the memory that `plan` reckons with."""
+        return 64
 
     @property
     def distinct_prompts(self) -> int | None:
@@ -220,7 +225,7 @@ class SymbolTask(_TaskBase):
         self.allowed_V[[self.ids[symbol] for symbol in (*self.written(), "<end>")]] = True
         super().__init__(config)
         if not self.max_new_tokens:
-            self.max_new_tokens = math.ceil(1.5 * max(len(self.solution(text)) + 1 for text in self._test))
+            self.max_new_tokens = ceil(1.5 * max(len(self.solution(text)) + 1 for text in self._test))
 
     def solution(self, text: str) -> str:
         """A right response to a problem, as a demonstration shows it."""

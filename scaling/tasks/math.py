@@ -65,6 +65,10 @@ class MathConfig(TextConfig):
     max_prompt_tokens: Int = Field(default=2048, ge=1)
     """Longer prompts are left out, and counted in the log."""
 
+    @property
+    def longest_prompt(self) -> int:
+        return self.max_prompt_tokens
+
     def check_trainable(self) -> None:
         if self.train is None:
             raise ValueError("task.train is missing: task math needs a file of training problems")

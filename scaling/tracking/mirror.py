@@ -237,8 +237,8 @@ class Mirror:
         from mlflow.exceptions import MlflowException
 
         name = files.read_json(self.study / schema.CELLS)["study"]
-        found = client.get_experiment_by_name(name)
-        if found is None:
+        experiment = client.get_experiment_by_name(name)
+        if experiment is None:
             # A database on this machine would put artifacts below the working directory; a server has its own place.
             place = (self.study / "mlartifacts").as_uri() if _sqlite_path(self.uri) else None
             try:
@@ -246,12 +246,12 @@ class Mirror:
             except MlflowException as error:
                 if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another study of this name was faster
                     raise
-            found = client.get_experiment_by_name(name)
-        if found.lifecycle_stage == "deleted":  # a deleted experiment keeps its name
-            client.restore_experiment(found.experiment_id)
-        if found.tags.get(DESCRIPTION) != _report_link(self.study):
-            client.set_experiment_tag(found.experiment_id, DESCRIPTION, _report_link(self.study))
-        return found.experiment_id
+            experiment = client.get_experiment_by_name(name)
+        if experiment.lifecycle_stage == "deleted":  # a deleted experiment keeps its name
+            client.restore_experiment(experiment.experiment_id)
+        if experiment.tags.get(DESCRIPTION) != _report_link(self.study):
+            client.set_experiment_tag(experiment.experiment_id, DESCRIPTION, _report_link(self.study))
+        return experiment.experiment_id
 
     @contextlib.contextmanager
     def _own(self, folder: Path) -> Iterator[bool]:

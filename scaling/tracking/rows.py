@@ -144,7 +144,7 @@ def _stat(path: Path) -> tuple[int, int]:
 def _state(folder: Path) -> str:
     """DONE and FAILED.json count until a newer attempt has begun: an extension, or another try."""
     newest = record.newest_attempt(folder)
-    done = files.read_json(folder / schema.DONE)
+    done = record.read_done(folder)
     if done and done["attempt"] == newest:
         return "FINISHED"
     failed_ns, _ = _stat(folder / schema.FAILED)

@@ -17,7 +17,9 @@ import time
 import traceback
 from multiprocessing.context import ForkServerProcess
 
-from sweeps.executors import INTERRUPTED, Job
+from scaling.schema import InputError
+from sweeps.executors import Job
+from sweeps.payloads import INTERRUPTED, redirect_output
 
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
 
@@ -69,7 +71,10 @@ class Pool:
 
 
 def _die_with_launcher() -> None:
-    """PR_SET_PDEATHSIG would bind the child to the server, which its children keep alive; so wait for the launcher."""
+    """Wait for the launcher to end, however it ends, and then end too.
+
+    PR_SET_PDEATHSIG would bind the child to the server, which lives on as long as its children do.
+    """
     launcher = multiprocessing.parent_process()
     if launcher is not None:
         multiprocessing.connection.wait([launcher.sentinel])
@@ -77,15 +82,11 @@ def _die_with_launcher() -> None:
 
 
 def _child(job: Job) -> None:
-    """Runs in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
+    """Do a job in the fresh process. Exit status: 0 done, 130 interrupted, 2 bad input, 1 failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_die_with_launcher, daemon=True).start()
-    descriptor = os.open(job.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
+    redirect_output(job.log)
     print(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} {job.key} pid {os.getpid()}", flush=True)
-    from scaling.schema import InputError
-
     status = 0
     try:
         job.payload(*job.arguments)

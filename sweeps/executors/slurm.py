@@ -24,10 +24,11 @@ from scaling import files as scaling_files
 from scaling import schema
 from scaling.config.parts import ResourcesConfig
 from scaling.schema import InputError
+from sweeps.payloads import TASKS
 from sweeps.reconcile import Account, QueueEntry
 
 PACKAGES = ("scaling", "sweeps", "analysis")
-TASKS, SCRIPT = "tasks.json", "submission.sh"
+SCRIPT = "submission.sh"
 QUEUE_FORMAT = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:|,RestartCnt:|,NodeList:|,Name:"
 ACCOUNT_FORMAT = "jobid,state,exitcode,end,nodelist"
 TERMINAL = (
@@ -92,7 +93,7 @@ def batch_text(array: Array) -> str:
         environment["HF_HUB_OFFLINE"] = "1"
     exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
     return _make_sbatch_string(
-        command=shlex.join([sys.executable, "-u", "-m", "sweeps.executors.slurm_task", str(array.folder / TASKS)]),
+        command=shlex.join([sys.executable, "-u", "-m", "sweeps.slurm_task", str(array.folder / TASKS)]),
         folder=array.folder,
         map_count=array.count,
         array_parallelism=array.throttle or array.count,
@@ -187,11 +188,11 @@ def parse_queue(text: str) -> list[QueueEntry]:
 
 def _expand(tasks: str) -> list[str]:
     """`7` and `[3-5,9%2]` as single tasks."""
-    found = []
+    single: list[str] = []
     for part in tasks.strip("[]").partition("%")[0].split(","):
         first, _, last = part.partition("-")
-        found += [first] if not last else map(str, range(int(first), int(last.partition(":")[0]) + 1))
-    return found
+        single += [first] if not last else map(str, range(int(first), int(last.partition(":")[0]) + 1))
+    return single
 
 
 def accounts(jobs: list[str]) -> dict[str, list[Account]] | None:
@@ -204,7 +205,7 @@ def accounts(jobs: list[str]) -> dict[str, list[Account]] | None:
 
 def parse_accounts(text: str) -> dict[str, list[Account]]:
     """sacct's lines by task. Lines of tasks that have not started, `12_[3-5]`, are left to squeue."""
-    found: dict[str, list[Account]] = {}
+    accounts: dict[str, list[Account]] = {}
     for line in text.splitlines():
         if line.strip():
             job, state, code, ended, node = line.split("|")[:5]
@@ -212,8 +213,8 @@ def parse_accounts(text: str) -> dict[str, list[Account]]:
             when = datetime.fromisoformat(ended).timestamp() if re.match(r"\d", ended) else None
             account = Account(job, (state.split() or [""])[0], int(status or 0), int(number or 0), when, node)
             if "[" not in job:
-                found.setdefault(job, []).append(account)
-    return found
+                accounts.setdefault(job, []).append(account)
+    return accounts
 
 
 @functools.cache

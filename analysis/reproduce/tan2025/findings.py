@@ -75,7 +75,11 @@ def findings_table(study: Study) -> Table:
     best = [row for row in segments(envelope(main)) if row["compared"]]
     told = "; ".join(
         f"{size(row['best'])} up to {row['to']:.1e}"
-        + (f" (not told from {', '.join(size(v) for v in row['not_rejected'])})" if row["not_rejected"] else "")
+        + (
+            f" (indistinguishable from {', '.join(size(v) for v in row['not_rejected'])})"
+            if row["not_rejected"]
+            else ""
+        )
         for row in best
     )
     largest = max(row["num_params"] for row in main.per_size)

@@ -33,7 +33,7 @@ class AlgorithmConfig(Part):
     """It uses process scores, which not every task has."""
     LEAST_GROUP: ClassVar[int] = 1
     """Rollouts of a prompt without which every advantage is 0."""
-    type: Any
+    type: Any = None
 
     def advantages(self, rewards: Rewards) -> Advantages:
         raise NotImplementedError
@@ -54,10 +54,10 @@ def normalise(values_PG: np.ndarray, chosen_PG: np.ndarray | None = None) -> np.
     values_PG = np.asarray(values_PG, dtype=float)
     if chosen_PG is None:
         chosen_PG = np.ones_like(values_PG, dtype=bool)
-    counts_P = chosen_PG.sum(axis=1, keepdims=True)
+    counts_P1 = chosen_PG.sum(axis=1, keepdims=True)
     chosen_values_PG = np.where(chosen_PG, values_PG, 0.0)
     centred_PG = np.where(
-        chosen_PG, chosen_values_PG - chosen_values_PG.sum(1, keepdims=True) / np.maximum(counts_P, 1), 0.0
+        chosen_PG, chosen_values_PG - chosen_values_PG.sum(1, keepdims=True) / np.maximum(counts_P1, 1), 0.0
     )
-    sd_P = np.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / np.maximum(counts_P - DDOF, 1))
-    return np.where(sd_P > EPS, centred_PG / (sd_P + EPS), 0.0)
+    sd_P1 = np.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / np.maximum(counts_P1 - DDOF, 1))
+    return np.where(sd_P1 > EPS, centred_PG / (sd_P1 + EPS), 0.0)

@@ -1,7 +1,7 @@
-"""What one task of a SLURM array does: `python -m sweeps.executors.slurm_task STUDY/slurm/TOKEN/tasks.json`.
+"""What one task of a SLURM array does: `python -m sweeps.slurm_task STUDY/slurm/TOKEN/tasks.json`.
 
-It needs nothing from whoever submitted it: its work stands in tasks.json and in the run folders before sbatch is
-called. Signals only set a flag, from the first line on, and the trainer checkpoints between two steps. Then:
+It needs nothing from the process that submitted it: its work stands in tasks.json and in the run folders before sbatch
+is called. Signals only set a flag, from the first line on, and the trainer checkpoints between two steps. Then:
 
 - USR2, SLURM's warning before the walltime or a pre-emption: ask to be requeued, and wait for the end.
 - TERM: wait for the end. Somebody cancelled the job, and a requeue would revive it; or it is pre-empted, and SLURM
@@ -28,11 +28,14 @@ import threading  # noqa: E402
 import time  # noqa: E402
 import traceback  # noqa: E402
 from collections.abc import Callable, Iterator  # noqa: E402
+from functools import partial  # noqa: E402
 from pathlib import Path  # noqa: E402
-from typing import Any  # noqa: E402
 
 from scaling import files, record, schema  # noqa: E402
-from sweeps.executors import INTERRUPTED, make_base, run_cell, tail  # noqa: E402
+from scaling.config.identity import base_id  # noqa: E402
+from scaling.config.run import RunConfig  # noqa: E402
+from scaling.tracking.store import is_server  # noqa: E402
+from sweeps.payloads import INTERRUPTED, JobInfo, TaskFile, make_base, redirect_output, run_cell, tail  # noqa: E402
 from sweeps.reconcile import NO_BASE  # noqa: E402
 
 # Exit statuses beside 0 done, 1 failed (FAILED.json says why), INTERRUPTED (a checkpoint is written) and NO_BASE.
@@ -44,33 +47,41 @@ END_WAIT = 300.0  # seconds to wait for the end that SLURM announced
 TICK = 0.2
 
 
+Work = Callable[[Path, str, JobInfo], int]  # (study folder, run id, job) -> exit status
+
+
 class NoProgress(RuntimeError):
     """A run was started as often as allowed from one step and never committed the next one."""
 
 
 def main(path: Path) -> int:
     """Do this task's runs, one in this process or several side by side; returns the exit status."""
-    tasks = json.loads(path.read_text())
+    tasks: TaskFile = json.loads(path.read_text())
     names = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     study = path.parents[2]
     work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
-    info = {"job": job_id(), "token": tasks["token"], "code": tasks["code"], "node": os.environ.get("SLURMD_NODENAME")}
-    info["restart"] = int(os.environ.get("SLURM_RESTART_COUNT", 0))
+    info: JobInfo = {
+        "job": job_id(),
+        "token": tasks["token"],
+        "code": tasks["code"],
+        "node": os.environ.get("SLURMD_NODENAME"),
+        "restart": int(os.environ.get("SLURM_RESTART_COUNT", 0)),
+    }
     nodes, processes = int(os.environ.get("SLURM_NNODES", 1)), tasks["processes"]
     if nodes * processes > 1:
         team = team_environments(path.parent, nodes, processes)
-        statuses = side_by_side([(join, part, work, study, names[0], info) for part in team], together=True)
+        statuses = side_by_side([partial(join, part, work, study, names[0], info) for part in team], together=True)
     elif len(names) == 1:
         statuses = [work(study, names[0], info)]
     else:
-        statuses = side_by_side([(work, study, name, info) for name in names])
+        statuses = side_by_side([partial(work, study, name, info) for name in names])
     if INTERRUPTED in statuses:
         leave()
     return max(statuses)
 
 
 def team_environments(folder: Path, nodes: int, processes: int) -> list[dict[str, str]]:
-    """What torch.distributed wants to know, for each process of this node.
+    """The environment variables that torch.distributed reads, for each process of this node.
 
     The first node's task writes down where it listens; the others look there, in the folder that they all see.
     """
@@ -81,18 +92,18 @@ def team_environments(folder: Path, nodes: int, processes: int) -> list[dict[str
             probe.bind(("", 0))
             files.write_json(meeting, [socket.gethostname(), probe.getsockname()[1]])
     until = time.monotonic() + MEETING_WAIT
-    while (found := files.read_json(meeting)) is None:
+    while (address := files.read_json(meeting)) is None:
         if time.monotonic() > until:
             raise TimeoutError(f"{meeting}: the first node has not written where it listens")
         time.sleep(TICK)
-    world = {"MASTER_ADDR": found[0], "MASTER_PORT": str(found[1]), "WORLD_SIZE": str(nodes * processes)}
+    world = {"MASTER_ADDR": address[0], "MASTER_PORT": str(address[1]), "WORLD_SIZE": str(nodes * processes)}
     return [{**world, "RANK": str(node * processes + i), "LOCAL_RANK": str(i)} for i in range(processes)]
 
 
-def join(part: dict[str, str], work: Callable[..., int], *arguments: Any) -> int:
-    """Do `work` as one process of a team."""
+def join(part: dict[str, str], work: Work, study: Path, name: str, info: JobInfo) -> int:
+    """Do `work` as one process of a team, whose environment `part` is."""
     os.environ.update(part)
-    return work(*arguments)
+    return work(study, name, info)
 
 
 def job_id() -> str:
@@ -101,22 +112,20 @@ def job_id() -> str:
     return f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else os.environ.get("SLURM_JOB_ID", "0")
 
 
-def work_run(study: Path, name: str, info: dict[str, Any]) -> int:
+def work_run(study: Path, name: str, info: JobInfo) -> int:
     """Train one run in this process; returns its exit status."""
     return train(study / schema.RUNS / name, study / schema.ARTIFACTS, info)
 
 
-def work_canary(study: Path, name: str, info: dict[str, Any]) -> int:
+def work_canary(study: Path, name: str, info: JobInfo) -> int:
     """Two steps of a run in a folder beside the study's; makes the base model where it is missing."""
     run = study / schema.SLURM / info["token"] / schema.RUNS / name
     return train(run, study / schema.ARTIFACTS, info, base_too=True)
 
 
-def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = False) -> int:
-    from scaling.config.identity import base_id
-    from scaling.config.run import RunConfig
-
-    speak_into(run / schema.LOG, info)
+def train(run: Path, artifacts: Path, info: JobInfo, *, base_too: bool = False) -> int:
+    """Train one run, its base model made first where `base_too`; returns the exit status of this process."""
+    begin_log(run / schema.LOG, info)
     try:
         config = files.read_json(run / schema.PLANNED)
         parsed = RunConfig.model_validate(config)
@@ -133,7 +142,7 @@ def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = 
 
         try:
             with mirrored(run) if parsed.tracking.mlflow else contextlib.nullcontext():
-                run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), info))
+                run_cell(config, str(run), str(artifacts), Job(lambda: bool(HEARD), dict(info)))
         except Interrupted:
             return INTERRUPTED
         except record.StaleAttempt as error:
@@ -152,14 +161,13 @@ def train(run: Path, artifacts: Path, info: dict[str, Any], *, base_too: bool = 
 
 @contextlib.contextmanager
 def mirrored(run: Path) -> Iterator[None]:
-    """Where MLflow is a server, the first process of a run brings its own curve up to date, in a thread.
+    """Bring the run's curve in MLflow up to date, in a thread, while its first process trains.
 
-    A database on a shared disk has one writer, who watches the study. An interrupted run does not wait for MLflow: its
-    next start sends what is missing.
+    Only where MLflow is a server: a database on a shared disk has one writer, who watches the study. An interrupted run
+    does not wait for MLflow: its next start sends what is missing.
     """
     import scaling.trainer  # noqa: F401  # before a second thread imports MLflow
     from scaling.tracking.mirror import open_mirror
-    from scaling.tracking.store import is_server
 
     study, uri = run.parents[1], os.environ.get("MLFLOW_TRACKING_URI", "")
     if os.environ.get("RANK", "0") != "0" or not is_server(uri) or not (study / schema.CELLS).exists():
@@ -185,15 +193,12 @@ def mirrored(run: Path) -> Iterator[None]:
             say(f"MLflow is behind: {report.error}; `scaling sweep mlflow` sends the rest")
 
 
-def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
-    """Make one base model. `name` is RUN: the base is that run's."""
-    from scaling.config.identity import base_id
-    from scaling.config.run import RunConfig
-
+def work_base(study: Path, name: str, info: JobInfo) -> int:
+    """Make the base model that the run `name` starts from; returns the exit status."""
     config = files.read_json(study / schema.RUNS / name / schema.PLANNED)
     artifacts = study / schema.ARTIFACTS
     base = base_id(RunConfig.model_validate(config))
-    speak_into(artifacts / f"{base}.log", info)
+    begin_log(artifacts / f"{base}.log", info)
     # Nothing of a base can be resumed, and making one takes minutes: act on a signal at once.
     signal.signal(signal.SIGUSR2, lambda number, frame: leave([number]))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -201,22 +206,22 @@ def work_base(study: Path, name: str, info: dict[str, Any]) -> int:
         make_base(config, str(artifacts))
     except Exception as error:
         traceback.print_exc()
-        failure = {"class": type(error).__name__, "message": str(error), "last_lines": tail(artifacts / f"{base}.log")}
-        files.write_json(artifacts / f"{base}.{schema.FAILED}", failure)
+        lines = tail(artifacts / f"{base}.log")
+        record.write_failure(artifacts / f"{base}.{schema.FAILED}", type(error).__name__, str(error), lines)
         return 1
     return 0
 
 
-def side_by_side(calls: list[tuple[Any, ...]], *, together: bool = False) -> list[int]:
+def side_by_side(calls: list[Callable[[], int]], *, together: bool = False) -> list[int]:
     """One forked child for each call, all signals passed on; returns their exit statuses, 128 + n for signal n.
 
     Those that work `together` end together: where one has failed the others would wait for it.
     """
-    children = []
-    for work, *arguments in calls:
+    children: list[int] = []
+    for call in calls:
         child = os.fork()  # nothing has started a thread yet
         if child == 0:
-            end(work(*arguments))
+            end(call())
         children.append(child)
     statuses: dict[int, int] = {}
     failed: int | None = None  # the first that did, of several that work together
@@ -226,8 +231,8 @@ def side_by_side(calls: list[tuple[Any, ...]], *, together: bool = False) -> lis
             if child not in statuses:
                 if len(HEARD) > passed:
                     os.kill(child, HEARD[-1])
-                found, status = os.waitpid(child, os.WNOHANG)
-                if found:
+                ended, status = os.waitpid(child, os.WNOHANG)
+                if ended:
                     code = os.waitstatus_to_exitcode(status)
                     statuses[child] = code if code >= 0 else 128 - code
                     if together and failed is None and code not in (0, INTERRUPTED):
@@ -240,7 +245,7 @@ def side_by_side(calls: list[tuple[Any, ...]], *, together: bool = False) -> lis
 
 
 def leave(heard: list[int] | None = None) -> None:
-    """After the checkpoint: wait for the end, and ask for a requeue where nobody else will."""
+    """Once the checkpoint is written, wait for the end, and ask for a requeue where nobody else does."""
     heard = HEARD if heard is None else heard
     if os.environ.get("SLURM_PROCID", "0") != "0":  # of several nodes the first one asks
         time.sleep(END_WAIT)
@@ -267,13 +272,9 @@ def state_of_job() -> str:
     return asked.stdout.strip()
 
 
-def speak_into(log: Path, info: dict[str, Any]) -> None:
-    """Append what this process prints from now on to `log`."""
-    log.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    for stream in (1, 2):
-        os.dup2(descriptor, stream)
-    os.close(descriptor)
+def begin_log(log: Path, info: JobInfo) -> None:
+    """Append what this process prints from now on to `log`, after a line that says which job it is."""
+    redirect_output(log)
     start = f", start {info['restart'] + 1}" if info["restart"] else ""
     if os.environ.get("RANK", "0") == "0":
         say(f"--- {time.strftime('%Y-%m-%d %H:%M:%S')} job {info['job']} on {info['node']}{start}")
