@@ -17,7 +17,8 @@ from scaling.config.parts import RunStop, StopConfig
 from scaling.config.run import RunConfig, default
 from scaling.models import model_shape
 from scaling.schema import InputError
-from sweeps.study import Cell, Study, flatten
+from scaling.settings import flatten
+from sweeps.study import Cell, Study
 
 LIMITS = list(StopConfig.model_fields)
 
@@ -147,7 +148,7 @@ def _named_values(cell: Cell) -> dict[str, Any]:
         tau = f"{prompts / config.data.prompts_unique:g}" if prompts else f"U{config.data.prompts_unique}"
     others = {
         key: str(value).replace("/", "_")
-        for key, value in flatten(cell.axes).items()
+        for key, value in flatten(cell.axes, keep_empty=True).items()
         if key not in ("model", "model.size", "algorithm", "algorithm.type", "seed")
         and not key.startswith(("stop.", "data.reuse_factor", "data.prompts_unique", "resources.", "tracking."))
     }
@@ -252,7 +253,7 @@ def policy_shape(config: RunConfig) -> Shape | None:
 
 def covarying(plan: Plan) -> list[str]:
     """Fields that move together with an axis in every run, e.g. `stop.steps moves with model.size`."""
-    flat = [flatten(reading.dump(run.config)) for run in plan.runs]
+    flat = [flatten(reading.dump(run.config), keep_empty=True) for run in plan.runs]
     ignored = ("name", "resources.", "tracking.", "stop.also_evaluate")
     keys = [k for k in dict.fromkeys(k for f in flat for k in f) if not k.startswith(ignored)]
     columns = {key: [str(f.get(key)) for f in flat] for key in keys}

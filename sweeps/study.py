@@ -26,6 +26,7 @@ from scaling.config.reading import merge, parse_config, read_yaml, with_recipe
 from scaling.config.run import RunConfig
 from scaling.fields import brief
 from scaling.schema import InputError, clip, did_you_mean
+from scaling.settings import dotted_pairs, flatten
 from scaling.where import ORDERS, Condition, Setting, Value, Word, parse, value_of
 
 STUDIES = Path(__file__).parent / "studies"
@@ -188,7 +189,7 @@ def _block(values: Any, index: int, where: str) -> Block:
     name = values.get("name", "main" if index == 0 else f"block{index + 1}")
     if not isinstance(name, str | int) or not str(name):
         raise InputError(f"{place}.name wants a word, not {brief(name)}.")
-    return Block(str(name), flatten(fixed), lists["axes"], lists["zip"], where_text)
+    return Block(str(name), flatten(fixed, keep_empty=True), lists["axes"], lists["zip"], where_text)
 
 
 # ---------------------------------------------------------------- dotted fields
@@ -224,7 +225,7 @@ def fields_of(values: dict[str, Any], where: str) -> list[str]:
     Raises InputError for what is no field, and for a part of RunConfig that is no keys and values.
     """
     names: list[str] = []
-    for dotted, value in _pairs(values):
+    for dotted, value in dotted_pairs(values, keep_empty=True):
         fields = check_path(dotted, where)
         if fields and isinstance(value, str) and dotted in SHORTHANDS:
             names.append(f"{dotted}.{SHORTHANDS[dotted]}")
@@ -263,23 +264,10 @@ def with_path(values: dict[str, Any], keys: list[str], value: Any) -> dict[str, 
     return {**values, key: with_path(opened, rest, value)}
 
 
-def flatten(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    """Nested dictionaries as one of dotted keys; keys that are dotted already stay so."""
-    return dict(_pairs(values, before))
-
-
-def _pairs(values: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict) and value:
-            yield from _pairs(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
-
-
 def nested(values: dict[str, Any]) -> dict[str, Any]:
     """Nested dictionaries from dotted keys."""
     result: dict[str, Any] = {}
-    for dotted, value in flatten(values).items():
+    for dotted, value in flatten(values, keep_empty=True).items():
         result = with_path(result, dotted.split("."), value)
     return result
 

@@ -121,7 +121,7 @@ def _load_study(folder: Path) -> Curves:
         run = folder / schema.RUNS / run_id
         config = files.read_json(run / schema.CONFIG)
         reason = _not_done(run)
-        rows = [_flat(row) for row in record.read_record(run)] if config is not None and reason is None else []
+        rows = [with_timing(row) for row in record.read_record(run)] if config is not None and reason is None else []
         needed = [_rows_to(rows, stop) for stop in run_stops]
         reached = [count for count in needed if count]
         name = run_label(run_id, (config or {}).get("name"))
@@ -159,7 +159,7 @@ def _not_done(run: Path) -> str | None:
     return "incomplete: not finished" if run.is_dir() else "missing: not started"
 
 
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
+def with_timing(row: dict[str, Any]) -> dict[str, Any]:
     """One row with its `timing` beside the other columns."""
     return {**(row.get("timing") or {}), **record.without_timing(row)}
 

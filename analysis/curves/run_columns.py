@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from analysis.curves.frame import CONVENTION
+from scaling.settings import flatten
 
 # Fields of a config that other columns stand for, or that do not change a curve.
 NOT_SETTINGS = ("name", "seed", "stop", "resources", "tracking", "algorithm.type", "task.name", "rollout.group_size")
@@ -30,17 +31,9 @@ def run_columns(config: Mapping[str, Any], run_id: str) -> dict[str, Any]:
 
 def varying(configs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Config fields that differ between runs and are no column yet: {dotted name: {run_id: value}}."""
-
-    def dotted(part: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-        flat: dict[str, Any] = {}
-        for key, value in part.items():
-            name = f"{prefix}{key}"
-            if name in NOT_SETTINGS:
-                continue
-            flat |= dotted(value, f"{name}.") if isinstance(value, dict) else {name: value}
-        return flat
-
-    flats = {run_id: dotted(config) for run_id, config in configs.items()}
+    flats = {run_id: flatten(config) for run_id, config in configs.items()}
     names = sorted({name for flat in flats.values() for name in flat})
+    # A name stands for the part below it, too.
+    names = [name for name in names if not f"{name}.".startswith(tuple(f"{other}." for other in NOT_SETTINGS))]
     columns = {name: {run_id: flat.get(name) for run_id, flat in flats.items()} for name in names}
     return {name: values for name, values in columns.items() if len({repr(v) for v in values.values()}) > 1}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,19 +10,12 @@ from analysis.curves.frame import Frame
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Column, Table, of
 from analysis.words import joined, number, power_of_ten, whole
+from scaling.settings import flatten
 
 
 def setting_name(field_name: str) -> str:
     """A config field in words: `process weight` for algorithm.process_weight."""
     return NOTABLE.get(field_name, field_name.rsplit(".", 1)[-1].replace("_", " "))
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A config as {dotted field: value}."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return found
 
 
 NOT_SCIENCE = ("name", "resources.", "tracking.", "stop.also_evaluate")
@@ -33,7 +25,7 @@ def settings_frame(study: Study) -> Frame | None:
     """One row per config field: its values over all runs, and over the fitted ones whether it moves with size."""
     if not study.configs:
         return None
-    flats = {run: flat(config["config"]) for run, config in study.configs.items()}
+    flats = {run: flatten(config["config"]) for run, config in study.configs.items()}
     sizes = study.curves.runs().set_index("run_id")[study.size_column]
     fitted = set(study.fitted().table["run_id"])
     names = dict.fromkeys(name for values in flats.values() for name in values if not name.startswith(NOT_SCIENCE))

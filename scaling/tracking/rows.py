@@ -18,6 +18,7 @@ from typing import Any
 from scaling import files, record, schema
 from scaling.config.run import SCIENCE
 from scaling.schema import InputError
+from scaling.settings import flatten
 
 SENTINEL = "time/mirrored_step"
 NONFINITE = "time/nonfinite"
@@ -75,15 +76,10 @@ def _columns(row: files.Row) -> Iterator[tuple[str, str, Any]]:
             yield "time", name, value
 
 
-def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+def as_text(values: dict[str, Any], before: str = "") -> dict[str, str]:
     """Nested values as dotted keys and text; null is `null`, a list is JSON."""
-    flat: dict[str, str] = {}
-    for name, value in values.items():
-        if isinstance(value, dict):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = _cut(value if isinstance(value, str) else json.dumps(value))
-    return flat
+    flat = flatten(values, before)
+    return {name: _cut(value if isinstance(value, str) else json.dumps(value)) for name, value in flat.items()}
 
 
 def _cut(text: str) -> str:
@@ -184,12 +180,12 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
         "attempts": str(len(attempts)),
         "cell": _cut(", ".join(names)),
         "block": _cut(", ".join(dict.fromkeys(str(cell["block"]) for cell in cells))),
-        **flatten(config["stop"], "stop."),
-        **flatten(config["resources"], "resources."),
+        **as_text(config["stop"], "stop."),
+        **as_text(config["resources"], "resources."),
         DESCRIPTION: f"Run folder: `{folder}`\n\n{_report_link(study)}",
     }
     started = record.read_attempt(folder, attempts[0]).get("started_ms") if attempts else None
-    return _Folder(state, started, name[:250], flatten(science), tags, steps)
+    return _Folder(state, started, name[:250], as_text(science), tags, steps)
 
 
 def _report_link(study: Path) -> str:
