@@ -7,7 +7,6 @@ training.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -53,7 +52,10 @@ def frontier(
     else:
         document["warnings"] = fit.warnings
         put("sizes", lambda: best_by_budget(envelope(fit)))
-        put("continuous", lambda: continuous(fit, np.geomspace(*map(math.exp, budgets_of(fit).ends), 13), choices.seed))
+        put(
+            "continuous",
+            lambda: continuous(fit, np.geomspace(*map(float, np.exp(budgets_of(fit).ends)), 13), choices.seed),
+        )
         put("crossovers", lambda: crossovers(fit))
         if target is not None:
             put("cost", lambda: cost_to_target(fit, target))

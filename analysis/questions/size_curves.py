@@ -54,7 +54,7 @@ class SizeCurves:
         """p of "the mean curves of i and j meet at ln X" for each j."""
         if not self.straight:
             band = curve_band(self.fit)
-            p = lambda j: band.p_equal(self.values[i], self.values[j], ln_x, **self._columns)  # noqa: E731
+            p = lambda j: band.p_equal(float(self.values[i]), float(self.values[j]), ln_x, **self._columns)  # noqa: E731
             return np.array([1.0 if j == i else p(j) for j in others])
         test, at = self._test, [int(self._line[j]) for j in others]
         own = int(self._line[i])
