@@ -15,6 +15,7 @@ import numpy as np
 
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
+from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.missing import Missing, attempt
 from analysis.questions.cost import cost_to_target, crossovers
@@ -52,10 +53,7 @@ def frontier(
     else:
         document["warnings"] = fit.warnings
         put("sizes", lambda: best_by_budget(envelope(fit)))
-        put(
-            "continuous",
-            lambda: continuous(fit, np.geomspace(*map(float, np.exp(budgets_of(fit).ends)), 13), choices.seed),
-        )
+        put("continuous", lambda: continuous(fit, _budgets(fit), choices.seed))
         put("crossovers", lambda: crossovers(fit))
         if target is not None:
             put("cost", lambda: cost_to_target(fit, target))
@@ -79,3 +77,9 @@ def best_group(curves: Curves, steps: str | None) -> dict[str, Any]:
         "num_params": float(lines.rows["size"].iloc[0]), **best_by_budget(lines.envelope),
         "law": law.json() if isinstance(law, Missing) else law,
     }  # fmt: skip
+
+
+def _budgets(fit: Fit) -> np.ndarray:
+    """(13,) X in equal ratios over the range at which the best size is asked for."""
+    low, high = np.exp(budgets_of(fit).ends)
+    return np.geomspace(float(low), float(high), 13)
