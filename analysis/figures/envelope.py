@@ -139,6 +139,7 @@ def envelope_legend(found: Envelope) -> list[Any]:
 
 def envelope_words(found: Envelope, words: ChoiceWords, labels: dict[float, str], letter: str, fit: Any) -> list[str]:
     """The sentences of the caption that both figures of choices share."""
+    assert found.curves is not None
     basis = found.curves.basis
     drawn_as = f"each {words.one}'s own line without a law"
     if not found.curves.straight:

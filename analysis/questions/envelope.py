@@ -37,7 +37,7 @@ class Envelope(NamedTuple):
     best: np.ndarray
     as_good: np.ndarray
     switches: Frame
-    curves: SizeCurves
+    curves: SizeCurves | None = None
 
     @property
     def lowest(self) -> np.ndarray:

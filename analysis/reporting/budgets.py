@@ -56,9 +56,12 @@ def segments_table(found: Envelope, labels: Labels, name: str, title: str, axis:
     return Table(name, title, pd.DataFrame(rows), columns, note)
 
 
-def size_budgets(fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[str, float], main: Fit) -> Section:
+def size_budgets(
+    fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[str, float], main: Fit | None = None
+) -> Section:
     """Best size by budget, crossings, cost of a loss, continuous N*; `scored`: rolling rmse of laws by name; `main`:
-    the page's own fit, whose law says which size is best between those that were run."""
+    the page's own fit where it is another one, whose law says which size is best between those that were run."""
+    main = main or fitted
     axis = fitted.record["x"]
     rest = "one run per size borrows the spread between seeds." if one_run_each(fitted) else "at the level of runs."
     sized = segments_table(found, labels, "segments", "Best size by budget", axis, "size", rest)
