@@ -1,6 +1,6 @@
 """Ten updates on the same rollouts, for tests/test_parallel.py: alone, or as one of several processes of torchrun.
 
-Prints one JSON document from process 0: losses, gradient norms and the sum of the final weights.
+Prints one JSON line from process 0 for each kind of update: losses, gradient norms and the sum of the final weights.
 """
 
 import json
@@ -18,16 +18,18 @@ from scaling.optim import policy_optimizer
 from scaling.parallel import Team
 from scaling.policy import checkpoint_activations
 
+WHOLE = logprobs.LOGITS_AT_A_TIME
 
-def main(mode: str, updates_per_batch: int, kind: str) -> None:
+
+def train(team: Team, mode: str, kind: str) -> None:
     limit = {"whole": {}, "groups": {"micro_batch": 4}, "tokens": {"micro_batch_tokens": 150}}[kind]
-    if kind == "groups":  # the head in pieces, computed again in the backward pass
-        logprobs.LOGITS_AT_A_TIME = 20 * len(TASK.allowed_V)
+    # Of groups the head is computed in pieces, and again in the backward pass.
+    logprobs.LOGITS_AT_A_TIME = 20 * len(TASK.allowed_V) if kind == "groups" else WHOLE
     config = RunConfig.model_validate(
         {
             "model": "m",
             "data": {"prompts_per_step": 6},
-            "loss": {"updates_per_batch": updates_per_batch},
+            "loss": {"updates_per_batch": 3 if kind == "groups" else 1},
             "rollout": {"group_size": 4},
             "resources": {
                 "engine": "hf",
@@ -43,7 +45,6 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
     advantage_PG = np.random.default_rng(0).standard_normal((6, 4))
     advantage_PG[1] = 0  # a group that is left out
     advantage_PG[3:] *= 1 if kind != "whole" else np.array([[0], [0], [1]])  # some mini-batches are nearly empty
-    team = Team(mode, "cpu")
     policy = team.model(lambda _: policy)
     if kind == "groups":
         checkpoint_activations(policy)
@@ -70,11 +71,17 @@ def main(mode: str, updates_per_batch: int, kind: str) -> None:
     whole = team.whole(policy)
     if whole is not None and team.is_main:
         weights = sum(float(value.double().abs().sum()) for value in whole.state_dict().values())
-        print(json.dumps({"losses": losses, "norms": norms, "weights": weights, "world": team.world}))
+        print(json.dumps({"kind": kind, "losses": losses, "norms": norms, "weights": weights, "world": team.world}))
+
+
+def main(mode: str, kinds: list[str]) -> None:
+    team = Team(mode, "cpu")
+    for kind in kinds:
+        train(team, mode, kind)
     team.close()
     sys.stdout.flush()
     os._exit(0)  # as scaling/__main__.py: torch's own threads may abort the interpreter's shutdown
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), sys.argv[3])
+    main(sys.argv[1], sys.argv[2:])

@@ -126,7 +126,7 @@ def ordinary(rng) -> tuple[str, str]:
 
 def test_agrees_with_math_verify_on_ordinary_answers(grader):
     rng = np.random.default_rng(1)
-    pairs = [ordinary(rng) for _ in range(1000)]
+    pairs = [ordinary(rng) for _ in range(400)]
     found = grader.grade([(truth, rf"Thus \boxed{{{answer}}}.") for truth, answer in pairs])
     wrong = [
         (pair, verdict)
@@ -135,7 +135,7 @@ def test_agrees_with_math_verify_on_ordinary_answers(grader):
         != math_verify.verify(math_verify.parse(f"${pair[0]}$"), math_verify.parse(rf"\boxed{{{pair[1]}}}"))
     ]
     assert wrong == []
-    assert 300 < sum(verdict.correct for verdict in found) < 900
+    assert 120 < sum(verdict.correct for verdict in found) < 360
     assert grader.failures() == 0
 
 

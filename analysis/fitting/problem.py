@@ -41,6 +41,11 @@ class Problem:
         limits = [self._limits(p, i, published_bounds) for p, i in self.slots]
         self.low, self.high = (np.array([ends[j] for ends in limits]) for j in (0, 1))
         self.linear = np.array([p.linear for p, _ in self.slots])
+        self._logs = np.array([p.scale for p, _ in self.slots])
+        self._entries: dict[str, slice] = {}  # of each parameter, in the vector
+        for j, (parameter, _) in enumerate(self.slots):
+            first = self._entries.get(parameter.name, slice(j, j)).start
+            self._entries[parameter.name] = slice(first, j + 1)
 
     def _x_of(self, i: int) -> np.ndarray:
         return self.x if i < 0 else self.x[self.points.size == i]
@@ -51,14 +56,13 @@ class Problem:
 
     def values(self, vector: np.ndarray) -> dict[str, Any]:
         """Values by name: a float for a shared parameter, (n_sizes,) for the others."""
-        found: dict[str, Any] = {}
-        for (parameter, i), value in zip(self.slots, vector, strict=True):
-            value = math.exp(value) if parameter.scale else float(value)
-            if i < 0:
-                found[parameter.name] = value
-            else:
-                found.setdefault(parameter.name, np.empty(len(self.points.sizes)))[i] = value
-        return found
+        own = vector.copy()
+        own[self._logs] = np.exp(own[self._logs])
+        return {
+            parameter.name: own[self._entries[parameter.name]] if parameter.per_size
+            else float(own[self._entries[parameter.name].start])
+            for parameter in self.law.parameters
+        }  # fmt: skip
 
     def vector(self, solution: Solution, size: int | None = None) -> np.ndarray:
         """The entries of a solution; with `size` those of the shared parameters and of that size."""
@@ -69,7 +73,11 @@ class Problem:
 
     def curve(self, vector: np.ndarray) -> np.ndarray:
         """(n,) the law on its own scale."""
-        values = {k: v if np.ndim(v) == 0 else v[self.points.size] for k, v in self.values(vector).items()}
+        values = self.values(vector)
+        for parameter in self.law.parameters:
+            if parameter.per_size:  # one size needs no copy at each of its points
+                value = values[parameter.name]
+                values[parameter.name] = value[0] if len(value) == 1 else value[self.points.size]
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(self.law.curve(self.n, self.x, values, **self.points.columns), float)
 
@@ -81,26 +89,28 @@ class Problem:
         """(n, entries) derivative of the curve by the entries of the mask: exact where linear, else by differences."""
         found = np.empty((len(self.points), int(which.sum())))
         at = np.where(self.linear, 0.0, vector)
-        base = self.curve(at)
+        base = self.curve(at) if self.linear[which].any() else np.zeros(len(self.points))
         # A shared and a per-size parameter cost one evaluation each: sizes do not see each other's values.
         done: dict[str, np.ndarray] = {}
         for j, slot in enumerate(np.flatnonzero(which)):
             parameter, i = self.slots[slot]
             if parameter.name not in done:
-                same = np.array([p is parameter for p, _ in self.slots])
+                same = np.zeros(len(vector))
+                same[self._entries[parameter.name]] = 1.0
                 if parameter.linear:
                     done[parameter.name] = self.curve(at + same) - base
                 else:
                     h = 1e-6 * np.maximum(1.0, np.abs(vector)) * same
+                    mine = h[self._entries[parameter.name]]
                     up, down = self.curve(vector + h), self.curve(vector - h)
-                    step = h[same] if i < 0 else h[same][self.points.size]
+                    step = mine if i < 0 else mine[self.points.size]
                     done[parameter.name] = (up - down) / (2 * step)
             found[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
         return found
 
-    def log_columns(self, vector: np.ndarray) -> np.ndarray:
-        """(n, entries) derivative of the fitted ln L by every entry."""
-        found = self.columns(vector, np.ones(len(vector), bool))
+    def log_columns(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
+        """(n, entries) derivative of the fitted ln L by the entries of the mask, or by all."""
+        found = self.columns(vector, np.ones(len(vector), bool) if which is None else which)
         return found if self.law.link == "log" else found / np.maximum(self.curve(vector), TINY)[:, None]
 
     def with_linear(self, vector: np.ndarray, weight: np.ndarray, response: np.ndarray) -> np.ndarray:

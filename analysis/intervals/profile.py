@@ -42,10 +42,10 @@ class ProfileTest:
         design = self._slopes(self.vector)
         self.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
 
-    def _slopes(self, vector: np.ndarray) -> np.ndarray:
-        """(m, entries) derivative of the whitened curve."""
+    def _slopes(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
+        """(m, entries) derivative of the whitened curve by the entries of the mask, or by all."""
         with np.errstate(all="ignore"):  # far from the optimum a curve may leave the range of numbers
-            found = np.clip(np.nan_to_num(self.problem.log_columns(vector)), -HUGE, HUGE)
+            found = np.clip(np.nan_to_num(self.problem.log_columns(vector, which)), -HUGE, HUGE)
         return self._whiten(found)
 
     def _minimum(self, start: np.ndarray, held: int | None) -> tuple[np.ndarray, float]:
@@ -66,7 +66,7 @@ class ProfileTest:
             return start, float(np.sum(missed(start[free]) ** 2))
         bounds = (problem.low[free], problem.high[free])
         found = least_squares(
-            missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part))[:, free], bounds, "dogbox",
+            missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part), free), bounds, "dogbox",
             x_scale="jac", max_nfev=30, ftol=1e-6, xtol=1e-6, gtol=1e-6,
         )  # fmt: skip
         return whole(found.x), 2 * float(found.cost)

@@ -47,7 +47,7 @@ def forecast(
             "num_params_non_embedding" if "num_params_non_embedding" in curves.table else "num_params"
         )
         curves = replace(curves, table=curves.table[~np.isclose(curves.table[column], num_params, rtol=1e-6)])
-    fit = fit_with_intervals(curves, choices)
+    fit = fit_with_intervals(curves, choices, parameters=False)
     known = [row["num_params"] for row in fit.per_size]
     seen = any(math.isclose(size, num_params, rel_tol=1e-6) for size in known)
     if seen:

@@ -98,7 +98,7 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
     test = every.take(held)
 
     def run(part: Curves) -> tuple[Fit, dict[str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None, str]:
-        fit = fit_with_intervals(part, choices)
+        fit = fit_with_intervals(part, choices, parameters=False)
         used = fit.points
         assert used is not None
         rules: dict[str, np.ndarray | None] = {}
@@ -136,14 +136,19 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
                 rules["line per size"] = np.polyval(np.polyfit(mine.x, mine.ln_loss(), 1), test.x)
         return fit, rules, made.run, made.rests_on
 
-    fit, rules, ends, basis = run(curves)
+    made = run(curves)
+    fit, rules, ends, basis = made
     observed = test.ln_loss()
     if not np.isfinite(observed).all():
         raise InputError("a held-out test loss is 0 and eval_problems is unknown, so its log has no floor.")
     names, step = np.array(test.runs)[test.run], test.step
     keys = pd.MultiIndex.from_arrays([names, step])
     rows = pd.MultiIndex.from_arrays([curves.table["run_id"].astype(str), curves.table["step"]]).isin(keys)
-    together = lambda part: np.concatenate([v for v in run(part)[1].values() if v is not None])  # noqa: E731
+
+    def together(part: Curves) -> np.ndarray:
+        said = made if part is curves else run(part)
+        return np.concatenate([value for value in said[1].values() if value is not None])
+
     leak = detect_leak(together, curves, pd.Series(rows))
     assert fit.points is not None
     furthest = np.exp(fit.points.x.max())
