@@ -45,7 +45,7 @@ for name, changes in runs.items():
     curves[name] = [{key: value for key, value in row.items() if key != "timing"} for row in rows]
 Path("curves.json").write_text(json.dumps(curves))
 """
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.page
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,8 @@ import pytest
 from nbclient import NotebookClient
 from synthetic_curves import write_cells, write_run
 
+pytestmark = pytest.mark.page
+
 FIGURES = {"quickstart": 4, "reference_study": 4, "choosing_a_law": 2}
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 

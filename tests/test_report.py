@@ -28,6 +28,8 @@ from analysis.words import amount, interval, interval_text, number, parameter, s
 from scaling import files, record, schema
 from scaling.schema import InputError
 
+pytestmark = pytest.mark.page
+
 RUN_COLUMNS = ("model", "num_params", "num_params_non_embedding", "seed", "algorithm", "group_size", "task")
 ANALYSIS = {"where": "algorithm == grpo and reuse_factor == 1 and group_size == 16", "steps": "3:"}
 

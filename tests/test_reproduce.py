@@ -13,6 +13,8 @@ from analysis.curves.load import load
 from analysis.missing import Missing
 from scaling.schema import InputError
 
+pytestmark = pytest.mark.page
+
 
 @pytest.fixture(scope="module")
 def study():

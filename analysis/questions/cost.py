@@ -96,7 +96,7 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
             lower, upper, _basis = size_band(fit, size, grid, **law_columns(fit.law))
         except InputError:
             continue
-        ends = [_first_below(grid, np.log(side), math.log(target)) for side in (lower, upper)]
+        ends = [_first_below(grid, np.log(np.maximum(side, TINY)), math.log(target)) for side in (lower, upper)]
         entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
     return found
 

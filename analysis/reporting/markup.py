@@ -16,7 +16,7 @@ from analysis.words import split_symbol, symbol_pattern
 TEMPLATES = Path(__file__).parent / "templates"
 
 
-VARIABLE = re.compile(r"(?<![\w.\-&])([kNCDLEGUTX])(?![\w\-])")
+VARIABLE = re.compile(r"(?<![\w.\-&])([kNCDLEGUTX])(?![\w\-∞])")
 
 
 def symbols(text: str, known: Sequence[str] = ()) -> Markup:
