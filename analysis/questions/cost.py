@@ -11,6 +11,7 @@ from scipy.optimize import brentq
 from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import size_band
 from analysis.intervals.law_test import LEVEL
+from analysis.laws import TINY
 from analysis.questions.envelope import run_ranges
 from analysis.questions.size_curves import SizeCurves, in_range, law_columns
 from scaling.schema import InputError
