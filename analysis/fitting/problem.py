@@ -68,8 +68,8 @@ class Problem:
         """The entries of a solution; with `size` those of the shared parameters and of that size."""
         values = {**solution.values, **solution.per_size}
         known = [np.atleast_1d(values[p.name])[i if size is None else size if p.per_size else 0] for p, i in self.slots]
-        found = [math.log(v) if p.scale else v for v, (p, _) in zip(known, self.slots, strict=True)]
-        return np.clip(found, self.low, self.high)
+        entries = [math.log(v) if p.scale else v for v, (p, _) in zip(known, self.slots, strict=True)]
+        return np.clip(entries, self.low, self.high)
 
     def curve(self, vector: np.ndarray) -> np.ndarray:
         """(n,) the law on its own scale."""
@@ -82,12 +82,12 @@ class Problem:
             return np.asarray(self.law.curve(self.n, self.x, values, **self.points.columns), float)
 
     def eta(self, vector: np.ndarray) -> np.ndarray:
-        found = self.curve(vector)
-        return found if self.law.link == "log" else np.log(np.maximum(found, TINY))
+        curve = self.curve(vector)
+        return curve if self.law.link == "log" else np.log(np.maximum(curve, TINY))
 
     def columns(self, vector: np.ndarray, which: np.ndarray) -> np.ndarray:
         """(n, entries) derivative of the curve by the entries of the mask: exact where linear, else by differences."""
-        found = np.empty((len(self.points), int(which.sum())))
+        slopes = np.empty((len(self.points), int(which.sum())))
         at = np.where(self.linear, 0.0, vector)
         base = self.curve(at) if self.linear[which].any() else np.zeros(len(self.points))
         # A shared and a per-size parameter cost one evaluation each: sizes do not see each other's values.
@@ -105,13 +105,13 @@ class Problem:
                     up, down = self.curve(vector + h), self.curve(vector - h)
                     step = mine if i < 0 else mine[self.points.size]
                     done[parameter.name] = (up - down) / (2 * step)
-            found[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
-        return found
+            slopes[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
+        return slopes
 
     def log_columns(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """(n, entries) derivative of the fitted ln L by the entries of the mask, or by all."""
-        found = self.columns(vector, np.ones(len(vector), bool) if which is None else which)
-        return found if self.law.link == "log" else found / np.maximum(self.curve(vector), TINY)[:, None]
+        slopes = self.columns(vector, np.ones(len(vector), bool) if which is None else which)
+        return slopes if self.law.link == "log" else slopes / np.maximum(self.curve(vector), TINY)[:, None]
 
     def with_linear(self, vector: np.ndarray, weight: np.ndarray, response: np.ndarray) -> np.ndarray:
         """The vector with its linear entries replaced by their weighted least squares optimum within bounds."""
@@ -132,9 +132,9 @@ class Problem:
             best = np.clip(best, low, high)
             if not beyond.any() or not (free := free & ~beyond).any():
                 break
-        found = vector.copy()
-        found[self.linear] = np.clip(best / norm, self.low[self.linear], self.high[self.linear])
-        return found
+        solved = vector.copy()
+        solved[self.linear] = np.clip(best / norm, self.low[self.linear], self.high[self.linear])
+        return solved
 
     def residual(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(residuals whose squares, or Huber losses, sum to the objective; their derivative by eta), (n,) each."""
@@ -177,7 +177,7 @@ class Problem:
             if unknown or len(own) < len(searched):
                 names = ", ".join(p.name for p in searched)
                 raise InputError(f"start: wants a value for each of {names}; there is {', '.join(own)}.")
-        found = []
+        vectors = []
         for choice in [*([None] if own else []), *chosen]:
             vector = np.zeros(len(self.slots))
             for slot, (parameter, i) in enumerate(self.slots):
@@ -190,5 +190,5 @@ class Problem:
                 value = math.log(value) if parameter.scale else value
                 gap = min(1e-6, (self.high[slot] - self.low[slot]) / 4)
                 vector[slot] = np.clip(value, self.low[slot] + gap, self.high[slot] - gap)
-            found.append(vector)
-        return found
+            vectors.append(vector)
+        return vectors

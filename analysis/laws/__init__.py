@@ -136,8 +136,8 @@ class Law:
 
     def ln_loss(self, num_params, x, values: dict, **columns):
         """ln of the loss. num_params, x and the per-size values broadcast; x is X itself, not its log."""
-        found = self.curve(num_params, x, values, **columns)
-        return found if self.link == "log" else np.log(np.maximum(found, TINY))
+        curve = self.curve(num_params, x, values, **columns)
+        return curve if self.link == "log" else np.log(np.maximum(curve, TINY))
 
     def efficiency(self, num_params, x, values: dict, **columns):
         """-d ln L / d ln X at X: k(N) where the law has straight lines."""
