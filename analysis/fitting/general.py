@@ -8,7 +8,6 @@ it is judged by. The result is deterministic to the byte.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,7 @@ def _solve_general(
 def solve_near(points: Points, law: Law, objective: str, values: dict[str, float]) -> dict[str, float]:
     """Shared values of a law without parameters per size on other points, from values near the optimum: one start."""
     problem = Problem(points, law, objective, False)
-    begin = np.array([math.log(values[p.name]) if p.scale else values[p.name] for p, _ in problem.slots])
-    return problem.values(_polish(problem, begin, 1e-8, 200)[0])
+    return problem.values(_polish(problem, problem.entries(values), 1e-8, 200)[0])
 
 
 def _plain(value: Any) -> float | list[float]:
@@ -207,4 +205,6 @@ def _sandwich(
     covariance = inverse @ (by_run.T @ by_run) @ inverse * runs / (runs - free.sum()) / np.outer(norm, norm)
     slots = [problem.slots[i] for i in np.flatnonzero(free)]
     shared = [j for j, (_, i) in enumerate(slots) if i < 0]
-    return ([slots[j][0].name for j in shared], covariance[np.ix_(shared, shared)]), condition
+    names = [slots[j][0].name for j in shared]
+    own = problem.in_own_units(vector, names)
+    return (names, own @ covariance[np.ix_(shared, shared)] @ own.T), condition

@@ -8,6 +8,9 @@ where it has one (a loss of 0), and open (None) where only the search ended.
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
+
 import numpy as np
 from scipy.optimize import brentq, least_squares
 from scipy.stats import t as student
@@ -82,9 +85,25 @@ class ProfileTest:
         there, square = min(ends, key=lambda end: end[1])
         return max(square - self.least, 0.0), there
 
+    def _own_units(self) -> ProfileTest:
+        """The same test with amplitudes in their own units, by their logs."""
+        test, problem = copy(self), self.problem
+        test.problem = Problem(problem.points, problem.law, "log", False, plain=True)
+        test.vector = np.clip(test.problem.entries(problem.values(self.vector)), test.problem.low, test.problem.high)
+        design = test._slopes(test.vector)
+        test.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
+        return test
+
     def rejects(self, entry: int, value: float, level: float = 0.05) -> bool:
-        """Whether a value of an entry (a scale by its log) is rejected."""
-        return self.growth(entry, value)[0] > student.isf(level / 2, self.df) ** 2
+        """Whether a value of an entry, in the parameter's own unit, is rejected."""
+        test = self._own_units() if self._has_unit(entry) and self.vector[entry] > 0 else self
+        grown, _ = test.growth(entry, test.problem.coordinate(entry, value))
+        return grown > student.isf(level / 2, self.df) ** 2
+
+    def _has_unit(self, entry: int) -> bool:
+        """Whether the entry is an amplitude at the middle of the data."""
+        parameter = self.problem.slots[entry][0]
+        return bool(parameter.at_x or parameter.at_size) and not self.problem.logs[entry]
 
     def draws(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, entries) vectors as far from the optimum as the runs allow: t about it, within the bounds."""
@@ -94,9 +113,10 @@ class ProfileTest:
 
     def interval(self, entry: int, level: float = 0.05) -> tuple[End, End]:
         """All values of an entry that are not rejected, in the parameter's own unit."""
-        parameter = self.problem.slots[entry][0]
+        if self._has_unit(entry):
+            return (0.0, None) if self.vector[entry] <= 0 else self._own_units().interval(entry, level)
         most = float(student.isf(level / 2, self.df) ** 2)
-        own = (lambda v: float(np.exp(v))) if parameter.scale else float
+        own = partial(self.problem.own, entry)
         best = self.vector[entry]
         error = float(np.sqrt(max(self.covariance[entry, entry], 0.0)))
         step = np.sqrt(most) * (error if error > 0 else 1e-6 * max(abs(best), 1.0))
@@ -113,7 +133,7 @@ class ProfileTest:
                         return own(crossing)
                 if far == limit:
                     # A share has a natural end at 0 or 1; a scale or an exponent was only searched so far.
-                    return own(far) if parameter.linear else None
+                    return own(far) if self.problem.linear[entry] else None
                 near, start, reach = far, ended, 2 * reach
             return None
 
