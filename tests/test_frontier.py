@@ -18,7 +18,7 @@ from analysis.intervals.record import add_intervals
 from analysis.laws import get_law
 from analysis.laws.group_size import optimal_group
 from analysis.questions.cost import cost_to_target, crossovers
-from analysis.questions.envelope import Envelope, envelope, segments
+from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.groups import group_law
 from analysis.questions.optimum import continuous, optimal_sizes
 from analysis.questions.reuse import reuse_threshold
@@ -68,6 +68,24 @@ def test_a_crossover_inside_has_a_closed_band_and_the_segments_meet_there():
     rows = segments(envelope(fit))
     assert all(a["to"] <= b["from"] for a, b in pairwise(rows))
     assert {row["best"] for row in rows} <= set(LINES)
+
+
+def test_the_envelope_has_the_crossing_of_the_pair_with_the_same_interval(monkeypatch):
+    monkeypatch.setitem(LINES, 4e6, (0.6 + 0.04 * 30, 0.06))
+    monkeypatch.delitem(LINES, 16e6)
+    fit = fitted(noise=0.002)
+    (switch,), (entry,) = switches(envelope(fit)), crossovers(fit)
+    assert (switch["before"], switch["after"]) == (entry["smaller"], entry["larger"])
+    assert [switch["x"], *switch["ci95"]] == pytest.approx([entry["x"], *entry["ci95"]], rel=1e-6)
+
+
+def test_no_crossover_excludes_its_own_point():
+    """Noisy studies of every kind: the interval of a switch holds it, or is open; before it could have no width."""
+    for noise in (0.0005, 0.002, 0.01):
+        for seed in range(4):
+            for row in switches(envelope(fitted(noise=noise, seed=seed))):
+                low, high = row["ci95"]
+                assert (low is None or low < row["x"]) and (high is None or high > row["x"]), row
 
 
 def test_the_envelope_is_the_least_of_the_lines():
