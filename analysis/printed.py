@@ -7,8 +7,16 @@ from pathlib import Path
 from scaling.terminal import few_names, interval, number, open_console, print_table
 
 
+def show_rows(where: str | None) -> None:
+    """Which rows an answer is made of, where it is not made of all."""
+    if where:
+        open_console().print(f"rows        where {where}")
+
+
 def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
+    if found["where"]:
+        console.print(f"rows        where {found['where']}; of group sizes and reuse all")
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]
@@ -87,6 +95,7 @@ def show_frontier(found: dict) -> None:
 
 
 def show_laws(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
     rows = []
     for row in found["rows"]:
@@ -105,6 +114,7 @@ def show_laws(found: dict) -> None:
 
 
 def show_pairs(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
     for one in found["comparisons"]:
         gap, level = one["efficiency"], one["level"]

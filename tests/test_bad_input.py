@@ -517,6 +517,7 @@ OTHERS = [
     Case("points beyond", [*FIT, "--points", "100:"], ["no evaluated point is left"]),
     Case("points empty", [*FIT, "--points", ""], ["points", "''"]),
     Case("where empty", [*FIT, "--where", ""], ["where", "''"]),
+    Case("where twice", [*FIT, "--where", "step > 1", "--where-only", "step > 2"], ["where_only", "step > 2", "give one"]),
     Case("where blank", [*FIT, "--where", "  "], ["where"]),
     Case("where unknown", [*FIT, "--where", "num_parms < 3"], ["'num_parms'", "Did you mean num_params?"]),
     Case("where one =", [*FIT, "--where", "step = 3"], ["'step = 3'", "Equality is =="]),

@@ -54,7 +54,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "objective_meaning": OBJECTIVES[objective],
         "weights": _weights(used, objective),
         "window": {
-            "where": " and ".join(f"({e})" for e in chosen.filters) or None,
+            "where": chosen.condition,
             "steps": choices.steps, "points": choices.points, "smoothing": None, "first_step": int(used.step.min()),
             "last_step": int(used.step.max()),
         },

@@ -67,6 +67,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
     return {
         "source": curves.source,
+        "where": curves.condition,
         "by": by,
         "x": choices.axis(curves),
         "comparisons": comparisons,
