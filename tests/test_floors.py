@@ -40,7 +40,7 @@ analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
 analysis.curves
 analysis.laws/
 analysis.words
-analysis.fitting analysis.fitting.choices analysis.fitting.points analysis.fitting.solution
+analysis.fitting analysis.fitting.choices analysis.fitting.copies analysis.fitting.points analysis.fitting.solution
 analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem analysis.fitting.general
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit

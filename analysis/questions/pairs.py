@@ -84,11 +84,13 @@ class _Lines:
         seed = curves.table.groupby("run_id")["seed"].first()
         self.runs: dict[tuple[float, str, float], list[str]] = {}
         self.line: dict[str, tuple[float, float, float, float, float]] = {}
+        self.counts: dict[str, tuple[float, float]] = {}  # variances of slope and level by the counts of errors
         for i, name in enumerate(lines.runs):
             key = (float(lines.num_params[i]), condition[name], float(seed[name]))
             self.runs.setdefault(key, []).append(name)
             of_run = chosen.x[np.array(chosen.runs)[chosen.run] == name]
             self.line[name] = (lines.slope[i], lines.level[i], lines.centre[i], of_run.min(), of_run.max())
+            self.counts[name] = lines.slope_counts[i], lines.level_counts[i]
 
 
 def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[str, Any]:
@@ -100,9 +102,18 @@ def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[st
         return line[1] - line[0] * (ln_x - line[2])
 
     sides = [(base.line[a], other.line[b]) for a, b in pairs]
-    slope = paired_difference([a[0] for a, _ in sides], [b[0] for _, b in sides])
+    known = [[(base.line[a], *base.counts[a]), (other.line[b], *other.counts[b])] for a, b in pairs]
+
+    def noise(ln_x: float) -> float:
+        """Standard error of one difference of ln L at ln X by the counts of errors alone."""
+        each = [sum(level + slope * (ln_x - line[2]) ** 2 for line, slope, level in pair) for pair in known]
+        return math.sqrt(float(np.mean(each)))
+
+    of_slope = math.sqrt(float(np.mean([sum(slope for _, slope, _ in pair) for pair in known])))
+    slope = paired_difference([a[0] for a, _ in sides], [b[0] for _, b in sides], of_slope)
     level, intercept = (
-        paired_difference([at(a, ln_x) for a, _ in sides], [at(b, ln_x) for _, b in sides]) for ln_x in (middle, 0.0)
+        paired_difference([at(a, ln_x) for a, _ in sides], [at(b, ln_x) for _, b in sides], noise(ln_x))
+        for ln_x in (middle, 0.0)
     )
     # Losses that every run of the pairs passes between the ends of its own line.
     highest = min(at(line, line[3]) for pair in sides for line in pair)
@@ -112,7 +123,10 @@ def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[st
     if falling and lowest < highest:
         for ln_loss in np.linspace(highest, lowest, LOSSES):
             reach = [[line[2] + (line[1] - ln_loss) / line[0] for line in pair] for pair in sides]
-            gain = paired_difference([r[1] for r in reach], [r[0] for r in reach])  # ln X of the base minus the other's
+            steep = float(np.mean([line[0] for pair in sides for line in pair]))
+            of_x = noise(float(np.mean(reach))) / steep
+            # ln X of the base minus the other's.
+            gain = paired_difference([r[1] for r in reach], [r[0] for r in reach], of_x)
             interval = None if gain["ci95"] is None else [math.exp(min(max(e, -700), 700)) for e in gain["ci95"]]
             rows.append({
                 "loss": math.exp(ln_loss), "multiplier": math.exp(gain["mean"]), "ci95": interval, "n_pairs": gain["n"],
