@@ -98,3 +98,32 @@ def test_equal_pairs_have_the_interval_of_their_counts():
     assert (low, high) == pytest.approx((-1.96 * 0.03 / np.sqrt(3), 1.96 * 0.03 / np.sqrt(3)), rel=1e-4)
     apart = [0.5, 0.65, 0.6]
     assert paired_difference([0.5, 0.6, 0.7], apart) == paired_difference([0.5, 0.6, 0.7], apart, noise=0.03)
+
+
+def windows(levels):
+    """Two exact runs a size, slope .06: one over steps 1 to 20, the other, with another level, over 15 to 60."""
+    frames = []
+    for size in (1e9, 4e9):
+        for run, (first, last) in enumerate([(1, 20), (15, 60)]):
+            step = np.arange(first, last + 1)
+            loss = 0.8 * np.exp(levels[run] - 0.06 * np.log(step))
+            frames.append(pd.DataFrame({
+                "run_id": f"{size:g}-{run}", "num_params": size, "seed": run, "step": step,
+                "prompts_seen": 512.0 * step, "test_loss": loss, "eval_problems": 500,
+            }))  # fmt: skip
+    return make_curves(pd.concat(frames, ignore_index=True))
+
+
+@pytest.mark.parametrize("objective", ["log", "linear", "binomial"])
+def test_a_size_lies_between_its_runs_where_their_windows_differ(objective):
+    """One level for both made the difference of levels a slope of .01."""
+    fit = analysis.fit(windows([0.0, 0.12]), x="prompts_seen", law="per_size", objective=objective)
+    assert [row["efficiency"] for row in fit.per_size] == pytest.approx([0.06, 0.06], rel=2e-3)
+    ends = np.exp(fit.per_size[0]["intercept"] - 0.06 * np.log(512 * 30))
+    assert 0.8 * 30**-0.06 < ends < 0.8 * 30**-0.06 * np.exp(0.12)  # the line goes through the middle of the points
+
+
+def test_runs_of_one_level_have_the_line_through_all_their_points():
+    fit = analysis.fit(windows([0.0, 0.0]), x="prompts_seen", law="per_size")
+    assert fit.per_size[0]["efficiency"] == pytest.approx(0.06, rel=1e-6)
+    assert fit.per_size[0]["r2"] == pytest.approx(1, abs=1e-9)
