@@ -105,7 +105,8 @@ def forecast(
 
     Returns:
         A document: `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted), `size_factor`, `rests_on`,
-        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run}], `warnings`.
+        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run, identified}], `warnings`. A loss is identified
+        where the interval of the mean curve bounds it to a factor of 20.
 
     Raises:
         InputError: where the law cannot predict, or the size has no points to calibrate on.

@@ -152,7 +152,9 @@ def forecast(
         [
             number(r["x"]),
             number(r["x_factor"]),
-            number(r["loss"]),
+            number(r["loss"])
+            if r["identified"] or not r["ci95_mean"]
+            else f"not identified (point {number(r['loss'])})",
             interval(r["ci95_mean"]),
             interval(r["ci95_run"]),
         ]

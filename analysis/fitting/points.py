@@ -119,6 +119,9 @@ def select_points(
         )
     notes = []
     used = table[table[response].notna()]
+    blank = len(table) - len(used)
+    if blank and curves.folder is None:  # a trainer evaluates at some of its steps; a table has lost something
+        notes.append(f"{blank} of {len(table)} rows have no {response} and are left out")
     keep = (used["step"] > 0).to_numpy()
     if not keep.all():
         notes.append(f"step 0 is left out ({int((~keep).sum())} evaluations before training, where X = 0)")
