@@ -8,8 +8,16 @@ from analysis.words import study_in_words
 from scaling.terminal import few_names, interval, number, open_console, print_table
 
 
+def show_rows(where: str | None) -> None:
+    """Which rows an answer is made of, where it is not made of all."""
+    if where:
+        open_console().print(f"rows        where {where}")
+
+
 def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
+    if found["where"]:
+        console.print(f"rows        where {found['where']}; of group sizes and reuse all")
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]
@@ -88,6 +96,7 @@ def show_frontier(found: dict) -> None:
 
 
 def show_laws(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
     rows = []
     for row in found["rows"]:
@@ -106,6 +115,7 @@ def show_laws(found: dict) -> None:
 
 
 def show_pairs(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
     for study in found["studies"]:
         what = f"{study[found['by']]} against {study['baseline']}{study['condition'] and ', ' + study['condition']}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -133,14 +134,20 @@ def law_in_words(record: dict[str, Any], letter: str) -> str:
     return formula.replace("-", "−")
 
 
+def _without_brackets(condition: str) -> str:
+    """A condition without the one pair of brackets around all of it; `(a) and (b)` as it is."""
+    inside = condition[1:-1]
+    depths = list(accumulate((sign == "(") - (sign == ")") for sign in inside))
+    return condition if min(depths, default=0) < 0 else inside
+
+
 def window_in_words(record: dict[str, Any]) -> str:
     window = record["window"]
     words = [f"steps {window['first_step']}–{window['last_step']}"]
     if window["points"]:
         words.append(f"points {window['points']} of each curve")
     if window["where"]:
-        one = ") and (" not in window["where"]
-        words.append(f"where {window['where'][1:-1] if one else window['where']}")
+        words.append(f"where {_without_brackets(window['where'])}")
     return ", ".join(words)
 
 

@@ -76,6 +76,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
     return {
         "source": curves.source,
+        "where": curves.condition,
         "by": by,
         "x": choices.axis(curves),
         "studies": studies,
@@ -105,6 +106,11 @@ class _Lines:
         of, at = self._of_runs, [self._index[name] for name in names]
         return Lines(of.slope[at], of.level[at], of.centre[at], of.slope_variance[at], of.level_variance[at])
 
+    def counts(self, names: Sequence[str]) -> Lines:
+        """Lines at 0 with the variances that the counts of errors alone give to those of the runs."""
+        of, at = self._of_runs, [self._index[name] for name in names]
+        return Lines(0 * of.slope[at], 0 * of.level[at], of.centre[at], of.slope_counts[at], of.level_counts[at])
+
 
 class Paired:
     """The pairs of two values of the column under one condition, by size: what they say over sizes and of each."""
@@ -113,7 +119,9 @@ class Paired:
         self._sizes = list(pairs)
         self._size = np.repeat(np.arange(len(pairs)), [len(of_size) for of_size in pairs.values()])
         names = [pair for of_size in pairs.values() for pair in of_size]
-        self._sides = base.lines([a for a, _ in names]), other.lines([b for _, b in names])
+        of_base, of_other = [a for a, _ in names], [b for _, b in names]
+        self._sides = base.lines(of_base), other.lines(of_other)
+        self._counts = base.counts(of_base), other.counts(of_other)
         self._ends = np.array([[base.ends[a], other.ends[b]] for a, b in names])  # (pairs, sides, 2) of ln X
         mine = [self._ends[self._size == i] for i in range(len(pairs))]
         self._low = np.array([of_size[..., 0].max() for of_size in mine])
@@ -140,11 +148,19 @@ class Paired:
         base, other = (Lines(*(values[mine] for values in side)) for side in self._sides)
         low, high = float(self._low[i]), float(self._high[i])
         middle = (low + high) / 2
-        level, intercept = (paired_difference(base.at(ln_x)[0], other.at(ln_x)[0]) for ln_x in (middle, 0.0))
+        counts = [Lines(*(values[mine] for values in side)) for side in self._counts]
+        of_slope = math.sqrt(float(np.mean(sum(side.slope_variance for side in counts))))
+        # By the counts of errors alone: an interval is never narrower than they allow.
+        noise = lambda ln_x: math.sqrt(float(np.mean(sum(side.at(ln_x)[1] for side in counts))))  # noqa: E731
+        level, intercept = (
+            paired_difference(base.at(ln_x)[0], other.at(ln_x)[0], noise(ln_x)) for ln_x in (middle, 0.0)
+        )
+        slope = paired_difference(base.slope, other.slope, of_slope)
         rows, why = self._multipliers(i, base, other)
-        return {"n_pairs": int(mine.sum()), "efficiency": paired_difference(base.slope, other.slope), "level": level,
-                "level_at": math.exp(middle), "intercept": intercept, "multiplier": rows,
-                "no_multiplier": why}  # fmt: skip
+        return {
+            "n_pairs": int(mine.sum()), "efficiency": slope, "level": level, "level_at": math.exp(middle),
+            "intercept": intercept, "multiplier": rows, "no_multiplier": why,
+        }  # fmt: skip
 
     def _multipliers(self, i: int, base: Lines, other: Lines) -> tuple[list[dict[str, Any]], str]:
         """X of the base over X of the other at losses that every run passes, highest first, with a simultaneous band;

@@ -70,7 +70,7 @@ def predict_fitted_size(fit: Fit, num_params: float, ln_x: np.ndarray, seed: int
     means, runs, basis = [], [], test.basis
     for at in ln_x:
         h, variance = test.lines.at(float(at))
-        sizes = test.sizes(h, variance)
+        sizes = test.at(float(at))
         if sizes.df > 0:
             cell = rng.choice(len(sizes.weight), DRAWS, p=sizes.weight)
             spread, centre, n = sizes.variance[cell, i], sizes.mean[cell, i], sizes.runs_per_size[i]
