@@ -162,6 +162,7 @@ def show_fit(record: dict) -> None:
     console = open_console()
     window = record["window"]
     chosen = [f"{name} {window[name]}" for name in ("where", "steps", "points") if window[name]]
+    show_verdict(console, record.get("verdict"))
     console.print(f"{record['formula']}   ({record['citation']})")
     console.print(
         f"source      {record['source']}, data {record['data_hash']}\n"
@@ -229,8 +230,20 @@ def show_fit(record: dict) -> None:
     if "consistency" in record:
         _show_consistency(console, record["consistency"])
     _show_held_out(console, record["held_out"])
-    for warning in record["warnings"]:
-        console.print(f"warning     {warning}")
+    show_warnings(console, record)
+
+
+def show_verdict(console, verdict: dict | None) -> None:
+    """The first line of a fit; nothing of a record that has none."""
+    if verdict:
+        console.print(f"verdict     {verdict['text']}")
+
+
+def show_warnings(console, document: dict) -> None:
+    """The warnings of a fit or a forecast, but for the verdict, which stands at its head."""
+    for warning in document["warnings"]:
+        if not (document.get("verdict") and warning.startswith("verdict: ")):
+            console.print(f"warning     {warning}")
 
 
 def _show_consistency(console, found: dict) -> None:

@@ -46,6 +46,7 @@ analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysi
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
+analysis.intervals.stacks analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
 analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
 analysis.questions.residuals
