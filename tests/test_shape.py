@@ -34,7 +34,8 @@ def points_of(curves, trials=400.0, shift=(0.0, 3.0, 5.0)):
         1e9 * 4.0 ** np.arange(n), np.repeat([size for size, _, _ in curves], count),
         [f"r{i}" for i in range(len(curves))], np.repeat(np.arange(len(curves)), count),
         np.concatenate([x for _, x, _ in curves]), np.concatenate([loss for *_, loss in curves]),
-        None if trials is None else np.full(sum(count), float(trials)), np.concatenate([np.arange(1, c + 1) for c in count]),
+        None if trials is None else np.full(sum(count), float(trials)),
+        np.concatenate([np.arange(1, c + 1) for c in count]),
     )  # fmt: skip
 
 

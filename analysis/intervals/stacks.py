@@ -161,7 +161,7 @@ def _independent(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _LawCurve:
-    """ln L of a fitted law, and its derivatives by the parameters that bear on a size, at fitted points and elsewhere."""
+    """ln L of a fitted law, and its derivatives by the parameters that bear on a size."""
 
     def __init__(self, points: Points, law: Law, solution: Solution):
         problem = Problem(points, law, "log", False)

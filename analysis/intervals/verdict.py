@@ -6,8 +6,8 @@
     cannot tell          the fall of the loss does not stand out of the noise, or there are too few points
 
 By the model of shape (`analysis.intervals.shape`). A law of lines bends where its slope does; of a law with curves the
-question is whether the slope departs from the law's own. False alarms on curves that follow the law: 1.8 % of 1200
-simulated studies, at most 5 % in the hardest noise tried.
+question is whether the slope departs from the law's own. False alarms on lines with noise between runs and
+points: 3.0 % of 300 simulated studies, 4.0 % of 400 whose runs differ in grid, questions and number.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Verdict(TypedDict):
     Fields:
         verdict: describes, bends, does not describe or cannot tell. text: a sentence without its stop.
         odds: ln evidence of "not the law" over "the law", flagged above .3. p_law: posterior probability of the law.
-        slopes: -d ln L / d ln X in the three thirds of the window, mean over sizes, smoothed by the likeliest deviation;
-        law_slopes: those of a law with curves. rise_z: z of the mean slope. signal: slope over its standard error.
+        slopes: -d ln L / d ln X in the three thirds of the window, mean over sizes, smoothed by the
+        likeliest deviation; law_slopes: those of a law with curves. rise_z: z of the mean slope. signal: slope over its standard error.
         None where there are too few points.
     """
 
@@ -103,7 +103,7 @@ def _in_thirds(slopes: np.ndarray) -> str:
 
 
 def _thirds(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """(slopes of the smoothed curves in the thirds of each size's window, those of a law with curves), mean over sizes."""
+    """(slopes of the smoothed curves in the thirds of each size's window, those of the law), mean over sizes."""
     found = []
     for size in shape.present:
         x, y, law = shape.smoothed(size)
