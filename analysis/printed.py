@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.laws import get_law
 from scaling.terminal import few_names, interval, number, open_console, print_table
 
 
@@ -123,6 +124,36 @@ def show_pairs(found: dict) -> None:
             console.print(f"  no multiplier: {one['no_multiplier']}")
     for run in found["unpaired"]:
         console.print(f"unpaired    {run}")
+
+
+def show_predictions(console, found: dict) -> None:
+    """The table of a forecast, then what its intervals are made of."""
+    rows = [
+        [
+            number(r["x"]), number(r["x_factor"]),
+            number(r["loss"]) + ("" if r["median"] is None else f" (median {number(r['median'])})"),
+            interval(r["ci95_mean"]), interval(r["ci95_run"]),
+        ]
+        for r in found["predictions"]
+    ]  # fmt: skip
+    names = [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"]
+    print_table(console, "", names, rows)
+    for row in found["predictions"]:
+        if row["parts"] is not None:
+            console.print(f"run at {number(row['x'])}: {interval_parts(row, found['law'])}")
+    if any(row["parts"] is not None for row in found["predictions"]):
+        console.print("law         an event after the window leaves no trace in it: the part of the law allows for one")
+
+
+def interval_parts(row: dict, law: str) -> str:
+    """`.31-.47 (evaluation and seeds ±.03, parameters ±.01, law ±.06); if the line goes on .36-.41`."""
+    ends = lambda interval: "-".join(f"{end:.2f}".removeprefix("0") for end in interval)  # noqa: E731
+    goes_on = "line" if get_law(law).slope is not None else "law"
+    half = {name: f"±{value:.2f}".replace("±0", "±") for name, value in row["parts"].items()}
+    return (
+        f"{ends(row['ci95_run'])} (evaluation and seeds {half['evaluation']}, parameters {half['parameters']}, law "
+        f"{half['law']}); if the {goes_on} goes on {ends(row['if_law_holds']['ci95_run'])}"
+    )
 
 
 def show_scores(scores: list[dict]) -> None:

@@ -33,8 +33,9 @@ class Verdict(TypedDict):
     Fields:
         verdict: describes, bends, does not describe or cannot tell. text: a sentence without its stop.
         odds: ln evidence of "not the law" over "the law", flagged above .3. p_law: posterior probability of the law.
-        slopes: -d ln L / d ln X in the three thirds of the window, mean over sizes, smoothed by the
-        likeliest deviation; law_slopes: those of a law with curves. rise_z: z of the mean slope. signal: slope over its standard error.
+        slopes: -d ln L / d ln X in the three thirds of the window, mean over sizes, smoothed by the likeliest deviation
+        law_slopes: those of a law with curves. rise_z: z of the mean slope.
+        signal: slope over its standard error, root mean square over sizes.
         None where there are too few points.
     """
 
@@ -56,7 +57,7 @@ def verdict_of(shape: Shape | None, r2_within: float | None, straight: bool) -> 
         explains; below 0 a constant does better. straight: whether the law's curves are lines.
     """
     if shape is None:
-        text = "cannot tell whether the law describes the curves: no run has enough evaluated points"
+        text = "cannot tell: no run has enough evaluated points"
         return _verdict("cannot tell", text)
     slopes, law_slopes = _thirds(shape)
     k, variance = shape.gls_slopes()
@@ -82,7 +83,7 @@ def verdict_of(shape: Shape | None, r2_within: float | None, straight: bool) -> 
     if shape.odds > FLAGGED:
         return _verdict("bends", f"bends ({told}): parameters depend on the window", *known)
     if signal < LEAST_SIGNAL:
-        text = "cannot tell whether the law describes the curves: their fall does not stand out of the noise"
+        text = "cannot tell: the fall of the loss does not stand out of the noise"
         return _verdict("cannot tell", text, *known)
     return _verdict("describes", "describes the curves", *known)
 
