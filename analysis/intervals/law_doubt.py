@@ -18,13 +18,14 @@ SIGMOID_FITS = 2.0  # squares per degree of freedom below which a sigmoid descri
 
 def law_draws(
     rng: np.random.Generator, posterior: np.ndarray, shift: np.ndarray, excess: np.ndarray, unit: float,
-    beyond: np.ndarray, width: float, count: int,
+    beyond: np.ndarray, width: float, count: int, last_slope: float | None = None,
 ) -> np.ndarray:  # fmt: skip
     """(count, m) draws of ln L minus the law's at m places.
 
     Args:
         posterior, shift, excess: of `Shape`, (K,), (K, m), (K, m). unit: the slope. beyond: (m,) ln(X / last X) of each
-            place, 0 inside the window. width: the window's range of ln X.
+            place, 0 inside the window. width: the window's range of ln X. last_slope: what events change, where it
+            is not the unit.
 
     An event after the window comes (1 + P(not the law)) / (5 + width) times per e-fold of X: the slope becomes -1.5 to
     1 (60 %) or 1 to 4 times itself; .15 times as often the loss falls at once by up to the window's own fall.
@@ -36,7 +37,7 @@ def law_draws(
     near = rng.random(count) < 0.6
     change = np.where(near, rng.uniform(-1.5, 1, count), rng.uniform(1, 4, count))[:, None]
     hit = rng.random((count, 1)) < -np.expm1(-rate * beyond)
-    found = found + hit * (1 - change) * rng.random((count, 1)) * beyond * unit
+    found = found + hit * (1 - change) * rng.random((count, 1)) * beyond * (unit if last_slope is None else last_slope)
     drop = rng.random((count, 1)) < -np.expm1(-DROP * rate * beyond)
     return found - drop * rng.random((count, 1)) * width * unit
 
@@ -67,9 +68,11 @@ class LawDoubt:
             start, end = (f(self.points.x[self.points.size == size]) for f in (np.min, np.max))
             return self._by_others(ln_x - start, ln_x - end, unit, count, rng)
         found = shape.deviation(size, ln_x)
+        unit = float(shape.unit[size])
         draws = law_draws(
-            rng, shape.posterior, found.shift, found.excess, float(shape.unit[size]), beyond, shape.width, count
-        )
+            rng, shape.posterior, found.shift, found.excess, unit, beyond, shape.width, count,
+            self._last_slope(float(self.points.sizes[size]), float((ln_x - beyond)[0]), unit),
+        )  # fmt: skip
         if self._wrong:
             half, squares = sigmoid_draws(rng, *shape.sampling(size), ln_x, count // 2)
             if squares < SIGMOID_FITS:
@@ -90,6 +93,14 @@ class LawDoubt:
         ln_x = np.asarray(ln_x, float)
         first = None if calibrated_at is None else calibrated_at - start
         return self._by_others(ln_x - start, ln_x - end, unit, count, rng, first)
+
+    def _last_slope(self, num_params: float, ln_x: float, unit: float) -> float:
+        """The slope with which a size leaves the window: of a law with curves its own there, half the unit at least."""
+        if self.fit.law.slope is not None:
+            return unit
+        x = np.exp(ln_x + np.array([-0.01, 0.01]))
+        low, high = np.log(self.fit.predict(num_params, x, **dict.fromkeys(self.fit.law.columns, 1.0)))
+        return float(max(abs(high - low) / 0.02, unit / 2))
 
     def slope_misfit(self, num_params: float, slope: float) -> float:
         """sd of an unseen size's slope about the law, for what sizes in between cannot show."""

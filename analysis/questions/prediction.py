@@ -130,7 +130,7 @@ def _line_draws(
     own = np.flatnonzero(test.lines.size == i)
     dispersion = float(test.lines.dispersion[own].mean())
     mean, seeds = np.empty((2, DRAWS, len(ln_x)))
-    basis = test.basis
+    basis = f"the lines of its own runs; {test.basis}"
     for j, at in enumerate(ln_x):
         h, variance = test.lines.at(float(at))
         sizes = test.sizes(h, variance)
@@ -145,7 +145,7 @@ def _line_draws(
             z = rng.standard_normal((2, DRAWS))
             mean[:, j] = h[own[0]] + z[0] * math.sqrt(variance[own[0]] + of_seed)
             seeds[:, j] = z[1] * math.sqrt(of_seed)
-            basis = "one run per size: its own noise and a borrowed seed spread (slope .0025, level .004)"
+            basis = "the line of its own run: its own noise and a borrowed seed spread (slope .0025, level .004)"
     return mean, seeds, lambda ln_loss: _noise(test.lines, ln_loss, dispersion), basis
 
 
