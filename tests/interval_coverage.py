@@ -192,8 +192,7 @@ def one_law(job: tuple[LawFamily, int]) -> dict[str, list[bool]]:
             if law.shape is not None and parameter.name in (law.amplitude, law.scale):
                 continue
             truth = family.truth(parameter.name, i if law.shared else size)
-            value = math.log(truth) if parameter.scale else truth
-            held.setdefault(parameter.name, []).append(not test.rejects(entry, value))
+            held.setdefault(parameter.name, []).append(not test.rejects(entry, truth))
     return held
 
 

@@ -1,5 +1,7 @@
 """Profile intervals of any law's parameters, against scipy and closed forms."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -75,10 +77,10 @@ def test_the_ends_are_where_the_squares_have_grown_by_t_squared():
             for end in test.interval(entry):
                 if end is None or end in parameter.limits(points.sizes, x=X):
                     continue
-                value = np.log(end) if parameter.scale else end
+                value, own = test.problem.coordinate(entry, end), partial(test.problem.own, entry)
                 assert test.growth(entry, value)[0] == pytest.approx(student.isf(0.025, test.df) ** 2, rel=0.03)
-                assert test.rejects(entry, value + (value - test.vector[entry]) * 0.05)
-                assert not test.rejects(entry, value - (value - test.vector[entry]) * 0.05)
+                assert test.rejects(entry, own(value + (value - test.vector[entry]) * 0.05))
+                assert not test.rejects(entry, own(value - (value - test.vector[entry]) * 0.05))
 
 
 def test_the_record_and_the_truth():

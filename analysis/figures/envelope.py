@@ -41,7 +41,7 @@ class ChoiceWords(NamedTuple):
 def draw_envelope(
     fit: Any,
     points: Frame,
-    found: Envelope,
+    envelope: Envelope,
     words: ChoiceWords,
     labels: dict[float, str],
     colours: dict[float, str],
@@ -50,73 +50,84 @@ def draw_envelope(
 ) -> Figure:
     """Panel a: the lines and their lower envelope. Panel b: which choice is lowest, and which are not rejected."""
     axis_label, _ = X_AXES.get(fit.record["x"], (fit.record["x"].replace("_", " "), "X"))
-    order = list(found.values)
+    order = list(envelope.values)
     with style(words.name):
         rows = len(order)
         figure = new_figure(layout, min(2.9 + 0.2 * rows, 4.4), min(3.1 + 0.2 * rows, 4.5))
         top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=[2.1, 0.5 + 0.14 * rows])
         shown = points[points["size"].isin(order)]
-        drawn_losses = [*shown["loss_floored"], *found.loss[np.isfinite(found.loss)], *([base[1]] if base else [])]
+        drawn_losses = [
+            *shown["loss_floored"],
+            *envelope.loss[np.isfinite(envelope.loss)],
+            *([base[1]] if base else []),
+        ]
         plain_log_axis(top.yaxis, *loss_limits(drawn_losses))
         wide = 6.0 if layout == "full" else 2.6
-        x_axis(top, pd.Series(found.x), max(map(len, labels.values())) + (3 if base else 0), wide)
-        envelope_lines(top, shown, found, colours)
+        x_axis(top, pd.Series(envelope.x), max(map(len, labels.values())) + (3 if base else 0), wide)
+        envelope_lines(top, shown, envelope, colours)
         if base:
             top.axhline(base[1], color=NOTE, linewidth=0.8, linestyle=":", zorder=1)
         top.set_ylabel(LOSS_LABEL)
         panel_title(top, "a", words.titles[0])
-        envelope_choices(bottom, found, colours)
+        envelope_choices(bottom, envelope, colours)
         bottom.set_yticks(range(rows), [labels[value] for value in order])
         bottom.set(ylabel=words.axis, xlabel=axis_label)
         panel_title(bottom, "b", words.titles[1])
-        outside_legend(figure, envelope_legend(found), layout)
+        outside_legend(figure, envelope_legend(envelope), layout)
         ends = []
         for i, value in enumerate(order):
-            known = np.isfinite(found.loss[i])
-            ends.append(EndLabel(labels[value], colours[value], found.x[known], found.loss[i][known]))
+            known = np.isfinite(envelope.loss[i])
+            ends.append(EndLabel(labels[value], colours[value], envelope.x[known], envelope.loss[i][known]))
         if base:
-            ends.append(EndLabel(base[0], NOTE, found.x[[0, -1]], np.full(2, base[1])))
-        heights = np.interp(np.log(found.switches["x"]), np.log(found.x), found.lowest)
-        end_labels(top, ends, list(zip(found.switches["x"], heights, strict=True)))
+            ends.append(EndLabel(base[0], NOTE, envelope.x[[0, -1]], np.full(2, base[1])))
+        heights = np.interp(np.log(envelope.switches["x"]), np.log(envelope.x), envelope.lowest)
+        end_labels(top, ends, list(zip(envelope.switches["x"], heights, strict=True)))
     return figure
 
 
-def envelope_lines(ax: Axes, points: Frame, found: Envelope, colours: dict[float, str]) -> None:
-    ax.plot(found.x, found.lowest, color="#D5DAE0", linewidth=5, solid_capstyle="butt", zorder=1.2)
-    for i, value in enumerate(found.values):
+def envelope_lines(ax: Axes, points: Frame, envelope: Envelope, colours: dict[float, str]) -> None:
+    ax.plot(envelope.x, envelope.lowest, color="#D5DAE0", linewidth=5, solid_capstyle="butt", zorder=1.2)
+    for i, value in enumerate(envelope.values):
         rows = points[points["size"] == value]
         dots = {"linestyle": "none", "marker": "o", "markersize": 1.8, "markeredgewidth": 0, "alpha": 0.3}
         ax.plot(rows["x"], rows["loss_floored"], color=colours[value], zorder=1.5, **dots)
-        outside = np.where(found.fitted[i], np.nan, found.loss[i])
-        ax.plot(found.x, outside, color=colours[value], linewidth=0.9, linestyle=DASHED, zorder=2)
-        solid = np.where(found.fitted[i], found.loss[i], np.nan)
-        ax.plot(found.x, solid, color=colours[value], linewidth=1.6, zorder=3)
-    for row in found.switches.itertuples():
-        height = float(np.interp(np.log(row.x), np.log(found.x), found.lowest))
+        outside = np.where(envelope.fitted[i], np.nan, envelope.loss[i])
+        ax.plot(envelope.x, outside, color=colours[value], linewidth=0.9, linestyle=DASHED, zorder=2)
+        solid = np.where(envelope.fitted[i], envelope.loss[i], np.nan)
+        ax.plot(envelope.x, solid, color=colours[value], linewidth=1.6, zorder=3)
+    for row in envelope.switches.itertuples():
+        height = float(np.interp(np.log(row.x), np.log(envelope.x), envelope.lowest))
         marker = {"crossover": "o", "first step": "v", "end of run": ">"}[row.kind]
         ax.plot(row.x, height, marker, markersize=5, markerfacecolor="white", markeredgecolor=INK, zorder=4)
 
 
-def envelope_choices(ax: Axes, found: Envelope, colours: dict[float, str]) -> None:
-    for i, value in enumerate(found.values):
-        ran, best = np.isfinite(found.loss[i]), found.best == i
-        ax.plot(found.x[ran], np.full(ran.sum(), i), color=UNUSED, linewidth=0.8, zorder=2)
-        for start, end in stretches(found.as_good[i]):
-            span = [found.x[start], found.x[end]]
+def envelope_choices(ax: Axes, envelope: Envelope, colours: dict[float, str]) -> None:
+    for i, value in enumerate(envelope.values):
+        ran, best = np.isfinite(envelope.loss[i]), envelope.best == i
+        ax.plot(envelope.x[ran], np.full(ran.sum(), i), color=UNUSED, linewidth=0.8, zorder=2)
+        for start, end in stretches(envelope.as_good[i]):
+            span = [envelope.x[start], envelope.x[end]]
             ax.fill_between(span, i - 0.36, i + 0.36, color="#D5DAE0", alpha=0.75, linewidth=0, zorder=1)
         for start, end in stretches(best):
-            end = min(end + 1, len(found.x) - 1)
+            end = min(end + 1, len(envelope.x) - 1)
             ax.plot(
-                [found.x[start], found.x[end]],
+                [envelope.x[start], envelope.x[end]],
                 [i, i],
                 color=colours[value],
                 linewidth=4.2,
                 solid_capstyle="butt",
                 zorder=3,
             )
-        for start, end in stretches(best & ~found.fitted[i]):
-            ax.plot([found.x[start], found.x[end]], [i, i], color="white", linewidth=2, solid_capstyle="butt", zorder=4)
-    ax.set_ylim(-0.6, len(found.values) - 0.4)
+        for start, end in stretches(best & ~envelope.fitted[i]):
+            ax.plot(
+                [envelope.x[start], envelope.x[end]],
+                [i, i],
+                color="white",
+                linewidth=2,
+                solid_capstyle="butt",
+                zorder=4,
+            )
+    ax.set_ylim(-0.6, len(envelope.values) - 0.4)
     ax.tick_params(axis="y", length=0)
 
 
@@ -126,8 +137,8 @@ def stretches(mask: np.ndarray) -> list[tuple[int, int]]:
     return [(int(start), int(end) - 1) for start, end in zip(edges[::2], edges[1::2], strict=True)]
 
 
-def envelope_legend(found: Envelope) -> list[Any]:
-    kinds = set(found.switches["kind"])
+def envelope_legend(envelope: Envelope) -> list[Any]:
+    kinds = set(envelope.switches["kind"])
     handles: list[Any] = [Line2D([], [], color="#D5DAE0", linewidth=5, label="lowest; b: not rejected")]
     hollow = {"linestyle": "none", "markersize": 5, "markerfacecolor": "white", "markeredgecolor": INK}
     marks = {"crossover": ("o", "crossover"), "first step": ("v", "next one starts")}
@@ -137,16 +148,18 @@ def envelope_legend(found: Envelope) -> list[Any]:
     return handles
 
 
-def envelope_words(found: Envelope, words: ChoiceWords, labels: dict[float, str], letter: str, fit: Any) -> list[str]:
+def envelope_words(
+    envelope: Envelope, words: ChoiceWords, labels: dict[float, str], letter: str, fit: Any
+) -> list[str]:
     """The sentences of the caption that both figures of choices share."""
-    assert found.curves is not None
-    basis = found.curves.basis
+    assert envelope.curves is not None
+    basis = envelope.curves.basis
     drawn_as = f"each {words.one}'s own line without a law"
-    if not found.curves.straight:
+    if not envelope.curves.straight:
         drawn_as = f"the curve of each {words.one} by law {fit.law.name}"
     crossed = [
         f"{labels[row.before]} to {labels[row.after]} at {power_of_ten(row.x)} {crossing_interval(row.low, row.high)}"
-        for row in found.switches[found.switches["kind"] == "crossover"].itertuples()
+        for row in envelope.switches[envelope.switches["kind"] == "crossover"].itertuples()
     ]
     one = words.one
     return [
@@ -160,22 +173,24 @@ def envelope_words(found: Envelope, words: ChoiceWords, labels: dict[float, str]
     ]
 
 
-def best_in_words(found: Envelope, labels: dict[float, str], letter: str) -> str:
+def best_in_words(envelope: Envelope, labels: dict[float, str], letter: str) -> str:
     """The best choice at the largest budget at which two or more were run, and which the test does not reject there."""
-    compared = np.flatnonzero(np.isfinite(found.loss).sum(0) > 1)
+    compared = np.flatnonzero(np.isfinite(envelope.loss).sum(0) > 1)
     if not len(compared):
         return f"No {letter} was run with more than one choice, so nothing can be compared."
     at = compared[-1]
-    best = labels[float(found.values[found.best[at]])]
-    rivals = [labels[found.values[i]] for i in np.flatnonzero(found.as_good[:, at]) if i != found.best[at]]
-    others = [labels[found.values[i]] for i in np.flatnonzero(np.isfinite(found.loss[:, at])) if i != found.best[at]]
+    best = labels[float(envelope.values[envelope.best[at]])]
+    rivals = [labels[envelope.values[i]] for i in np.flatnonzero(envelope.as_good[:, at]) if i != envelope.best[at]]
+    others = [
+        labels[envelope.values[i]] for i in np.flatnonzero(np.isfinite(envelope.loss[:, at])) if i != envelope.best[at]
+    ]
     told = (
         f"{joined(rivals)} {'is' if len(rivals) == 1 else 'are'} indistinguishable from it"
         if rivals
         else f"{joined(others)} {'is' if len(others) == 1 else 'are'} rejected"
     )
     return (
-        f"At the largest budget at which more than one was run, {letter} = {power_of_ten(float(found.x[at]))} FLOPs, "
-        f"{best} has "
+        f"At the largest budget at which more than one was run, {letter} = "
+        f"{power_of_ten(float(envelope.x[at]))} FLOPs, {best} has "
         f"the lowest line; {told}."
     )

@@ -24,7 +24,7 @@ def _consistency(fit: Fit) -> dict[str, Any]:
     """
     law, curves, record = fit.law, fit.curves, fit.record
     assert law.axes is not None and curves is not None and fit.points is not None
-    found: dict[str, Any] = {"axes": list(law.axes), "free": {}, "per_size": [], "by_run": {}}
+    tested: dict[str, Any] = {"axes": list(law.axes), "free": {}, "per_size": [], "by_run": {}}
     lines, run_slopes = [], []
     for axis in law.axes:
         chosen, _ = select_points(curves, replace(fit.choices, law="per_size", x=axis))
@@ -33,18 +33,18 @@ def _consistency(fit: Fit) -> dict[str, Any]:
         own = pd.MultiIndex.from_arrays([np.array(chosen.runs)[chosen.run], chosen.step])
         chosen = chosen.take(own.isin(fitted))
         free = solve(chosen, get_law("efficiency"), record["objective"])
-        found["free"][axis] = free.values
+        tested["free"][axis] = free.values
         lines.append(solve(chosen, get_law("per_size"), record["objective"]))
         run_slopes.append([np.polyfit(chosen.x[here], chosen.ln_loss()[here], 1)[0] * -1 if np.ptp(chosen.x[here]) else
                            np.nan for here in (chosen.run == i for i in range(len(chosen.runs)))])  # fmt: skip
-        found.setdefault("x", []).append(chosen.x)
-    data, cost = found.pop("x")
+        tested.setdefault("x", []).append(chosen.x)
+    data, cost = tested.pop("x")
     sizes = fit.points.sizes
     phi, each = axis_ratio(np.exp(cost - data) / sizes[fit.points.size], fit.points.size)
-    found["phi"] = phi
+    tested["phi"] = phi
     for i, size in enumerate(sizes):
         expected = lines[0].intercept[i] + lines[0].slope[i] * math.log(size * phi)
-        found["per_size"].append({
+        tested["per_size"].append({
             "num_params": float(size), "phi": float(each[i]),
             "efficiency_data": float(lines[0].slope[i]), "efficiency_compute": float(lines[1].slope[i]),
             "difference": float(lines[1].slope[i] - lines[0].slope[i]),
@@ -54,9 +54,9 @@ def _consistency(fit: Fit) -> dict[str, Any]:
     difference = difference[np.isfinite(difference)]
     n = len(difference)
     mean = float(difference.mean()) if n else None
-    found["by_run"] = {"n_runs": n, "mean_difference": mean, "p": None}
+    tested["by_run"] = {"n_runs": n, "mean_difference": mean, "p": None}
     if n > 2 and np.abs(difference).max() > 1e-9:  # below it is rounding
-        found["by_run"]["p"] = float(ttest_1samp(difference, 0.0).pvalue)
+        tested["by_run"]["p"] = float(ttest_1samp(difference, 0.0).pvalue)
     elif n > 2:
-        found["by_run"]["p"] = 1.0 if mean == 0 else 0.0
-    return found
+        tested["by_run"]["p"] = 1.0 if mean == 0 else 0.0
+    return tested

@@ -8,7 +8,6 @@ it is judged by. The result is deterministic to the byte.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -88,8 +87,7 @@ def _solve_general(
 def solve_near(points: Points, law: Law, objective: str, values: dict[str, float]) -> dict[str, float]:
     """Shared values of a law without parameters per size on other points, from values near the optimum: one start."""
     problem = Problem(points, law, objective, False)
-    begin = np.array([math.log(values[p.name]) if p.scale else values[p.name] for p, _ in problem.slots])
-    return problem.values(_polish(problem, begin, 1e-8, 200)[0])
+    return problem.values(_polish(problem, problem.entries(values), 1e-8, 200)[0])
 
 
 def _plain(value: Any) -> float | list[float]:
@@ -132,9 +130,9 @@ def _polish(
         return vector, problem.criterion(problem.eta(vector)), True
 
     def whole(part: np.ndarray) -> np.ndarray:
-        found = vector.copy()
-        found[free] = part
-        return found
+        vector_there = vector.copy()
+        vector_there[free] = part
+        return vector_there
 
     def missed(part: np.ndarray) -> np.ndarray:
         return np.nan_to_num(problem.residual(problem.eta(whole(part)))[0], nan=1e6, posinf=1e6, neginf=-1e6)
@@ -147,12 +145,12 @@ def _polish(
         return np.clip(np.nan_to_num(problem.columns(at, free) * slope[:, None]), -HUGE, HUGE)
 
     loss = {"loss": "huber", "f_scale": HUBER} if problem.objective == "huber" else {}
-    found = least_squares(
+    search = least_squares(
         missed, vector[free], jacobian, (problem.low[free], problem.high[free]), x_scale="jac", max_nfev=most,
         ftol=tolerance, xtol=tolerance, gtol=tolerance, **loss,
     )  # fmt: skip
-    vector = whole(found.x)
-    return vector, problem.criterion(problem.eta(vector)), found.status > 0
+    vector = whole(search.x)
+    return vector, problem.criterion(problem.eta(vector)), search.status > 0
 
 
 def _at_bounds(problem: Problem, vector: np.ndarray, value: float) -> tuple[np.ndarray, float, np.ndarray]:
@@ -166,9 +164,9 @@ def _at_bounds(problem: Problem, vector: np.ndarray, value: float) -> tuple[np.n
                 continue
             trial, free = vector.copy(), ~held & (problem.low < problem.high)
             trial[slot], free[slot] = bound, False
-            found, reached, _ = _polish(problem, trial, 1e-14, 100, free)
+            there, reached, _ = _polish(problem, trial, 1e-14, 100, free)
             if reached <= value + 1e-9 * abs(value) + 1e-14:
-                vector, value = found, reached
+                vector, value = there, reached
                 held[slot] = True
                 break
     return vector, value, held
@@ -204,7 +202,9 @@ def _sandwich(
     by_run = np.zeros((runs, int(free.sum())))
     np.add.at(by_run, points.run, gradient / norm)
     inverse = np.linalg.inv(information)
-    found = inverse @ (by_run.T @ by_run) @ inverse * runs / (runs - free.sum()) / np.outer(norm, norm)
+    covariance = inverse @ (by_run.T @ by_run) @ inverse * runs / (runs - free.sum()) / np.outer(norm, norm)
     slots = [problem.slots[i] for i in np.flatnonzero(free)]
     shared = [j for j, (_, i) in enumerate(slots) if i < 0]
-    return ([slots[j][0].name for j in shared], found[np.ix_(shared, shared)]), condition
+    names = [slots[j][0].name for j in shared]
+    own = problem.in_own_units(vector, names)
+    return (names, own @ covariance[np.ix_(shared, shared)] @ own.T), condition

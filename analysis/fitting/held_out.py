@@ -102,7 +102,7 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
     own = solve(test, get_law("per_size"), "linear" if fit.record["objective"] == "linear" else "log")
     unseen = fit.law.predicts_unseen
     law = fit.law.ln_loss(new, np.exp(test.x), solution.values, **test.columns) if unseen else None
-    found = score(
+    scored = score(
         observed, {"law": law, "nearest_size": level}, np.exp(test.x), np.full(len(test), np.exp(used.x.max()))
     )
     return {
@@ -117,5 +117,5 @@ def _score(fit: Fit, rule: Split, lines: Solution, every: Points, held: np.ndarr
         "efficiency_law_ci95": None,
         "efficiency_own_line": float(own.slope[0]) if own.information[0] > 0 else None,
         "efficiency_own_line_ci95": None,
-        **found,
+        **scored,
     }

@@ -98,7 +98,7 @@ def _iterate(
         elif moved < 1e-6:  # here the criterion is flat to rounding, and the full step contracts
             lines = aim
         else:  # never uphill
-            share, after = 2.0, np.inf
+            share, after, step = 2.0, np.inf, lines
             while after > value and share > 1e-6:
                 share /= 2
                 step = lines.mix(aim, share, law, points.sizes)

@@ -21,13 +21,16 @@ from scaling.schema import InputError
 class Problem:
     """A law on points as a function of one vector: shared and per-size parameters in the law's order, scales in logs.
 
+    All stands at the geometric mean of X and N, so that units do not matter: a scale is the log of its ratio to it, and
+    an amplitude with a unit (`Parameter.at_x`, `at_size`) its part of the loss there; with `plain` its own log.
+
     Attributes:
-        slots: (parameter, index of the size or -1) of each entry of the vector.
+        slots: (parameter, index of the size or -1) of each entry of the vector. logs: mask of the entries in logs.
         low, high: bounds of each entry. linear: mask of the entries that the curve is linear in.
         weight: (n,) weights of `log`, else 1. each: (n,) number of points of the point's size.
     """
 
-    def __init__(self, points: Points, law: Law, objective: str, published_bounds: bool):
+    def __init__(self, points: Points, law: Law, objective: str, published_bounds: bool, plain: bool = False):
         self.points, self.law, self.n, self.x = points, law, points.sizes[points.size], np.exp(points.x)
         self.objective, self.each = objective, points.sum_by_size(np.ones(len(points)))[points.size]
         self.weight = np.ones(len(points))
@@ -38,10 +41,16 @@ class Problem:
         for parameter in law.parameters:
             sizes = range(len(points.sizes)) if parameter.per_size else [-1]
             self.slots += [(parameter, i) for i in sizes]
+        self.middle = float(np.mean(points.x)), float(np.mean(np.log(self.n)))  # ln X, ln N
+        with_unit = np.array([bool(p.at_x or p.at_size) for p, _ in self.slots])
+        self.linear = np.array([p.linear for p, _ in self.slots]) & ~(with_unit & plain)
+        self.logs = np.array([p.scale for p, _ in self.slots]) | (with_unit & plain)
+        self._centred = [] if plain else [p for p in law.parameters if p.at_x or p.at_size]
+        self._zero = np.array([self.middle[0] * p.of_x + self.middle[1] * p.of_size for p, _ in self.slots])
         limits = [self._limits(p, i, published_bounds) for p, i in self.slots]
         self.low, self.high = (np.array([ends[j] for ends in limits]) for j in (0, 1))
-        self.linear = np.array([p.linear for p, _ in self.slots])
-        self._logs = np.array([p.scale for p, _ in self.slots])
+        with np.errstate(divide="ignore"):
+            self.low, self.high = (self._logged(ends) for ends in (self.low, self.high))
         self._entries: dict[str, slice] = {}  # of each parameter, in the vector
         for j, (parameter, _) in enumerate(self.slots):
             first = self._entries.get(parameter.name, slice(j, j)).start
@@ -51,25 +60,63 @@ class Problem:
         return self.x if i < 0 else self.x[self.points.size == i]
 
     def _limits(self, parameter: Parameter, i: int, published_bounds: bool) -> tuple[float, float]:
-        low, high = parameter.limits(self.points.sizes, published_bounds, self._x_of(i))
-        return (math.log(low), math.log(high)) if parameter.scale else (low, high)
+        return parameter.limits(self.points.sizes, published_bounds, self._x_of(i))
 
     def values(self, vector: np.ndarray) -> dict[str, Any]:
         """Values by name: a float for a shared parameter, (n_sizes,) for the others."""
         own = vector.copy()
-        own[self._logs] = np.exp(own[self._logs])
-        return {
+        own[self.logs] = np.exp((own + self._zero)[self.logs])
+        values: dict[str, Any] = {
             parameter.name: own[self._entries[parameter.name]] if parameter.per_size
             else float(own[self._entries[parameter.name].start])
             for parameter in self.law.parameters
         }  # fmt: skip
+        for parameter in self._centred:
+            values[parameter.name] = values[parameter.name] * self._unit(parameter, values)
+        return values
+
+    def _unit(self, parameter: Parameter, values: dict[str, Any]) -> Any:
+        """An amplitude over its part of the loss at the middle of the data."""
+        powers = zip((parameter.at_x, parameter.at_size), self.middle, strict=True)
+        return np.exp(sum(values[name] * middle for name, middle in powers if name))
+
+    def own(self, entry: int, coordinate: float) -> float:
+        """The parameter's own value where its entry of the vector is this one; an amplitude stays at the middle."""
+        return float(np.exp(min(coordinate + self._zero[entry], 700.0))) if self.logs[entry] else float(coordinate)
+
+    def coordinate(self, entry: int, value: float) -> float:
+        """The inverse of `own`."""
+        return math.log(value) - float(self._zero[entry]) if self.logs[entry] else value
+
+    def in_own_units(self, vector: np.ndarray, names: list[str]) -> np.ndarray:
+        """Derivative of shared parameters by their entries of the vector; scales and their entries both in logs."""
+        values, slopes = self.values(vector), np.eye(len(names))
+        for parameter in self._centred:
+            if parameter.name in names:
+                row = names.index(parameter.name)
+                slopes[row, row] = self._unit(parameter, values)
+                for name, middle in zip((parameter.at_x, parameter.at_size), self.middle, strict=True):
+                    if name in names:
+                        slopes[row, names.index(name)] = values[parameter.name] * middle
+        return slopes
 
     def vector(self, solution: Solution, size: int | None = None) -> np.ndarray:
         """The entries of a solution; with `size` those of the shared parameters and of that size."""
-        values = {**solution.values, **solution.per_size}
-        known = [np.atleast_1d(values[p.name])[i if size is None else size if p.per_size else 0] for p, i in self.slots]
-        found = [math.log(v) if p.scale else v for v, (p, _) in zip(known, self.slots, strict=True)]
-        return np.clip(found, self.low, self.high)
+        per_size = {k: np.asarray(v)[[size]] if size is not None else v for k, v in solution.per_size.items()}
+        return np.clip(self.entries({**solution.values, **per_size}), self.low, self.high)
+
+    def entries(self, values: dict[str, Any]) -> np.ndarray:
+        """The vector of values by name, the inverse of `values`."""
+        known = dict(values)
+        for parameter in self._centred:
+            known[parameter.name] = values[parameter.name] / self._unit(parameter, values)
+        entries = np.array([np.atleast_1d(known[p.name])[max(i, 0)] for p, i in self.slots], float)
+        with np.errstate(divide="ignore"):
+            return self._logged(entries)
+
+    def _logged(self, entries: np.ndarray) -> np.ndarray:
+        """Scales by the log of their ratio to the middle of the data."""
+        return np.where(self.logs, np.log(np.where(self.logs, entries, 1.0)) - self._zero, entries)
 
     def curve(self, vector: np.ndarray) -> np.ndarray:
         """(n,) the law on its own scale."""
@@ -82,12 +129,12 @@ class Problem:
             return np.asarray(self.law.curve(self.n, self.x, values, **self.points.columns), float)
 
     def eta(self, vector: np.ndarray) -> np.ndarray:
-        found = self.curve(vector)
-        return found if self.law.link == "log" else np.log(np.maximum(found, TINY))
+        curve = self.curve(vector)
+        return curve if self.law.link == "log" else np.log(np.maximum(curve, TINY))
 
     def columns(self, vector: np.ndarray, which: np.ndarray) -> np.ndarray:
         """(n, entries) derivative of the curve by the entries of the mask: exact where linear, else by differences."""
-        found = np.empty((len(self.points), int(which.sum())))
+        slopes = np.empty((len(self.points), int(which.sum())))
         at = np.where(self.linear, 0.0, vector)
         base = self.curve(at) if self.linear[which].any() else np.zeros(len(self.points))
         # A shared and a per-size parameter cost one evaluation each: sizes do not see each other's values.
@@ -105,13 +152,13 @@ class Problem:
                     up, down = self.curve(vector + h), self.curve(vector - h)
                     step = mine if i < 0 else mine[self.points.size]
                     done[parameter.name] = (up - down) / (2 * step)
-            found[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
-        return found
+            slopes[:, j] = done[parameter.name] if i < 0 else done[parameter.name] * (self.points.size == i)
+        return slopes
 
     def log_columns(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """(n, entries) derivative of the fitted ln L by the entries of the mask, or by all."""
-        found = self.columns(vector, np.ones(len(vector), bool) if which is None else which)
-        return found if self.law.link == "log" else found / np.maximum(self.curve(vector), TINY)[:, None]
+        slopes = self.columns(vector, np.ones(len(vector), bool) if which is None else which)
+        return slopes if self.law.link == "log" else slopes / np.maximum(self.curve(vector), TINY)[:, None]
 
     def with_linear(self, vector: np.ndarray, weight: np.ndarray, response: np.ndarray) -> np.ndarray:
         """The vector with its linear entries replaced by their weighted least squares optimum within bounds."""
@@ -132,9 +179,9 @@ class Problem:
             best = np.clip(best, low, high)
             if not beyond.any() or not (free := free & ~beyond).any():
                 break
-        found = vector.copy()
-        found[self.linear] = np.clip(best / norm, self.low[self.linear], self.high[self.linear])
-        return found
+        solved = vector.copy()
+        solved[self.linear] = np.clip(best / norm, self.low[self.linear], self.high[self.linear])
+        return solved
 
     def residual(self, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(residuals whose squares, or Huber losses, sum to the objective; their derivative by eta), (n,) each."""
@@ -177,7 +224,7 @@ class Problem:
             if unknown or len(own) < len(searched):
                 names = ", ".join(p.name for p in searched)
                 raise InputError(f"start: wants a value for each of {names}; there is {', '.join(own)}.")
-        found = []
+        vectors = []
         for choice in [*([None] if own else []), *chosen]:
             vector = np.zeros(len(self.slots))
             for slot, (parameter, i) in enumerate(self.slots):
@@ -187,8 +234,8 @@ class Problem:
                     own[parameter.name] if choice is None and own
                     else parameter.start_values(self.points.sizes, self._x_of(i))[choice[parameter.name]]  # type: ignore[index]
                 )  # fmt: skip
-                value = math.log(value) if parameter.scale else value
+                value = math.log(value) - self._zero[slot] if parameter.scale else value
                 gap = min(1e-6, (self.high[slot] - self.low[slot]) / 4)
                 vector[slot] = np.clip(value, self.low[slot] + gap, self.high[slot] - gap)
-            found.append(vector)
-        return found
+            vectors.append(vector)
+        return vectors

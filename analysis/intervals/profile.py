@@ -8,6 +8,9 @@ where it has one (a loss of 0), and open (None) where only the search ended.
 
 from __future__ import annotations
 
+from copy import copy
+from functools import partial
+
 import numpy as np
 from scipy.optimize import brentq, least_squares
 from scipy.stats import t as student
@@ -29,15 +32,15 @@ class ProfileTest:
     squares; df.
     """
 
-    def __init__(self, whole: Problem, solution: Solution, found: Scatter, size: int | None = None):
+    def __init__(self, whole: Problem, solution: Solution, noise: Scatter, size: int | None = None):
         problem, at = whole, np.arange(len(whole.points))
         if size is not None:
             mine = whole.points.size == size
             problem, at = Problem(whole.points.take(mine), whole.law, "log", False), np.flatnonzero(mine)
         self.problem = problem
-        self._whiten = found.whitener(at)
-        self.df = float(found.df[np.unique(found.group[at])].min())
-        self._aim = self._whiten(found.response[at])
+        self._whiten = noise.whitener(at)
+        self.df = float(noise.df[np.unique(noise.group[at])].min())
+        self._aim = self._whiten(noise.response[at])
         self.vector, self.least = self._minimum(problem.vector(solution, size), None)
         design = self._slopes(self.vector)
         self.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
@@ -45,8 +48,8 @@ class ProfileTest:
     def _slopes(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """(m, entries) derivative of the whitened curve by the entries of the mask, or by all."""
         with np.errstate(all="ignore"):  # far from the optimum a curve may leave the range of numbers
-            found = np.clip(np.nan_to_num(self.problem.log_columns(vector, which)), -HUGE, HUGE)
-        return self._whiten(found)
+            slopes = np.clip(np.nan_to_num(self.problem.log_columns(vector, which)), -HUGE, HUGE)
+        return self._whiten(slopes)
 
     def _minimum(self, start: np.ndarray, held: int | None) -> tuple[np.ndarray, float]:
         """(vector, weighted squares) at the optimum near a start; the entry `held` stays."""
@@ -79,12 +82,28 @@ class ProfileTest:
             held = start.copy()
             held[entry] = value
             ends.append(self._minimum(held, entry))
-        found, square = min(ends, key=lambda end: end[1])
-        return max(square - self.least, 0.0), found
+        there, square = min(ends, key=lambda end: end[1])
+        return max(square - self.least, 0.0), there
+
+    def _own_units(self) -> ProfileTest:
+        """The same test with amplitudes in their own units, by their logs."""
+        test, problem = copy(self), self.problem
+        test.problem = Problem(problem.points, problem.law, "log", False, plain=True)
+        test.vector = np.clip(test.problem.entries(problem.values(self.vector)), test.problem.low, test.problem.high)
+        design = test._slopes(test.vector)
+        test.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
+        return test
 
     def rejects(self, entry: int, value: float, level: float = 0.05) -> bool:
-        """Whether a value of an entry (a scale by its log) is rejected."""
-        return self.growth(entry, value)[0] > student.isf(level / 2, self.df) ** 2
+        """Whether a value of an entry, in the parameter's own unit, is rejected."""
+        test = self._own_units() if self._has_unit(entry) and self.vector[entry] > 0 else self
+        grown, _ = test.growth(entry, test.problem.coordinate(entry, value))
+        return grown > student.isf(level / 2, self.df) ** 2
+
+    def _has_unit(self, entry: int) -> bool:
+        """Whether the entry is an amplitude at the middle of the data."""
+        parameter = self.problem.slots[entry][0]
+        return bool(parameter.at_x or parameter.at_size) and not self.problem.logs[entry]
 
     def draws(self, count: int, rng: np.random.Generator) -> np.ndarray:
         """(count, entries) vectors as far from the optimum as the runs allow: t about it, within the bounds."""
@@ -94,9 +113,10 @@ class ProfileTest:
 
     def interval(self, entry: int, level: float = 0.05) -> tuple[End, End]:
         """All values of an entry that are not rejected, in the parameter's own unit."""
-        parameter = self.problem.slots[entry][0]
+        if self._has_unit(entry):
+            return (0.0, None) if self.vector[entry] <= 0 else self._own_units().interval(entry, level)
         most = float(student.isf(level / 2, self.df) ** 2)
-        own = (lambda v: float(np.exp(v))) if parameter.scale else float
+        own = partial(self.problem.own, entry)
         best = self.vector[entry]
         error = float(np.sqrt(max(self.covariance[entry, entry], 0.0)))
         step = np.sqrt(most) * (error if error > 0 else 1e-6 * max(abs(best), 1.0))
@@ -108,12 +128,12 @@ class ProfileTest:
                 far = float(np.clip(best + side * reach, self.problem.low[entry], self.problem.high[entry]))
                 grown, ended = self.growth(entry, far, self.vector, start)
                 if grown > most:
-                    found = self._crossing(entry, (near, start), (far, ended), most)
-                    if found is not None:
-                        return own(found)
+                    crossing = self._crossing(entry, (near, start), (far, ended), most)
+                    if crossing is not None:
+                        return own(crossing)
                 if far == limit:
                     # A share has a natural end at 0 or 1; a scale or an exponent was only searched so far.
-                    return own(far) if parameter.linear else None
+                    return own(far) if self.problem.linear[entry] else None
                 near, start, reach = far, ended, 2 * reach
             return None
 
@@ -139,12 +159,12 @@ def profile_tests(points: Points, law: Law, solution: Solution) -> tuple[list[Pr
     """One test for the law, or one for each size where sizes share no parameter, and what they rest on; no test, and
     the reason, where there is none."""
     problem = Problem(points, law, "log", False)
-    found = scatter(problem, problem.vector(solution))
-    if isinstance(found, str):
-        return [], found
-    return tests_of(problem, solution, found), found.basis
+    noise = scatter(problem, problem.vector(solution))
+    if isinstance(noise, str):
+        return [], noise
+    return tests_of(problem, solution, noise), noise.basis
 
 
-def tests_of(problem: Problem, solution: Solution, found: Scatter) -> list[ProfileTest]:
+def tests_of(problem: Problem, solution: Solution, noise: Scatter) -> list[ProfileTest]:
     sizes = [None] if problem.law.shared else range(len(problem.points.sizes))
-    return [ProfileTest(problem, solution, found, size) for size in sizes]
+    return [ProfileTest(problem, solution, noise, size) for size in sizes]

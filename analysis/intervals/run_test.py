@@ -102,12 +102,12 @@ def band(fit: Fit, num_params: float, x: np.ndarray) -> tuple[np.ndarray, np.nda
     reference replicates (slope .0025, level .004), which is too narrow where seeds differ more.
     """
     test = _tested(fit)
-    found = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
-    if len(found) == 0 or not (test.lines.size == found[0]).any():
+    at = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
+    if len(at) == 0 or not (test.lines.size == at[0]).any():
         raise InputError(
             f"no run of size {num_params:.4g} has a line in this fit; there are {test.lines.sizes.tolist()}."
         )
-    i = int(found[0])
+    i = int(at[0])
     low, high = np.empty(len(x)), np.empty(len(x))
     basis = test.basis
     for j, ln_x in enumerate(np.log(x)):

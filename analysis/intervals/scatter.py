@@ -56,10 +56,10 @@ class Scatter:
             blocks.append((here, q, turn @ ((1 / np.sqrt(1 + np.maximum(scale, 0)) - 1)[:, None] * turn.T)))
 
         def whiten(values: np.ndarray) -> np.ndarray:
-            found = values / (sd if values.ndim == 1 else sd[:, None])
+            white = values / (sd if values.ndim == 1 else sd[:, None])
             for here, q, shrink in blocks:
-                found[here] += q @ (shrink @ (q.T @ found[here]))
-            return found
+                white[here] += q @ (shrink @ (q.T @ white[here]))
+            return white
 
         return whiten
 

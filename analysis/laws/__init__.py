@@ -33,6 +33,9 @@ class Parameter:
         linear: the curve is linear in it, so a fit eliminates it in closed form.
         starts: where a search begins, for a parameter that is not linear: values, or with `of_size` and `of_x`
             positions between the smallest (0) and the largest (1) on a log axis.
+        at_x, at_size: the exponents of X and of N, by name, that give the parameter its unit: the amplitude of a power
+            law in X is its part of the loss at X = 1, far from the data. A fit searches for that part at the middle of
+            the data, so the unit of X does not matter.
         symbol: what pages call it, a letter and its subscript without a mark between them: `Kmax`, `N0`. By default the
             name.
     """
@@ -47,6 +50,8 @@ class Parameter:
     per_size: bool = False
     linear: bool = False
     starts: tuple[float, ...] = ()
+    at_x: str = ""
+    at_size: str = ""
     symbol: str = ""
 
     def __post_init__(self) -> None:
@@ -136,8 +141,8 @@ class Law:
 
     def ln_loss(self, num_params, x, values: dict, **columns):
         """ln of the loss. num_params, x and the per-size values broadcast; x is X itself, not its log."""
-        found = self.curve(num_params, x, values, **columns)
-        return found if self.link == "log" else np.log(np.maximum(found, TINY))
+        curve = self.curve(num_params, x, values, **columns)
+        return curve if self.link == "log" else np.log(np.maximum(curve, TINY))
 
     def efficiency(self, num_params, x, values: dict, **columns):
         """-d ln L / d ln X at X: k(N) where the law has straight lines."""

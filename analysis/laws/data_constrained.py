@@ -26,8 +26,8 @@ LAW = Law(
     citation="Muennighoff et al., arXiv 2305.16264",
     parameters=(
         Parameter("e", "unit of L", "loss that neither size nor data removes", (0.0, inf), linear=True, symbol="E"),
-        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True, symbol="A"),
-        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True, symbol="B"),
+        Parameter("a", "1", "amplitude of size", (0.0, inf), linear=True, at_size="alpha", symbol="A"),
+        Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True, at_x="beta", symbol="B"),
         Parameter("alpha", "1", "exponent of size", (0.01, 3.0), symbol="α", starts=(0.1, 0.6)),
         Parameter("beta", "1", "exponent of data", (0.01, 3.0), symbol="β", starts=(0.1, 0.6)),
         Parameter(

@@ -17,7 +17,7 @@ LAW = Law(
     citation="classic; set beside the sigmoid in arXiv 2510.13786",
     parameters=(
         Parameter("l_inf", "1", "loss without end of training", (0.0, inf), per_size=True, linear=True, symbol="L∞"),
-        Parameter("amplitude", "1", "L - l_inf at X = 1", (0.0, inf), per_size=True, linear=True, symbol="A"),
+        Parameter("amplitude", "1", "L - l_inf at X = 1", (0.0, inf), per_size=True, linear=True, at_x="b", symbol="A"),
         Parameter("b", "1", "exponent", (1e-3, 5.0), per_size=True, symbol="b", starts=(0.03, 0.15, 0.5)),
     ),
     curve=lambda n, x, values: values["l_inf"] + values["amplitude"] * x ** -values["b"],

@@ -17,8 +17,8 @@ def cost_to(pass_rate, values):
     """X at which R is reached: c_mid ((R - r0) / (a - R))^(1/b); inf where R is never reached."""
     rate, r0, a = np.asarray(pass_rate, float), values["r0"], values["a"]
     with np.errstate(divide="ignore", invalid="ignore"):
-        found = values["c_mid"] * (np.maximum(rate - r0, 0) / (a - rate)) ** (1 / values["b"])
-    return np.where(rate < a, found, np.inf)
+        cost = values["c_mid"] * (np.maximum(rate - r0, 0) / (a - rate)) ** (1 / values["b"])
+    return np.where(rate < a, cost, np.inf)
 
 
 LAW = Law(

@@ -51,13 +51,13 @@ def _not_told_apart(excess: Any, centre: float, ends: tuple[float, float]) -> li
     where it reaches the end of the range."""
     grid = np.linspace(*ends, 120)
     start = min(max(centre, ends[0]), ends[1])
-    found: list[float | None] = []
+    edges: list[float | None] = []
     if excess(start) <= 0:
         return [None, None]
     for side in (np.append(start, grid[grid < start][::-1]), np.append(start, grid[grid > start])):
         beyond = next((k for k in range(1, len(side)) if excess(side[k]) <= 0), None)
-        found.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
-    return found
+        edges.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
+    return edges
 
 
 def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
@@ -69,11 +69,11 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     if not 0 < target < 1:
         raise InputError(f"target: {target:g} is not a test loss; it lies between 0 and 1.")
     straight = fit.law.slope is not None
-    found = []
+    entries = []
     for row in fit.per_size:
         size = row["num_params"]
         entry: dict[str, Any] = {"num_params": size, "x": None, "ci95": None, "extrapolated": False, "why": ""}
-        found.append(entry)
+        entries.append(entry)
         if row["efficiency"] is None:
             entry["why"] = "no line: fewer than two points"
             continue
@@ -99,7 +99,7 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
             continue
         ends = [_first_below(grid, np.log(np.maximum(side, TINY)), math.log(target)) for side in (lower, upper)]
         entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
-    return found
+    return entries
 
 
 def _first_below(grid: np.ndarray, line: np.ndarray, level: float) -> float | None:

@@ -28,10 +28,10 @@ def efficiency_rows(fit: Any) -> Frame:
             within = scatter.get(row["num_params"], np.nan)
             rows.append((row["num_params"], row["efficiency"], low, high, within, row["n_runs"], row["efficiency_law"]))
     columns = ["num_params", "efficiency", "low", "high", "within_run_half_width", "n_runs", "efficiency_law"]
-    found = pd.DataFrame(rows, columns=columns)
+    frame = pd.DataFrame(rows, columns=columns)
     # Where seeds agree better than a run with itself (a bent curve), the thick bar would say less than the thin one.
-    wider = found["within_run_half_width"] > (found["high"] - found["low"]) / 2
-    return found.assign(within_run_half_width=found["within_run_half_width"].mask(wider))
+    wider = frame["within_run_half_width"] > (frame["high"] - frame["low"]) / 2
+    return frame.assign(within_run_half_width=frame["within_run_half_width"].mask(wider))
 
 
 def run_slopes(fit: Any) -> Frame:

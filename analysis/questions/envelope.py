@@ -77,7 +77,7 @@ def envelope(fit: Any) -> Envelope:
 
 
 def envelope_switches(curves: SizeCurves, x: np.ndarray, inside: np.ndarray, best: np.ndarray) -> Frame:
-    found = []
+    rows = []
     for j in np.flatnonzero((best[1:] != best[:-1]) & (best[1:] >= 0) & (best[:-1] >= 0)):
         a, b = int(best[j]), int(best[j + 1])
         at, low, high = x[j + 1], np.nan, np.nan
@@ -95,8 +95,8 @@ def envelope_switches(curves: SizeCurves, x: np.ndarray, inside: np.ndarray, bes
                 right += 1
             low = np.nan if left == 0 else x[both[left]]
             high = np.nan if right == len(both) - 1 else x[both[right]]
-        found.append((at, curves.values[a], curves.values[b], kind, low, high))
-    return pd.DataFrame(found, columns=["x", "before", "after", "kind", "low", "high"])
+        rows.append((at, curves.values[a], curves.values[b], kind, low, high))
+    return pd.DataFrame(rows, columns=["x", "before", "after", "kind", "low", "high"])
 
 
 def run_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
@@ -114,29 +114,29 @@ def fitted_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
     return np.array([[np.exp(fit.points.x[of == n].min()), np.exp(fit.points.x[of == n].max())] for n in sizes])
 
 
-def segments(found: Envelope) -> list[dict[str, Any]]:
+def segments(envelope: Envelope) -> list[dict[str, Any]]:
     """Stretches of X with one best choice: `from`, `to`, `best`, `not_rejected` (choices that cannot be told from it
     somewhere in the stretch) and `compared`: false where only one choice was run."""
     rows: list[dict[str, Any]] = []
-    for j, best in enumerate(found.best):
+    for j, best in enumerate(envelope.best):
         if best < 0:
             continue
-        others = {float(found.values[i]) for i in np.flatnonzero(found.as_good[:, j]) if i != best}
-        several = bool((~np.isnan(found.loss[:, j])).sum() > 1)
-        key = (float(found.values[best]), several)
-        if rows and (rows[-1]["best"], rows[-1]["compared"]) == key and found.best[j - 1] == best:
-            rows[-1]["to"] = float(found.x[j])
+        others = {float(envelope.values[i]) for i in np.flatnonzero(envelope.as_good[:, j]) if i != best}
+        several = bool((~np.isnan(envelope.loss[:, j])).sum() > 1)
+        key = (float(envelope.values[best]), several)
+        if rows and (rows[-1]["best"], rows[-1]["compared"]) == key and envelope.best[j - 1] == best:
+            rows[-1]["to"] = float(envelope.x[j])
             rows[-1]["not_rejected"] = sorted({*rows[-1]["not_rejected"], *others})
         else:
-            rows.append({"from": float(found.x[j]), "to": float(found.x[j]), "best": key[0], "compared": several,
+            rows.append({"from": float(envelope.x[j]), "to": float(envelope.x[j]), "best": key[0], "compared": several,
                          "not_rejected": sorted(others)})  # fmt: skip
     return rows
 
 
-def switches(found: Envelope) -> list[dict[str, Any]]:
+def switches(envelope: Envelope) -> list[dict[str, Any]]:
     return [
         {"x": float(row.x), "before": float(row.before), "after": float(row.after), "kind": row.kind,
          "ci95": [None if np.isnan(end) else float(end) for end in (row.low, row.high)],
          "identified": row.kind == "crossover" and not (np.isnan(row.low) or np.isnan(row.high))}
-        for row in found.switches.itertuples()
+        for row in envelope.switches.itertuples()
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size"
     The estimator and the settings `apart` are left out: what is compared. A comparison must not mix two conditions.
     """
     runs = curves.runs().set_index("run_id")
-    found: dict[str, list[str]] = {run: [] for run in runs.index}
+    differing: dict[str, list[str]] = {run: [] for run in runs.index}
     names = [name for name in curves.settings if name in runs and name not in apart]
     for name in (name for name in names if not name.startswith("algorithm")):
         values = runs[name].map(lambda value: f"{value:.6g}" if isinstance(value, float) else str(value))
@@ -41,8 +41,8 @@ def conditions(curves: Any, apart: Sequence[str] = ("reuse_factor", "group_size"
         usual = shares.index[0] if shares.iloc[0] > 0.5 else None  # without a majority each value is named
         for run, value in values.items():
             if value != usual:
-                found[str(run)].append(f"{name.split('.')[-1].replace('_', ' ')} {value}")
-    return {run: ", ".join(words) for run, words in found.items()}
+                differing[str(run)].append(f"{name.split('.')[-1].replace('_', ' ')} {value}")
+    return {run: ", ".join(words) for run, words in differing.items()}
 
 
 class Finals(NamedTuple):

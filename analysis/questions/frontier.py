@@ -65,8 +65,8 @@ def frontier(
     return document
 
 
-def best_by_budget(found: Envelope) -> dict[str, Any]:
-    return {"segments": segments(found), "switches": switches(found)}
+def best_by_budget(envelope: Envelope) -> dict[str, Any]:
+    return {"segments": segments(envelope), "switches": switches(envelope)}
 
 
 def best_group(curves: Curves, steps: str | None) -> dict[str, Any]:

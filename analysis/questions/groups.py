@@ -48,17 +48,17 @@ def group_lines(curves: Curves, steps: str | None = None) -> GroupLines:
     return GroupLines(fit, chosen, envelope(fit))
 
 
-def group_law(found: Envelope) -> dict[str, float]:
+def group_law(envelope: Envelope) -> dict[str, float]:
     """ln G*(C) as a sigmoid in ln C (arXiv 2603.12151) from the lowest to the highest best G of the envelope: least
     squares on it. Raises InputError where lines cross fewer than two times."""
-    crossings = found.switches[found.switches["kind"] == "crossover"]
+    crossings = envelope.switches[envelope.switches["kind"] == "crossover"]
     if len(crossings) < 2:
         raise InputError(
             f"lines of two group sizes cross {counted(len(crossings), 'time')}; ln G*(C) as a sigmoid in ln C needs "
             "two crossings"
         )
-    inside = (found.best >= 0) & ((~np.isnan(found.loss)).sum(0) > 1)
-    x, best = found.x[inside], found.values[found.best[inside]]
+    inside = (envelope.best >= 0) & ((~np.isnan(envelope.loss)).sum(0) > 1)
+    x, best = envelope.x[inside], envelope.values[envelope.best[inside]]
     low, high = float(best.min()), float(best.max())
 
     def missed(at: np.ndarray) -> np.ndarray:

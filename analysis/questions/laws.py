@@ -113,12 +113,12 @@ def _origins(count: np.ndarray) -> tuple[float, ...]:
 
 def _roll(every: Points, blocks: np.ndarray, fits: list[Fit]) -> np.ndarray:
     """(n,) ln L predicted at each held-out point by the fit before its block; nan elsewhere."""
-    found = np.full(len(every), np.nan)
+    predicted = np.full(len(every), np.nan)
     for i, fit in enumerate(fits):
         here = blocks == i
         columns = {name: values[here] for name, values in every.columns.items()}
-        found[here] = np.log(fit.predict(every.sizes[every.size[here]], np.exp(every.x[here]), **columns))
-    return found
+        predicted[here] = np.log(fit.predict(every.sizes[every.size[here]], np.exp(every.x[here]), **columns))
+    return predicted
 
 
 def _baselines(
@@ -148,7 +148,7 @@ def _stack(predictions: np.ndarray, observed: np.ndarray) -> np.ndarray:
 def _qaic(fits: dict[str, Fit], every: Points) -> dict[str, float | None]:
     """Squares over the dispersion plus twice the parameters, less the smallest; None where it is not valid: weights
     that are no variances (linear, huber), a fit that did not converge, or a parameter at a bound."""
-    sums, found = {}, dict.fromkeys(fits)
+    sums, qaic = {}, dict.fromkeys(fits)
     loss = np.exp(every.ln_loss())
     line = solve(every, get_law("per_size"))
     mu = np.clip(np.exp(line.eta), 1e-3, 0.999)
@@ -161,10 +161,10 @@ def _qaic(fits: dict[str, Fit], every: Points) -> dict[str, float | None]:
             parameters = record["goodness"]["n_parameters"]
             sums[name] = (float(np.sum(weight * (np.log(loss) - solution.eta) ** 2)), parameters)
     if len(sums) < 2:
-        return found
+        return qaic
     dispersion = min(s / (len(every) - p) for s, p in sums.values())
     values = {name: s / dispersion + 2 * p for name, (s, p) in sums.items()}
-    return found | {name: value - min(values.values()) for name, value in values.items()}
+    return qaic | {name: value - min(values.values()) for name, value in values.items()}
 
 
 def _largest_size(name: str, own: Points, fitted: Any) -> dict[str, Any]:

@@ -185,15 +185,15 @@ def compared_algorithms(curves: Any) -> Compared:
 
 def pairs_with(frame: Frame, baseline: str, other: str) -> Frame:
     """The pairs of two algorithms, by seed within size and condition; `place`: those two in words."""
-    labels, found = size_labels(frame), []
+    labels, pair_rows = size_labels(frame), []
     both_kinds = frame[frame["algorithm"].isin([baseline, other])]
     for (size, condition), rows in both_kinds.groupby(["size", "condition"]):
         finals = final_losses(rows)
         sides = [finals.runs[finals.runs["algorithm"] == name] for name in (baseline, other)]
         both = sides[0].merge(sides[1][["seed", "run_id", "final"]], on="seed", suffixes=("_baseline", "_other"))
         place = labelled(labels[size], condition)
-        found.append(both.assign(window=finals.window(), size=size, place=place, label=place, algorithm=other))
-    pairs = pd.concat(found, ignore_index=True)
+        pair_rows.append(both.assign(window=finals.window(), size=size, place=place, label=place, algorithm=other))
+    pairs = pd.concat(pair_rows, ignore_index=True)
     pairs = pairs.rename(
         columns={
             "final_baseline": "baseline",
@@ -225,13 +225,13 @@ class Effects(NamedTuple):
 def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:
     """Pairs of runs that differ in the algorithm, on training compute. Raises InputError: there are none."""
     # The rows of a study's own analysis are those of one algorithm: here all are wanted.
-    found = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
-    others = {str(one["algorithm"]) for one in found["comparisons"]}
-    names = found["comparisons"][0]["baseline"].upper(), joined([name.upper() for name in sorted(others)])
+    compared = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
+    others = {str(one["algorithm"]) for one in compared["comparisons"]}
+    names = compared["comparisons"][0]["baseline"].upper(), joined([name.upper() for name in sorted(others)])
     shown = [
         labelled(
             labels[one["num_params"]] + (f" {one['algorithm'].upper()}" if len(others) > 1 else ""), one["condition"]
         )
-        for one in found["comparisons"]
+        for one in compared["comparisons"]
     ]
-    return Effects(found, shown, names)
+    return Effects(compared, shown, names)

@@ -77,8 +77,8 @@ def one_line(fit: Any, rows: Frame, size: float) -> Frame:
     columns = {name: np.interp(xs, rows["x"], rows[name]) for name in fit.law.columns}
     low, high, basis = mean_band(fit, size, xs, **columns)
     part = ["fitted"] * len(solid) + ["extrapolated"] * len(beyond)
-    found = {"size": size, "x": xs, "loss": fit.predict(size, xs, **columns), "low": low, "high": high}
-    return pd.DataFrame(found | {"part": part, "basis": basis})
+    columns_of_line = {"size": size, "x": xs, "loss": fit.predict(size, xs, **columns), "low": low, "high": high}
+    return pd.DataFrame(columns_of_line | {"part": part, "basis": basis})
 
 
 def mean_band(fit: Any, size: float, xs: np.ndarray, **columns: Any) -> tuple[np.ndarray, np.ndarray, str]:
@@ -92,12 +92,12 @@ def mean_band(fit: Any, size: float, xs: np.ndarray, **columns: Any) -> tuple[np
 def residual_means(points: Frame) -> Frame:
     """Mean of ln(measured/law) per size in percent, at the evaluated steps or over equal ratios of steps."""
     rows = points[(points["state"] != "not used") & points["law"].notna()]
-    found = []
+    means = []
     for size, of_size in rows.groupby("size"):
         residual = np.log(of_size["loss_floored"] / of_size["law"])
         for _, residuals in residual.groupby(step_bins(of_size["step"])):
             here = of_size.loc[residuals.index]
             held = (here["state"] == "held out").mean() > 0.5
             percent = 100 * np.expm1(residuals.mean())
-            found.append((size, here["step"].mean(), percent, len(residuals), held))
-    return pd.DataFrame(found, columns=["size", "step", "percent", "points", "held_out"])
+            means.append((size, here["step"].mean(), percent, len(residuals), held))
+    return pd.DataFrame(means, columns=["size", "step", "percent", "points", "held_out"])

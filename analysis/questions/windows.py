@@ -34,14 +34,14 @@ def window_fits(fit: Any) -> Frame:
             if ((steps >= first) & (steps <= last)).sum() < 4:
                 continue
             try:
-                found = fit_curves(fit.curves, replace(own_choices, steps=f"{first}:{last}"))
+                refit = fit_curves(fit.curves, replace(own_choices, steps=f"{first}:{last}"))
             except InputError:
                 continue
-            goodness, largest = found.record["goodness"], found.per_size[-1]
+            goodness, largest = refit.record["goodness"], refit.per_size[-1]
             if largest["efficiency"] is None or goodness["r2_pooled"] is None:
                 continue
-            value = found.values[fit.law.scale]["value"] if by_scale else largest["efficiency"]
-            endless = by_scale and found.values[fit.law.scale]["at_bound"]
+            value = refit.values[fit.law.scale]["value"] if by_scale else largest["efficiency"]
+            endless = by_scale and refit.values[fit.law.scale]["at_bound"]
             rows.append((first, last, value, endless, goodness["r2_pooled"], goodness["r2_pooled_constant"]))
     columns = ["first_step", "last_step", "value", "no_finite_optimum", "r2_pooled", "r2_pooled_constant"]
     return pd.DataFrame(rows, columns=columns)

@@ -33,9 +33,9 @@ from analysis.words import (
 from scaling.schema import InputError
 
 
-def segments_table(found: Envelope, labels: Labels, name: str, title: str, axis: str, what: str, rest: str) -> Table:
+def segments_table(envelope: Envelope, labels: Labels, name: str, title: str, axis: str, what: str, rest: str) -> Table:
     """The best choice by budget, and which others the test does not reject as best somewhere in the stretch."""
-    rows = segments(found)
+    rows = segments(envelope)
     for row in rows:
         row["not_rejected"] = ", ".join(labels[value] for value in row["not_rejected"])
     letter, show = AXIS_SHORT.get(axis, "X"), show_x(axis)
@@ -57,14 +57,14 @@ def segments_table(found: Envelope, labels: Labels, name: str, title: str, axis:
 
 
 def size_budgets(
-    fitted: Fit, found: Envelope, labels: Labels, scored: Mapping[str, float], main: Fit | None = None
+    fitted: Fit, envelope: Envelope, labels: Labels, scored: Mapping[str, float], main: Fit | None = None
 ) -> Section:
     """Best size by budget, crossings, cost of a loss, continuous N*; `scored`: rolling rmse of laws by name; `main`:
     the page's own fit where it is another one, whose law says which size is best between those that were run."""
     main = main or fitted
     axis = fitted.record["x"]
     rest = "one run per size borrows the spread between seeds." if one_run_each(fitted) else "at the level of runs."
-    sized = segments_table(found, labels, "segments", "Best size by budget", axis, "size", rest)
+    sized = segments_table(envelope, labels, "segments", "Best size by budget", axis, "size", rest)
     crossed, crossings = crossings_table(fitted, labels)
     cost_said, costs = cost_table(fitted, labels)
     curve_said, curve = continuous_table(main if main.law.predicts_unseen else fitted, scored)
@@ -195,7 +195,7 @@ BUDGETS = 7  # of the continuous frontier, in equal ratios
 def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Table | None]:
     """N*(X) by the fit's own law, or which law would give it and how that one predicts."""
     try:
-        found = continuous(fitted, np.exp(np.linspace(*budgets_of(fitted).ends, BUDGETS)))
+        optimum = continuous(fitted, np.exp(np.linspace(*budgets_of(fitted).ends, BUDGETS)))
     except InputError as error:
         said = f"No continuous best size: {error}"
         named = [name for name in scored if re.search(rf"\b{name}\b", said) and name != fitted.law.name]
@@ -206,8 +206,8 @@ def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Tab
                 f"{number(scored[named[0]])} in ln L, beside {number(scored[best])} for {best}."
             )
         return said, None
-    axis, rows = found["x"], []
-    for entry in found["rows"]:
+    axis, rows = optimum["x"], []
+    for entry in optimum["rows"]:
         row = {"x": entry["x"], "num_params": entry["num_params"], "identified": entry["identified"]}
         put_ends(row, "", entry["ci95"])
         rows.append(row)
@@ -219,14 +219,15 @@ def continuous_table(fitted: Fit, scored: Mapping[str, float]) -> tuple[str, Tab
     ]
     frame = pd.DataFrame(rows)
     note = (
-        f"By law {found['law']}; band: {found['band']}. A dash: the least loss is at an end of the sizes that were run."
+        f"By law {optimum['law']}; band: {optimum['band']}. A dash: the least loss is at an end of the sizes that were "
+        "run."
     )
-    if found["per_prompt"] is not None:
+    if optimum["per_prompt"] is not None:
         note += (
-            f" A budget of compute C buys D = C / (N φ) prompts, φ = {power_of_ten(found['per_prompt'])} FLOPs per "
+            f" A budget of compute C buys D = C / (N φ) prompts, φ = {power_of_ten(optimum['per_prompt'])} FLOPs per "
             "prompt and parameter, the median of the runs."
         )
     known = int(frame["identified"].sum())
     budgets = counted(len(frame), "budget")
-    said = f"By law {found['law']} the best size is identified at {known} of {budgets} (band: {found['band']})."
+    said = f"By law {optimum['law']} the best size is identified at {known} of {budgets} (band: {optimum['band']})."
     return said, Table("continuous", "Best size by budget, between the sizes that were run", frame, columns, note)

@@ -29,10 +29,12 @@ def consistency(fitted: Fit, labels: Labels) -> Section:
         f"{cost} / (N {data}), {power_of_ten(record['phi'])} FLOPs per prompt and parameter: then both slopes are one."
     )
     test = record["by_run"]
-    found = f"Over {counted(test['n_runs'], 'run')} k against {cost} minus k against {data} is "
+    sentence = f"Over {counted(test['n_runs'], 'run')} k against {cost} minus k against {data} is "
     if test["p"] is None:
-        said = f"{found}{signed(test['mean_difference'])}; there is no test below three runs."
+        said = f"{sentence}{signed(test['mean_difference'])}; there is no test below three runs."
     else:
         word = "the runs reject the constraint" if test["p"] < 0.05 else "the constraint is not rejected"
-        said = f"{found}{signed(test['mean_difference'])} on average (t test over runs, p = {test['p']:.2g}): {word}."
+        said = (
+            f"{sentence}{signed(test['mean_difference'])} on average (t test over runs, p = {test['p']:.2g}): {word}."
+        )
     return Section([said], {"consistency": Table("consistency", "Compute and data as one law", frame, columns, note)})

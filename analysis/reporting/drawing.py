@@ -59,7 +59,7 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Drawn]]:
         },
         "efficiency": {"efficiency": lambda **o: figures.efficiency(curves, study.fit(), **o)},
         "frontier": {
-            "frontier": lambda **o: figures.frontier(curves, known(study.compute), found=known(study.ladder), **o)
+            "frontier": lambda **o: figures.frontier(curves, known(study.compute), shown=known(study.ladder), **o)
         },
         "reuse": {"reuse": lambda **o: figures.reuse(companion(curves, "reuse"), replicates=replicates(curves), **o)},
         "group-size": {"group_size": lambda **o: figures.group_size(curves, lines=known(study.groups), **o)},

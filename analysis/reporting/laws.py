@@ -34,13 +34,13 @@ def laws(curves: Curves, fitted: Fit, choices: Choices) -> tuple[Section, dict[s
     other_data = [name for name in names if (law := get_law(name)).group or law.axes]
     names = [name for name in names if name not in other_data]
     try:
-        found = compare_laws(curves, names, replace(choices, x=fitted.record["x"]))
+        compared = compare_laws(curves, names, replace(choices, x=fitted.record["x"]))
     except InputError as error:
         return Section([f"Laws are not compared: {ended(str(error))}"], {}), {}
     rows = []
-    for entry in found["rows"]:
+    for entry in compared["rows"]:
         difference = entry.get("difference") or {}
-        row = {"law": entry["law"], "status": law_status(entry, found["best"]), "reason": entry["error"]}
+        row = {"law": entry["law"], "status": law_status(entry, compared["best"]), "reason": entry["error"]}
         row |= {
             name: entry.get(name) for name in ("n_parameters", "rmse_rolling", "rmse_largest_size", "qaic", "weight")
         }
@@ -50,7 +50,7 @@ def laws(curves: Curves, fitted: Fit, choices: Choices) -> tuple[Section, dict[s
     rows.sort(key=lambda row: (row["rmse_rolling"] is None, row["rmse_rolling"] or 0.0))
     rules = [
         {"law": f"no law: {RULES[rule]}", "status": "rule", "rmse_rolling": value}
-        for rule, value in found["baselines"].items()
+        for rule, value in compared["baselines"].items()
     ]
     four = lambda value: number(value, 4)  # noqa: E731
     columns = [
@@ -67,26 +67,26 @@ def laws(curves: Curves, fitted: Fit, choices: Choices) -> tuple[Section, dict[s
         Column("QAIC", of("qaic", "{:,.1f}".format)),
         Column("weight", of("weight", "{:.2f}".format)),
     ]
-    shares = joined([f"{100 * share:.0f} %" for share in found["origins"]])
+    shares = joined([f"{100 * share:.0f} %" for share in compared["origins"]])
     levels = [
         f"{row['law']}, {row['largest_size'].partition(';')[0]}" for row in rows if pd.notna(row["rmse_largest_size"])
     ]
     note = (
-        f"rmse of ln L. Rolling: the first {shares} of each curve fitted and what follows up to the next share "
-        f"predicted ({counted(found['n_held_out'], 'point')}). Excess square: mean squared error per run minus that of "
-        f"the best law, with its interval over {counted(found['n_runs'], 'run')}. Largest size: left out and predicted "
-        "whole"
+        f"rmse of ln L. Rolling: the first {shares} of each curve fitted and what follows up to the next "
+        f"share predicted ({counted(compared['n_held_out'], 'point')}). Excess square: mean squared error per run "
+        f"minus that of the best law, with its interval over {counted(compared['n_runs'], 'run')}. Largest size: left "
+        "out and predicted whole"
         + (f" ({'; '.join(levels)})" if levels else "")
         + "; a dash: the law says nothing of a size that was not fitted, or there are too few. QAIC: less the "
-        "smallest, "
-        f"{found['qaic']}; a dash: not valid for this fit. Weight: of the mixture of laws with the least rolling error."
+        f"smallest, {compared['qaic']}; a dash: not valid for this fit. Weight: of the mixture of laws with the least "
+        "rolling error."
     )
     failed = [as_sentence(f"{row['law']}: {row['reason']}") for row in rows if row["reason"]]
     note += f" Not fitted: {' '.join(failed)}" if failed else ""
     note += f" Not on these axes: {joined(other_data)}." if other_data else ""
     table = Table("laws", "Laws on the same curves", pd.DataFrame([*rows, *rules]), columns, note)
     scored = {row["law"]: row["rmse_rolling"] for row in rows if row["rmse_rolling"] is not None}
-    return Section([found["verdict"]], {"laws": table}), scored
+    return Section([compared["verdict"]], {"laws": table}), scored
 
 
 def thousandths(value: float) -> str:

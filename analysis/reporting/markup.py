@@ -64,13 +64,13 @@ def tone(word: str) -> str:
 
 def environment(known: Sequence[str] = ()) -> jinja2.Environment:
     """The templates, with the filters that they use; `known`: the symbols of the page's law."""
-    found = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    found.tests["missing"] = lambda part: isinstance(part, Missing)
-    found.filters |= {"prose": partial(prose, known=known), "symbols": partial(symbols, known=known), "tone": tone}
-    return found
+    templates.tests["missing"] = lambda part: isinstance(part, Missing)
+    templates.filters |= {"prose": partial(prose, known=known), "symbols": partial(symbols, known=known), "tone": tone}
+    return templates

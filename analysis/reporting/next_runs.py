@@ -47,14 +47,14 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
         row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
         rows.append(row)
         try:
-            found = forecast(curves, replace(choices, x=axis), n, at)
+            prediction = forecast(curves, replace(choices, x=axis), n, at)
         except InputError as error:
             row["reason"] = str(error)
             continue
-        predicted = found["predictions"][0]
-        row |= {"loss": predicted["loss"], "x_factor": predicted["x_factor"], "size_factor": found["size_factor"]}
-        row |= {"law": found["law"], "tuned": found["tuned_on_size"], "rests_on": found["rests_on"]}
-        row["warnings"] = "; ".join(text for text in found["warnings"] if text not in fitted.warnings)
+        predicted = prediction["predictions"][0]
+        row |= {"loss": predicted["loss"], "x_factor": predicted["x_factor"], "size_factor": prediction["size_factor"]}
+        row |= {"law": prediction["law"], "tuned": prediction["tuned_on_size"], "rests_on": prediction["rests_on"]}
+        row["warnings"] = "; ".join(text for text in prediction["warnings"] if text not in fitted.warnings)
         put_ends(row, "mean_", predicted["ci95_mean"])
         put_ends(row, "run_", predicted["ci95_run"])
         row["identified"] = predicted["ci95_mean"] is not None and predicted["ci95_mean"][1] < 1

@@ -54,10 +54,10 @@ def distinct(records: Sequence[Mapping[str, Any]], key: str) -> list[str]:
 
 def short_commits(values: Sequence[str]) -> list[str]:
     """Commits by their first 12 digits; a `+` at the end means that files were changed and not committed."""
-    found = [re.fullmatch(r"([0-9a-f]{12})[0-9a-f]{28}(\+?)", value) for value in values]
+    matches = [re.fullmatch(r"([0-9a-f]{12})[0-9a-f]{28}(\+?)", value) for value in values]
     return [
         value if match is None else match[1] + (" with uncommitted changes" if match[2] else "")
-        for value, match in zip(values, found, strict=True)
+        for value, match in zip(values, matches, strict=True)
     ]
 
 

@@ -163,14 +163,14 @@ def left_out_table(study: Study) -> Table | None:
 
 def other_sets(table: Frame) -> list[str]:
     """`amc pass@4 0.21–0.35` for each set that was evaluated beside the test set, over the runs' last values."""
-    found = []
+    names = []
     for column in table.columns:
         parts = str(column).removeprefix(schema.SETS).rsplit(".pass_at_", 1)
         if str(column).startswith(schema.SETS) and len(parts) == 2 and parts[1].isdigit():
             last = table.groupby("run_id")[column].last().dropna()
             if len(last):
-                found.append(f"{parts[0]} pass@{parts[1]} {span(sorted(last.unique()), '{:.3g}'.format)}")
-    return found
+                names.append(f"{parts[0]} pass@{parts[1]} {span(sorted(last.unique()), '{:.3g}'.format)}")
+    return names
 
 
 def test_set(table: Frame) -> str:

@@ -197,5 +197,5 @@ def companion(curves: Curves, kind: str) -> Curves:
 
 
 def replicates(curves: Curves) -> Curves | None:
-    found = companion(curves, "replicates")
-    return None if found is curves else found
+    other = companion(curves, "replicates")
+    return None if other is curves else other

@@ -64,16 +64,17 @@ def decompose(base: Curves) -> Decomposition:
     return Decomposition(intra, smaller, early, late, {"amplitude": float(amplitude), "d0": float(d0)})
 
 
-def decomposition_scores(found: Decomposition) -> list[dict[str, Any]]:
+def decomposition_scores(decomposition: Decomposition) -> list[dict[str, Any]]:
     """rmse of ln L on what each protocol predicts, beside the rules without a law."""
-    held = found.intra.record["held_out"]
-    early, late = found.early, found.late
+    held = decomposition.intra.record["held_out"]
+    early, late = decomposition.early, decomposition.late
     line = np.polyval(np.polyfit(early.x, early.ln_loss(), 1), late.x)
     return [
         {"protocol": f"intra-model, first {100 * PART:.0f} % of each curve", "tuned": "nothing",
          "points": held["n_points"], **{f"rmse_{name}": value for name, value in held["rmse_ln_loss"].items()}},
         {"protocol": "inter-model, 72B, shape of 0.5B-32B",
          "tuned": f"two numbers on the first {len(early)} points of 72B", "points": len(late),
-         "rmse_law": rmse(np.log(found.largest(late.x)) - late.ln_loss()), "rmse_per_size": rmse(line - late.ln_loss()),
+         "rmse_law": rmse(np.log(decomposition.largest(late.x)) - late.ln_loss()),
+         "rmse_per_size": rmse(line - late.ln_loss()),
          "rmse_last_value": rmse(early.ln_loss()[-1] - late.ln_loss())},
     ]  # fmt: skip

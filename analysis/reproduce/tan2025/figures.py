@@ -34,20 +34,20 @@ from analysis.words import as_sentence, counted, law_in_words, number, size_labe
 
 def decomposition_figure(study: Study, *, layout: Layout = "full") -> figures.Drawn:
     """Both protocols of the loss decomposition: curves of the law, solid where fitted and dashed where predicted."""
-    found, base = study.decomposition, evaluations(study.curves["base"])
+    decomposition, base = study.decomposition, evaluations(study.curves["base"])
     colours, labels = size_colours(base["size"]), size_labels(base)
-    intra, inter = fitted_points(found.intra), fitted_points(found.smaller)
+    intra, inter = fitted_points(decomposition.intra), fitted_points(decomposition.smaller)
     lines = [
         pd.concat([law_line(one, points, n) for n in sorted(points["size"].unique())], ignore_index=True)
-        for one, points in ((found.intra, intra), (found.smaller, inter))
+        for one, points in ((decomposition.intra, intra), (decomposition.smaller, inter))
     ]
-    largest = float(found.early.sizes[0])
+    largest = float(decomposition.early.sizes[0])
     held = base[(base["size"] == largest) & (base["step"] > 0)].copy()
     held["x"], held["loss_floored"] = held["prompts_seen"], held["test_loss"]
-    held["state"] = np.where(held["step"].isin(found.early.step), "fitted", "held out")
+    held["state"] = np.where(held["step"].isin(decomposition.early.step), "fitted", "held out")
     x = np.geomspace(held["x"].min(), held["x"].max(), 60)
-    part = np.where(x <= math.exp(found.early.x.max()), "fitted", "extrapolated")
-    own = pd.DataFrame({"size": largest, "x": x, "loss": found.largest(np.log(x)), "part": part, "low": np.nan,
+    part = np.where(x <= math.exp(decomposition.early.x.max()), "fitted", "extrapolated")
+    own = pd.DataFrame({"size": largest, "x": x, "loss": decomposition.largest(np.log(x)), "part": part, "low": np.nan,
                         "high": np.nan, "basis": ""})  # fmt: skip
     drawn_lines = lines[0], pd.concat([lines[1], own], ignore_index=True)
     # The law is not bounded, a loss is.
@@ -78,23 +78,23 @@ def decomposition_figure(study: Study, *, layout: Layout = "full") -> figures.Dr
         f"{row['protocol']}: rmse of ln L {number(row['rmse_law'])}, beside "
         f"{number(row['rmse_per_size'])} for a line per size and {number(row['rmse_last_value'])} for "
         "the last value"
-        for row in decomposition_scores(found)
+        for row in decomposition_scores(decomposition)
     ]
     finding = as_sentence("; ".join(said))
     hits = [
         f"{', '.join(names)} ({letter})"
-        for letter, one in (("a", found.intra), ("b", found.smaller))
+        for letter, one in (("a", decomposition.intra), ("b", decomposition.smaller))
         if (names := one.record["diagnostics"]["bound_hits"])
     ]
-    record = found.intra.record
+    record = decomposition.intra.record
     caption = [
         loss_marks(intra),
         f"Lines: {law_in_words(record, 'D').replace('X/', 'D/')}, {record['objective']} objective; solid where "
         "fitted, dashed where predicted.",
         f"a: fitted to the first {100 * PART:.0f} % of every curve ({counted(record['n_points'], 'point')} of "
         f"{counted(record['n_runs'], 'curve')}), nothing tuned on the rest. b: l_inf, N0, alpha and beta from all "
-        f"{counted(found.smaller.record['n_points'], 'point')} of the smaller sizes; amplitude and d0 of "
-        f"{labels[largest]} tuned on its first {counted(len(found.early), 'point')}.",
+        f"{counted(decomposition.smaller.record['n_points'], 'point')} of the smaller sizes; amplitude and d0 of "
+        f"{labels[largest]} tuned on its first {counted(len(decomposition.early), 'point')}.",
         "No bands: one curve per size, and no interval of this law has a measured coverage.",
         f"At a bound, so not identified: {'; '.join(hits)}." if hits else "",
         finding,
@@ -111,8 +111,8 @@ def figure_makers(study: Study) -> dict[str, Callable[..., Any]]:
     base = study.curves["base"]
 
     def curve(x: str, split: str) -> Callable[..., Any]:
-        found = study.fit(x=x, objective="linear", split=split)
-        return lambda **o: figures.loss_curves(base, found, x=x, **o)
+        fit = study.fit(x=x, objective="linear", split=split)
+        return lambda **o: figures.loss_curves(base, fit, x=x, **o)
 
     windows = study.fit(steps="11:")
     return {

@@ -28,9 +28,9 @@ def leaking_protocol(x: str) -> Callable[[Curves], np.ndarray]:
     """The published inter-model figure: slope from 0.5B-32B, level of 72B by least squares on the very points shown."""
 
     def predict(curves: Curves) -> np.ndarray:
-        found = fit_curves(curves, Choices(x=x, objective="linear", split="inter"))
+        fit = fit_curves(curves, Choices(x=x, objective="linear", split="inter"))
         points, _ = select_points(curves.where("num_params > 32e9"), Choices(x=x))
-        slope = float(found.efficiency(points.sizes[0]))
+        slope = float(fit.efficiency(points.sizes[0]))
         shape = np.exp(-slope * (points.x - points.x.mean()))
         return np.log(shape * float(points.loss @ shape) / float(shape @ shape))
 

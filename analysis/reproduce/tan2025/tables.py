@@ -46,8 +46,8 @@ def fits_table(study: Study) -> Table:
     rows = []
     for (x, protocol), (k_max, n0, r2) in PUBLISHED["fits"].items():
         words, choices = PROTOCOLS[protocol]
-        found = study.fit_choices(replace(choices, x=x))
-        values, good = found.values, found.record["goodness"]
+        fit = study.fit_choices(replace(choices, x=x))
+        values, good = fit.values, fit.record["goodness"]
         row = {
             "protocol": f"L(N, {AXES[x]}), {protocol}", "points": words,
             "k_max": values["k_max"]["value"], "k_max_published": k_max,
@@ -99,12 +99,12 @@ def efficiency_table(study: Study) -> Table:
             Column("law", of(f"k_law_{letter}", digits(4))),
             Column(f"E on {letter}", of(f"E_{letter}", digits(2))),
         ]
-    found = study.fit(law="consistency").record["consistency"]
-    p = found["by_run"]["p"]
+    test = study.fit(law="consistency").record["consistency"]
+    p = test["by_run"]["p"]
     note = (
         "k: slope of the size's own line, E: ln L at X = 1 (natural log). If C were N D phi with one phi, k would be "
-        f"the same on both axes: mean difference {found['by_run']['mean_difference']:+.4f}"
-        + (f" over {found['by_run']['n_runs']} curves, p = {p:.2g}." if p is not None else ".")
+        f"the same on both axes: mean difference {test['by_run']['mean_difference']:+.4f}"
+        + (f" over {test['by_run']['n_runs']} curves, p = {p:.2g}." if p is not None else ".")
         + " The study prints these as figures only."
     )
     return Table("efficiency", "k(N) and E(N) on both axes", pd.DataFrame(rows), columns, note.replace("-", "−"))
@@ -146,9 +146,9 @@ def final_table(study: Study) -> Table:
 
 
 def reuse_table(study: Study) -> Table:
-    found = reuse_threshold(study.curves["reuse"], study.curves["replicates"])
+    threshold = reuse_threshold(study.curves["reuse"], study.curves["replicates"])
     lines = fit_with_intervals(study.curves["reuse"], Choices("tau", "step", steps="10:100"))
-    difference = {row["reuse_factor"]: row for row in found["rows"]}
+    difference = {row["reuse_factor"]: row for row in threshold["rows"]}
     frame = evaluations(study.curves["reuse"])
     rows = []
     for line in lines.per_size:
@@ -168,13 +168,13 @@ def reuse_table(study: Study) -> Table:
         Column("k(tau)", of("efficiency", digits(4))), Column("E(tau)", of("intercept", digits(3))),
     ]  # fmt: skip
     said = (
-        f"worse from tau = {found['threshold']:.0f} on" if found["identified"]
-        else f"the tau from which it is worse is not identified up to {found['highest_run']:.0f}"
+        f"worse from tau = {threshold['threshold']:.0f} on" if threshold["identified"]
+        else f"the tau from which it is worse is not identified up to {threshold['highest_run']:.0f}"
     )  # fmt: skip
     note = (
-        f"7B, group size 8, one run at each tau; final: {found['window']}. The study finds the loss flat up to about "
-        f"{PUBLISHED['flat_reuse']} and worse at 100; with the spread between repeats {said}. k and E: lines over "
-        "steps 10-100. The study draws k and E and prints no numbers."
+        f"7B, group size 8, one run at each tau; final: {threshold['window']}. The study finds the loss flat up to "
+        f"about {PUBLISHED['flat_reuse']} and worse at 100; with the spread between repeats {said}. k and E: lines "
+        "over steps 10-100. The study draws k and E and prints no numbers."
     )
     return Table("reuse", "Data reuse", pd.DataFrame(rows), columns, note)
 
@@ -198,14 +198,14 @@ def windows_table(study: Study) -> Table:
     rows = []
     for steps in WINDOWS:
         for objective in ("log", "linear"):
-            found = study.fit(steps=steps, objective=objective)
+            fit = study.fit(steps=steps, objective=objective)
             row = {
-                "steps": steps, "objective": objective, "k_max": found.values["k_max"]["value"],
-                "n0": found.values["n0"]["value"] / 1e9, "identified": found.values["n0"]["identified"],
-                "r2": found.record["goodness"]["r2_pooled"],
-                "r2_without_slope": found.record["goodness"]["r2_pooled_constant"],
+                "steps": steps, "objective": objective, "k_max": fit.values["k_max"]["value"],
+                "n0": fit.values["n0"]["value"] / 1e9, "identified": fit.values["n0"]["identified"],
+                "r2": fit.record["goodness"]["r2_pooled"],
+                "r2_without_slope": fit.record["goodness"]["r2_pooled_constant"],
             }  # fmt: skip
-            _split(row, "n0", found.values["n0"]["ci95"])
+            _split(row, "n0", fit.values["n0"]["ci95"])
             rows.append(row)
     columns = [
         Column("steps", of("steps", lambda v: v.replace(":", "–") if not v.endswith(":") else f"≥ {v[:-1]}")),
