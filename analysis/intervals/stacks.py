@@ -165,7 +165,7 @@ class _LawCurve:
 
     def __init__(self, points: Points, law: Law, solution: Solution):
         problem = Problem(points, law, "log", False)
-        self.points, self.law, self._slots = points, law, problem.slots
+        self.points, self._problem, self._slots = points, problem, problem.slots
         self.vector = problem.vector(solution)
         self._eta = np.clip(np.nan_to_num(problem.eta(self.vector), nan=0.0), -30.0, 5.0)
         self._columns = np.nan_to_num(problem.log_columns(self.vector), posinf=0.0, neginf=0.0)
@@ -187,5 +187,5 @@ class _LawCurve:
             np.full(n * m, 0.5), None, np.zeros(n * m, int),
             {name: np.ones(n * m) for name in self.points.columns},
         )  # fmt: skip
-        found = Problem(own, self.law, "log", False).log_columns(self.vector)
+        found = self._problem.at(own).log_columns(self.vector)
         return np.nan_to_num(found[size * m : (size + 1) * m, self._of_size(size)], posinf=0.0, neginf=0.0)
