@@ -62,11 +62,12 @@ def show_frontier(found: dict) -> None:
         rows = [
             [
                 sized(c["num_params"]), number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
-                interval(c["ci95"]), c["why"],
+                interval(c["ci95"]), interval(c["if_law_holds"]["ci95"]), c["why"],
             ]
             for c in found["cost"]
         ]  # fmt: skip
-        print_table(console, f"{x} to a test loss of {found['target']}", ["N", "cost", "95 %", ""], rows)
+        names = ["N", "cost", "95 %", f"95 % if the {_goes_on(found['law'])} goes on", ""]
+        print_table(console, f"{x} to a test loss of {found['target']}", names, rows)
     part = found["reuse"]
     if "error" in part:
         console.print(f"data reuse: {part['error']}")
@@ -148,12 +149,15 @@ def show_predictions(console, found: dict) -> None:
 def interval_parts(row: dict, law: str) -> str:
     """`.31-.47 (evaluation and seeds ±.03, parameters ±.01, law ±.06); if the line goes on .36-.41`."""
     ends = lambda interval: "-".join(f"{end:.2f}".removeprefix("0") for end in interval)  # noqa: E731
-    goes_on = "line" if get_law(law).slope is not None else "law"
     half = {name: f"±{value:.2f}".replace("±0", "±") for name, value in row["parts"].items()}
     return (
         f"{ends(row['ci95_run'])} (evaluation and seeds {half['evaluation']}, parameters {half['parameters']}, law "
-        f"{half['law']}); if the {goes_on} goes on {ends(row['if_law_holds']['ci95_run'])}"
+        f"{half['law']}); if the {_goes_on(law)} goes on {ends(row['if_law_holds']['ci95_run'])}"
     )
+
+
+def _goes_on(law: str) -> str:
+    return "line" if get_law(law).slope is not None else "law"
 
 
 def show_scores(scores: list[dict]) -> None:

@@ -32,14 +32,14 @@ def law_draws(
     """
     beyond = np.maximum(np.asarray(beyond, float), 0.0)
     component = rng.choice(len(posterior), count, p=posterior)
-    found = shift[component] + rng.standard_normal((count, 1)) * np.sqrt(excess[component])
+    drawn = shift[component] + rng.standard_normal((count, 1)) * np.sqrt(excess[component])
     rate = (EVENTS[0] + 1 - posterior[0]) / (EVENTS[1] + width)
     near = rng.random(count) < 0.6
     change = np.where(near, rng.uniform(-1.5, 1, count), rng.uniform(1, 4, count))[:, None]
     hit = rng.random((count, 1)) < -np.expm1(-rate * beyond)
-    found = found + hit * (1 - change) * rng.random((count, 1)) * beyond * (unit if last_slope is None else last_slope)
+    drawn = drawn + hit * (1 - change) * rng.random((count, 1)) * beyond * (unit if last_slope is None else last_slope)
     drop = rng.random((count, 1)) < -np.expm1(-DROP * rate * beyond)
-    return found - drop * rng.random((count, 1)) * width * unit
+    return drawn - drop * rng.random((count, 1)) * width * unit
 
 
 class LawDoubt:
@@ -67,10 +67,10 @@ class LawDoubt:
             unit = abs(self.fit.per_size[size]["efficiency_law"])
             start, end = (f(self.points.x[self.points.size == size]) for f in (np.min, np.max))
             return self._by_others(ln_x - start, ln_x - end, unit, count, rng)
-        found = shape.deviation(size, ln_x)
+        away = shape.deviation(size, ln_x)
         unit = float(shape.unit[size])
         draws = law_draws(
-            rng, shape.posterior, found.shift, found.excess, unit, beyond, shape.width, count,
+            rng, shape.posterior, away.shift, away.excess, unit, beyond, shape.width, count,
             self._last_slope(float(self.points.sizes[size]), float((ln_x - beyond)[0]), unit),
         )  # fmt: skip
         if self._wrong:
@@ -116,8 +116,8 @@ class LawDoubt:
         if len(sizes) == 1:
             return float(ends[0, 0]), float(ends[0, 1])
         slope, level = np.polyfit(sizes - sizes[0], ends, 1)
-        found = level + slope * (np.log(num_params) - sizes[0])
-        return float(found[0]), float(found[1])
+        ends_there = level + slope * (np.log(num_params) - sizes[0])
+        return float(ends_there[0]), float(ends_there[1])
 
     def _by_others(
         self, from_start: np.ndarray, beyond: np.ndarray, unit: float, count: int, rng: np.random.Generator,
@@ -132,10 +132,10 @@ class LawDoubt:
         each = [shape.deviation(i, shape.start[i] + at) for i in shape.present]
         shift = np.array([d.shift / shape.unit[i] for i, d in zip(shape.present, each, strict=True)])
         excess = np.array([d.excess / shape.unit[i] ** 2 for i, d in zip(shape.present, each, strict=True)])
-        found = Deviation(shift.mean(0) * unit, (excess.mean(0) + shift.var(0)) * unit**2)
+        away = Deviation(shift.mean(0) * unit, (excess.mean(0) + shift.var(0)) * unit**2)
         if calibrated_at is not None:
-            found = Deviation(found.shift[:, :-1] - found.shift[:, -1:], found.excess[:, :-1] + found.excess[:, -1:])
-        return law_draws(rng, shape.posterior, found.shift, found.excess, unit, beyond, shape.width, count)
+            away = Deviation(away.shift[:, :-1] - away.shift[:, -1:], away.excess[:, :-1] + away.excess[:, -1:])
+        return law_draws(rng, shape.posterior, away.shift, away.excess, unit, beyond, shape.width, count)
 
 
 def sigmoid_draws(
@@ -163,10 +163,10 @@ def sigmoid_draws(
     def squares() -> np.ndarray:
         return (((y - ln_loss(x, slice(None))) ** 2) / variance).sum(1)
 
-    found = squares()
+    misses = squares()
     for _ in range(2):
-        best = np.argsort(found)[:400]
-        weight = np.exp(-(found[best] - found[best[0]]) / 8)
+        best = np.argsort(misses)[:400]
+        weight = np.exp(-(misses[best] - misses[best[0]]) / 8)
         pick = rng.choice(best, tried // 2, p=weight / weight.sum())
 
         def near(values: np.ndarray, sd: float, pick: np.ndarray = pick) -> np.ndarray:
@@ -179,7 +179,7 @@ def sigmoid_draws(
             np.append(old[best], new) for old, new in ((r0, new_r0), (a, new_a), (b, new_b), (middle, new_middle))
         )
         a = np.maximum(a, r0 + 1e-3)
-        found = squares()
-    per_df = float(found.min()) / max(len(y) - 4, 1)
-    weight = np.exp(-0.5 * (found - found.min()) / max(per_df, 1.0))
+        misses = squares()
+    per_df = float(misses.min()) / max(len(y) - 4, 1)
+    weight = np.exp(-0.5 * (misses - misses.min()) / max(per_df, 1.0))
     return ln_loss(at, rng.choice(len(weight), count, p=weight / weight.sum())), per_df

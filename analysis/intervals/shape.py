@@ -214,9 +214,9 @@ class Shape:
 
     def likeliest(self, others: bool) -> tuple[int, int]:
         """(noise cell, component) of most weight: of the components that are not the law, or of the law."""
-        found = self.log_likelihood + np.log(self.prior)
-        found = found[:, 1:] if others else found[:, :1]
-        cell, component = np.unravel_index(found.argmax(), found.shape)
+        weight = self.log_likelihood + np.log(self.prior)
+        weight = weight[:, 1:] if others else weight[:, :1]
+        cell, component = np.unravel_index(weight.argmax(), weight.shape)
         return int(cell), int(component) + int(others)
 
     def smoothed(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -59,9 +59,9 @@ def mean_correlation(count: np.ndarray, rho: float) -> np.ndarray:
     power = (1 - rho**count) / (1 - rho)
     gap = start[None, :] - (start + count - 1)[:, None]  # from the last point of one to the first of the other
     apart = rho ** np.maximum(gap, 0) * power[:, None] * power[None, :]
-    found = np.triu(apart, 1)
+    between = np.triu(apart, 1)
     own = count * (1 + rho) / (1 - rho) - 2 * rho * (1 - rho**count) / (1 - rho) ** 2
-    return (found + found.T + np.diag(own)) / np.outer(count, count)
+    return (between + between.T + np.diag(own)) / np.outer(count, count)
 
 
 def stacks_of(points: Points, law: Law, solution: Solution) -> list[Stack]:
@@ -78,8 +78,8 @@ def stacks_of(points: Points, law: Law, solution: Solution) -> list[Stack]:
     steepness = _steepness(points)
     expected = steepness[points.size] * points.x if curve is None else curve.ln_loss(np.arange(len(points)))
     unknown = _neighbours(points, expected, [rows for runs in grids.values() for rows in runs])
-    found = [_stack(points, runs, curve, expected, unknown) for runs in grids.values()]
-    return [stack for stack in found if stack is not None]
+    stacks = [_stack(points, runs, curve, expected, unknown) for runs in grids.values()]
+    return [stack for stack in stacks if stack is not None]
 
 
 def _curves(points: Points) -> list[np.ndarray]:
@@ -87,8 +87,8 @@ def _curves(points: Points) -> list[np.ndarray]:
     runs = [np.flatnonzero(points.run == i) for i in range(len(points.runs))]
     longest = np.zeros(len(points.sizes), int)
     np.maximum.at(longest, [points.size[rows[0]] for rows in runs], [len(rows) for rows in runs])
-    found = [rows for rows in runs if longest[points.size[rows[0]]] > 2]
-    return found + [np.flatnonzero(points.size == i) for i in np.flatnonzero(longest < 3)]
+    long = [rows for rows in runs if longest[points.size[rows[0]]] > 2]
+    return long + [np.flatnonzero(points.size == i) for i in np.flatnonzero(longest < 3)]
 
 
 def _steepness(points: Points) -> np.ndarray:
@@ -187,5 +187,5 @@ class _LawCurve:
             np.full(n * m, 0.5), None, np.zeros(n * m, int),
             {name: np.ones(n * m) for name in self.points.columns},
         )  # fmt: skip
-        found = self._problem.at(own).log_columns(self.vector)
-        return np.nan_to_num(found[size * m : (size + 1) * m, self._of_size(size)], posinf=0.0, neginf=0.0)
+        columns = self._problem.at(own).log_columns(self.vector)
+        return np.nan_to_num(columns[size * m : (size + 1) * m, self._of_size(size)], posinf=0.0, neginf=0.0)

@@ -106,10 +106,10 @@ def _in_thirds(slopes: np.ndarray) -> str:
 
 def _thirds(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """(slopes of the smoothed curves in the thirds of each size's window, those of the law), mean over sizes."""
-    found = []
+    by_size = []
     for size in shape.present:
         x, y, law = shape.smoothed(size)
         ends = np.linspace(x[0], x[-1], 4)
-        found.append([-np.diff(np.interp(ends, x, values)) / np.diff(ends) for values in (y, law)])
-    slopes, law_slopes = np.mean(found, axis=0)
+        by_size.append([-np.diff(np.interp(ends, x, values)) / np.diff(ends) for values in (y, law)])
+    slopes, law_slopes = np.mean(by_size, axis=0)
     return slopes, law_slopes

@@ -115,8 +115,8 @@ def _cost_interval(
 
 
 def _with_doubt(fit: Fit, size: float, grid: np.ndarray, by_law: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The ends of ln L with the doubt about the law, at every fourth X and between them on straight lines."""
-    ln_x = np.log(grid[::4])
+    """The ends of ln L with the doubt about the law, at every eighth X and between them on straight lines."""
+    ln_x = np.log(grid[::8])
     mean = predict_fitted_size(fit, size, ln_x).mean
     if mean is None:
         return by_law

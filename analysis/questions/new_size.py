@@ -93,7 +93,7 @@ def _levels(lines: RunLines, num_params: float, rng: np.random.Generator, bend: 
     away = np.abs(np.append(ln_n, new[1]) - (ln_n[0] if new[1] >= ln_n[0] else ln_n[-1]))
     low, high = np.minimum.outer(away, away), np.maximum.outer(away, away)
     wander = low**2 * (3 * high - low) / 6
-    cells, log_weight, found = [], [], []
+    cells, log_weight, levels = [], [], []
     for r in RATIO if repeats else (BORROWED[1] ** 2 / median,):
         for w in LEVEL_MISFIT:
             v = variance + r * median
@@ -112,14 +112,14 @@ def _levels(lines: RunLines, num_params: float, rng: np.random.Generator, bend: 
                 left = new - design.T @ inverse @ to_new
                 spread = s * s * wander[n, n] - to_new @ inverse @ to_new + left @ np.linalg.solve(information, left)
                 cells.append(r)
-                found.append((new @ b + to_new @ away_from_line, spread + missed, square / df))
+                levels.append((new @ b + to_new @ away_from_line, spread + missed, square / df))
                 log_weight.append(
                     math.log(prior) - 0.5 * (np.log(v).sum() + np.log(summed).sum() + np.linalg.slogdet(covariance)[1]
                             + np.linalg.slogdet(information)[1] + df * math.log(square))
                 )  # fmt: skip
     weight = np.exp(np.array(log_weight) - max(log_weight))
     cell = rng.choice(len(cells), DRAWS, p=weight / weight.sum())
-    point, spread, per_df = np.array(found).T
+    point, spread, per_df = np.array(levels).T
     scale = per_df[cell] * df / rng.chisquare(df, DRAWS)
     mean = point[cell] + rng.standard_normal(DRAWS) * np.sqrt(np.maximum(spread[cell], 0.0) * scale)
     seeds = np.sqrt(np.array(cells)[cell] * median * scale) if repeats else np.full(DRAWS, BORROWED[1])

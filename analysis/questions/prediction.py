@@ -123,10 +123,10 @@ def _line_draws(
 ) -> tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray], str]:
     """(draws (DRAWS, n) of ln L of the mean curve, of what a seed adds, variance of an evaluation by ln L, basis)."""
     test = _test(fit)
-    found = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
-    if len(found) == 0 or not (test.lines.size == found[0]).any():
+    at_size = np.flatnonzero(np.isclose(test.lines.sizes, num_params, rtol=1e-6))
+    if len(at_size) == 0 or not (test.lines.size == at_size[0]).any():
         raise InputError(f"size {num_params:.4g} has no run with a line in this fit; there are {test.lines.sizes}.")
-    i = int(found[0])
+    i = int(at_size[0])
     own = np.flatnonzero(test.lines.size == i)
     dispersion = float(test.lines.dispersion[own].mean())
     mean, seeds = np.empty((2, DRAWS, len(ln_x)))
