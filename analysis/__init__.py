@@ -144,7 +144,7 @@ def frontier(
 
     Returns:
         `sizes` {segments, switches}, `continuous`, `crossovers`, `cost`, `group_size`, `reuse`, `untrained`: the lowest
-        loss before training, above which a budget only ranks base models; `warnings`.
+        loss before training, above which a budget only ranks base models; `verdict` and `warnings` of the fit.
     """
     repeated = None if replicates is None else load(replicates)
     return _frontier.frontier(load(source), choose(given, without=("split",)), target, repeated)

@@ -10,6 +10,7 @@ from scaling.terminal import few_names, interval, number, open_console, print_ta
 
 def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
+    show_verdict(console, found["verdict"])
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]
@@ -84,8 +85,7 @@ def show_frontier(found: dict) -> None:
         else:
             tested = number(part["highest_run"])
             console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
-    for warning in found["warnings"]:
-        console.print(f"warning     {warning}")
+    show_warnings(console, found)
 
 
 def show_laws(found: dict) -> None:
@@ -309,6 +309,7 @@ def show_findings(study: Path) -> None:
     curves = load(study)
     found = fit_with_intervals(curves, choose_for(curves, {})).json()
     console = open_console()
+    show_verdict(console, found.get("verdict"))
     console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:
         k, ends = number(row["efficiency"]), interval(row["efficiency_ci95"])

@@ -36,6 +36,7 @@ PRIOR = {"line": 0.25, "drift": 0.3, "break": 0.3, "jump": 0.15}
 KINDS = (
     ["line"] + ["drift"] * len(DRIFT) + ["break"] * len(BREAK_AT) * len(BREAK) + ["jump"] * len(JUMP_AT)
 )  # of each component
+MOST_RANK = 40  # of a drift over the bins of one size: the rest is a millionth of it
 RIDGE = 1e-8  # of a variance of counts: noise-free curves miss a line by rounding
 
 
@@ -59,9 +60,9 @@ class _Size:
         nodes = np.unique(np.round(np.concatenate([stack.x for stack in stacks]), 9))
         self.start, self.end, self.nodes = float(nodes[0]), float(nodes[-1]), nodes
         scale, turn = np.linalg.eigh(_wiener(nodes - self.start, nodes - self.start))
-        keep = scale > 1e-12 * max(scale[-1], 1e-300)
+        keep = np.flatnonzero(scale > 1e-12 * max(scale[-1], 1e-300))[-MOST_RANK:]
         self._drift = turn[:, keep] / np.sqrt(scale[keep])
-        self.rank = int(keep.sum())
+        self.rank = len(keep)
         cells = len(noise[0])
         self.square, self.log_det, self.df = np.zeros(cells), np.zeros(cells), 0
         self.parts = []
