@@ -104,9 +104,12 @@ def forecast(
         The others as for `fit`, without `split`.
 
     Returns:
-        A document: `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted), `size_factor`, `rests_on`,
-        `tuned_on_size`, `predictions` [{x, loss, ci95_mean, ci95_run, identified}], `warnings`. A loss is identified
-        where the interval of the mean curve bounds it to a factor of 20.
+        A document: `verdict` (as of a fit), `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted),
+        `size_factor`, `rests_on`, `tuned_on_size`, `warnings` and `predictions`: for each X `loss` by the law,
+        `ci95_mean` and `ci95_run` with the doubt about the law, `if_law_holds` the same two without it, `parts`
+        {evaluation, parameters, law}: half-widths in loss whose squares add up to that of `ci95_run`; `median` of the
+        mean curve where the law bends or does not describe the curves; `identified` where the interval of the mean
+        curve bounds the loss to a factor of 20.
 
     Raises:
         InputError: where the law cannot predict, or the size has no points to calibrate on.
@@ -142,7 +145,7 @@ def frontier(
 
     Returns:
         `sizes` {segments, switches}, `continuous`, `crossovers`, `cost`, `group_size`, `reuse`, `untrained`: the lowest
-        loss before training, above which a budget only ranks base models; `warnings`.
+        loss before training, above which a budget only ranks base models; `verdict` and `warnings` of the fit.
     """
     repeated = None if replicates is None else load(replicates)
     return _frontier.frontier(load(source), choose(given, without=("split",)), target, repeated)

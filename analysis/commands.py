@@ -8,8 +8,18 @@ from typing import Annotated
 
 import typer
 
-from analysis.printed import show_fits, show_frontier, show_laws, show_pairs, show_rows, show_scores
-from scaling.terminal import AsJson, interval, make_folder, number, open_console, output_folder, print_table
+from analysis.printed import (
+    show_fits,
+    show_frontier,
+    show_laws,
+    show_pairs,
+    show_predictions,
+    show_rows,
+    show_scores,
+    show_verdict,
+    show_warnings,
+)
+from scaling.terminal import AsJson, make_folder, number, open_console, output_folder
 
 SourceArgument = Annotated[
     str, typer.Argument(help="A study folder, a CSV or parquet file, mlflow:EXPERIMENT or reference:NAME.")
@@ -141,6 +151,7 @@ def forecast(
         print(json.dumps(found, indent=2, allow_nan=False))
         return
     console = open_console()
+    show_verdict(console, found["verdict"])
     place = "a fitted size" if found["fitted_size"] else f"{number(found['size_factor'])} times the largest fitted size"
     console.print(
         f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
@@ -148,23 +159,8 @@ def forecast(
         f"rests on    {found['rests_on']}"
     )
     show_rows(found["window"]["where"])
-    rows = [
-        [
-            number(r["x"]),
-            number(r["x_factor"]),
-            number(r["loss"])
-            if r["identified"] or not r["ci95_mean"]
-            else f"not identified (point {number(r['loss'])})",
-            interval(r["ci95_mean"]),
-            interval(r["ci95_run"]),
-        ]
-        for r in found["predictions"]
-    ]
-    print_table(
-        console, "", [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"], rows
-    )
-    for warning in found["warnings"]:
-        console.print(f"warning     {warning}")
+    show_predictions(console, found)
+    show_warnings(console, found)
 
 
 def frontier(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.laws import get_law
 from analysis.words import study_in_words
 from scaling.terminal import few_names, interval, number, open_console, print_table
 
@@ -18,6 +19,7 @@ def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
     if found["where"]:
         console.print(f"rows        where {found['where']}; of group sizes and reuse all")
+    show_verdict(console, found["verdict"])
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]
@@ -70,11 +72,12 @@ def show_frontier(found: dict) -> None:
         rows = [
             [
                 sized(c["num_params"]), number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
-                interval(c["ci95"]), c["why"],
+                interval(c["ci95"]), interval(c["if_law_holds"]["ci95"]), c["why"],
             ]
             for c in found["cost"]
         ]  # fmt: skip
-        print_table(console, f"{x} to a test loss of {found['target']}", ["N", "cost", "95 %", ""], rows)
+        names = ["N", "cost", "95 %", f"95 % if the {_goes_on(found['law'])} goes on", ""]
+        print_table(console, f"{x} to a test loss of {found['target']}", names, rows)
     part = found["reuse"]
     if "error" in part:
         console.print(f"data reuse: {part['error']}")
@@ -91,8 +94,7 @@ def show_frontier(found: dict) -> None:
         else:
             tested = number(part["highest_run"])
             console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
-    for warning in found["warnings"]:
-        console.print(f"warning     {warning}")
+    show_warnings(console, found)
 
 
 def show_laws(found: dict) -> None:
@@ -139,6 +141,47 @@ def show_pairs(found: dict) -> None:
         console.print(f"unpaired    {run}")
 
 
+def show_predictions(console, found: dict) -> None:
+    """The table of a forecast, then what its intervals are made of."""
+    rows = [
+        [
+            number(r["x"]), number(r["x_factor"]),
+            loss_cell(r),
+            interval(r["ci95_mean"]), interval(r["ci95_run"]),
+        ]
+        for r in found["predictions"]
+    ]  # fmt: skip
+    names = [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"]
+    print_table(console, "", names, rows)
+    for row in found["predictions"]:
+        if row["parts"] is not None:
+            console.print(f"run at {number(row['x'])}: {interval_parts(row, found['law'])}")
+    if any(row["parts"] is not None for row in found["predictions"]):
+        console.print("law         an event after the window leaves no trace in it: the part of the law allows for one")
+
+
+def loss_cell(row: dict) -> str:
+    """The law's loss, or that it is not identified; with the median where the law does not go on."""
+    loss = number(row["loss"])
+    if not row["identified"] and row["ci95_mean"]:
+        return f"not identified (point {loss})"
+    return loss if row["median"] is None else f"{loss} (median {number(row['median'])})"
+
+
+def interval_parts(row: dict, law: str) -> str:
+    """`.31-.47 (evaluation and seeds ±.03, parameters ±.01, law ±.06); if the line goes on .36-.41`."""
+    ends = lambda interval: "-".join(f"{end:.2f}".removeprefix("0") for end in interval)  # noqa: E731
+    half = {name: f"±{value:.2f}".replace("±0", "±") for name, value in row["parts"].items()}
+    return (
+        f"{ends(row['ci95_run'])} (evaluation and seeds {half['evaluation']}, parameters {half['parameters']}, law "
+        f"{half['law']}); if the {_goes_on(law)} goes on {ends(row['if_law_holds']['ci95_run'])}"
+    )
+
+
+def _goes_on(law: str) -> str:
+    return "line" if get_law(law).slope is not None else "law"
+
+
 def show_scores(scores: list[dict]) -> None:
     console = open_console()
     for entry in scores:
@@ -176,6 +219,7 @@ def show_fit(record: dict) -> None:
     console = open_console()
     window = record["window"]
     chosen = [f"{name} {window[name]}" for name in ("where", "steps", "points") if window[name]]
+    show_verdict(console, record.get("verdict"))
     console.print(f"{record['formula']}   ({record['citation']})")
     console.print(
         f"source      {record['source']}, data {record['data_hash']}\n"
@@ -243,8 +287,20 @@ def show_fit(record: dict) -> None:
     if "consistency" in record:
         _show_consistency(console, record["consistency"])
     _show_held_out(console, record["held_out"])
-    for warning in record["warnings"]:
-        console.print(f"warning     {warning}")
+    show_warnings(console, record)
+
+
+def show_verdict(console, verdict: dict | None) -> None:
+    """The first line of a fit; nothing of a record that has none."""
+    if verdict:
+        console.print(f"verdict     {verdict['text']}")
+
+
+def show_warnings(console, document: dict) -> None:
+    """The warnings of a fit or a forecast, but for the verdict, which stands at its head."""
+    for warning in document["warnings"]:
+        if not (document.get("verdict") and warning.startswith("verdict: ")):
+            console.print(f"warning     {warning}")
 
 
 def _show_consistency(console, found: dict) -> None:
@@ -275,6 +331,7 @@ def show_findings(study: Path) -> None:
     curves = load(study)
     found = fit_with_intervals(curves, choose_for(curves, {})).json()
     console = open_console()
+    show_verdict(console, found.get("verdict"))
     console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
     for row in found["per_size"]:
         k, ends = number(row["efficiency"]), interval(row["efficiency_ci95"])

@@ -47,14 +47,15 @@ analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
 analysis.intervals.paired_test
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
-analysis.intervals.outlier analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record
-analysis.intervals.fitted
+analysis.intervals.outlier analysis.intervals.stacks
+analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
+analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
-analysis.questions.residuals
+analysis.questions.residuals analysis.questions.prediction
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
-analysis.questions.prediction analysis.questions.new_size analysis.questions.forecast analysis.questions.scores
+analysis.questions.new_size analysis.questions.forecast analysis.questions.scores
 analysis.questions.laws
 analysis.figures.style analysis.figures.axes analysis.figures.labels analysis.figures.svg
 analysis.figures.compute_split analysis.figures.algorithm_comparison analysis.figures.reuse

@@ -105,7 +105,11 @@ def test_the_cost_of_a_loss_inverts_the_line():
             assert "not within 1000 times" in row["why"]
         else:
             assert row["x"] == pytest.approx(truth, rel=0.2)
-            assert row["ci95"][0] < truth < row["ci95"][1]
+            low, high = row["if_law_holds"]["ci95"]
+            assert low < truth < high
+            # An open end says that the loss may not be reached if the line does not go on.
+            assert row["ci95"][0] <= low and (row["ci95"][1] is None or high <= row["ci95"][1])
+            assert (row["ci95"][1] is None or row["ci95"][1] > 1.2 * high) == (truth > 1e20)
             assert row["extrapolated"] == (truth > 1e20 or truth < 1e10)
 
 

@@ -180,12 +180,16 @@ def test_one_run_per_size_says_what_it_assumes():
 
 def test_a_plateau_is_flagged_and_a_clean_study_is_not():
     table = synthetic(noise=1, runs=3, seed=5)
-    assert not any("window" in warning for warning in analysis.fit(make_curves(table), x="prompts_seen").warnings)
+    clean = analysis.fit(make_curves(table), x="prompts_seen")
+    assert clean.verdict["verdict"] == "describes"
+    assert not any("verdict" in warning for warning in clean.warnings)
     early = table["step"] <= 8
     held = table[table["step"] == 8].set_index("run_id")["test_loss"]
     table.loc[early, "test_loss"] = np.clip(table.loc[early, "run_id"].map(held) + 0.0, 0, 1)
     fit = analysis.fit(make_curves(table), x="prompts_seen")
-    assert any("slopes depend on the window" in warning for warning in fit.warnings)
+    assert fit.verdict["verdict"] == "does not describe"
+    assert fit.verdict["slopes"][0] < fit.verdict["slopes"][2] / 3
+    assert fit.warnings[0] == f"verdict: {fit.verdict['text']}"
 
 
 def test_misfit_of_the_sizes_is_flagged():
@@ -314,4 +318,5 @@ def test_reference_replicates_say_that_the_law_is_not_identified():
     """Four sizes of up to 14B, three runs each: the slopes bend with the window and miss k(N)."""
     fit = analysis.fit(load("reference:qwen2.5_base_replicates").where("num_params != 3e9"))
     assert not fit.values["n0"]["identified"]
-    assert any("slopes depend on the window" in warning for warning in fit.warnings)
+    assert fit.verdict["verdict"] == "bends"
+    assert fit.verdict["text"].endswith("parameters depend on the window")

@@ -43,6 +43,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "law": choices.law,
         "formula": formula.formula,
         "citation": formula.citation,
+        "verdict": None,
         "source": curves.source,
         "data_hash": curves.data_hash,
         "points_hash": used.hash(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -118,6 +119,12 @@ class Problem:
     def _logged(self, entries: np.ndarray) -> np.ndarray:
         """Scales by the log of their ratio to the middle of the data."""
         return np.where(self.logs, np.log(np.where(self.logs, entries, 1.0)) - self._zero, entries)
+
+    def at(self, points: Points) -> Problem:
+        """The same entries at other points of the same sizes: for curves and their derivatives, not for a fit."""
+        other = copy(self)
+        other.points, other.n, other.x = points, points.sizes[points.size], np.exp(points.x)
+        return other
 
     def curve(self, vector: np.ndarray) -> np.ndarray:
         """(n,) the law on its own scale."""

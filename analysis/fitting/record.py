@@ -35,6 +35,7 @@ class Fit:
         solution: the optimum, None likewise.
         test: the run-level test behind the intervals (`analysis.intervals.run_test`), None until intervals were made.
         curve_band: the bands of a law whose curves are no straight lines, None until one was asked for.
+        shape: the model of shape behind the verdict (`analysis.intervals.shape`), None where no run has the points.
         curves: the curves the fit was made from (before the window), None for a loaded fit.
         drawer: what `plot` calls; `analysis/__init__.py` sets it, because figures stand above fits.
     """
@@ -46,6 +47,7 @@ class Fit:
     solution: Solution | None = None
     test: Any = None
     curve_band: Any = None
+    shape: Any = None
     curves: Curves | None = None
 
     @property
@@ -64,6 +66,12 @@ class Fit:
     @property
     def warnings(self) -> list[str]:
         return self.record["warnings"]
+
+    @property
+    def verdict(self) -> dict[str, Any] | None:
+        """Whether the law describes the curves (`analysis.intervals.verdict`); None of a fit without intervals and of a
+        record that an earlier version wrote."""
+        return self.record.get("verdict")
 
     @property
     def status(self) -> str:

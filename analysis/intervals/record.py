@@ -26,6 +26,8 @@ from analysis.intervals.outlier import Outlier, outlier
 from analysis.intervals.profile import ProfileTest, profile_tests
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import RunTest, efficiency_intervals, run_test
+from analysis.intervals.shape import NoShape, Shape
+from analysis.intervals.verdict import FLAWED, verdict_of
 from analysis.laws import Law
 
 MANY_RUNS = 30  # runs beyond the number of parameters from which their scatter alone gives an interval
@@ -44,6 +46,7 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
     """
     assert fit.points is not None and fit.solution is not None
     record, warnings = fit.record, fit.record["warnings"]
+    _add_verdict(fit)
     if fit.solution.covariance is not None:
         _add_errors(record, *fit.solution.covariance)
     many = len(fit.points.runs) - record["goodness"]["n_parameters"] >= MANY_RUNS
@@ -88,8 +91,6 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
             _add_outlier(fit, unlike)
     elif has_slopes:
         warnings.append(f"{len(test.lines.runs)} runs: no interval, an interval needs three runs at two sizes or more")
-    if fit.law.slope is not None and abs(test.lines.curvature) > 3:
-        warnings.append(f"slopes depend on the window: the curves bend (Z = {test.lines.curvature:.1f})")
     if np.bincount(test.lines.size).max() == 1:
         if test.law is not None:
             warnings.append(f"one run per size: assumes the law, {test.law.df} degrees of freedom")
@@ -103,6 +104,19 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
     if self_test:
         record["intervals"]["coverage"] = coverage(fit, seed=record["seed"])
     return fit
+
+
+def _add_verdict(fit: Fit) -> None:
+    """Whether the law describes the curves, before any of its parameters."""
+    assert fit.points is not None and fit.solution is not None
+    try:
+        fit.shape = Shape(fit.points, fit.law, fit.solution)
+    except NoShape:
+        fit.shape = None
+    verdict = verdict_of(fit.shape, fit.record["goodness"]["r2_within"], fit.law.slope is not None)
+    fit.record["verdict"] = dict(verdict)
+    if verdict["verdict"] in FLAWED:
+        fit.warnings.insert(0, f"verdict: {verdict['text']}")
 
 
 def _method(law: Law, bootstrapped: bool) -> str:

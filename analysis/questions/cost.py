@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import size_band
 from analysis.laws import TINY
 from analysis.questions.envelope import indistinguishable, run_ranges
+from analysis.questions.prediction import predict_fitted_size
 from analysis.questions.size_curves import SizeCurves, in_range, law_columns
 from scaling.schema import InputError
 
@@ -46,6 +48,7 @@ def crossovers(fit: Fit) -> list[dict[str, Any]]:
 def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     """X at which each size reaches a test loss, by its own line (a law with curves: by the law), with its band.
 
+    `ci95` holds the doubt about the law beyond the window; without it, it stands in `if_law_holds`.
     Where it is not reached `x` is None and `why` says "never" (a line that does not fall, a floor of the law above the
     target) or that it lies beyond 1000 times the largest X that was run. An end of the band is None beyond that too.
     """
@@ -55,7 +58,8 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     entries = []
     for row in fit.per_size:
         size = row["num_params"]
-        entry: dict[str, Any] = {"num_params": size, "x": None, "ci95": None, "extrapolated": False, "why": ""}
+        entry: dict[str, Any] = {"num_params": size, "x": None, "ci95": None, "extrapolated": False, "why": "",
+                                 "if_law_holds": {"ci95": None}}  # fmt: skip
         entries.append(entry)
         if row["efficiency"] is None:
             entry["why"] = "no line: fewer than two points"
@@ -80,9 +84,27 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
             lower, upper, _basis = size_band(fit, size, grid, **law_columns(fit.law))
         except InputError:
             continue
-        ends = [_first_below(grid, np.log(np.maximum(side, TINY)), math.log(target)) for side in (lower, upper)]
-        entry["ci95"] = ends if entry["x"] is not None or ends[0] is not None else None
+        by_law = [np.log(np.maximum(side, TINY)) for side in (lower, upper)]
+        entry["ci95"] = _cost_interval(grid, _with_doubt(fit, size, grid, by_law), target, entry["x"])
+        entry["if_law_holds"]["ci95"] = _cost_interval(grid, by_law, target, entry["x"])
     return entries
+
+
+def _cost_interval(
+    grid: np.ndarray, sides: Sequence[np.ndarray], target: float, x: float | None
+) -> list[float | None] | None:
+    ends = [_first_below(grid, side, math.log(target)) for side in sides]
+    return ends if x is not None or ends[0] is not None else None
+
+
+def _with_doubt(fit: Fit, size: float, grid: np.ndarray, by_law: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The ends of ln L with the doubt about the law, at every eighth X and between them on straight lines."""
+    ln_x = np.log(grid[::8])
+    mean = predict_fitted_size(fit, size, ln_x).mean
+    if mean is None:
+        return by_law
+    low, high = (np.interp(np.log(grid), ln_x, side) for side in mean)
+    return np.minimum(low, by_law[0]), np.maximum(high, by_law[1])
 
 
 def _first_below(grid: np.ndarray, line: np.ndarray, level: float) -> float | None:

@@ -19,10 +19,14 @@ from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.questions.new_size import first_points, predict_new_size
-from analysis.questions.prediction import predict_fitted_size
+from analysis.questions.prediction import Ends, predict_fitted_size
 from scaling.schema import InputError
 
 # ---------------------------------------------------------------- a forecast
+
+
+def _interval(ends: Ends | None, i: int) -> list[float] | None:
+    return None if ends is None else [float(np.exp(ends[0][i])), float(np.exp(ends[1][i]))]
 
 
 def forecast(
@@ -59,11 +63,16 @@ def forecast(
         fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
     )
     furthest = float(np.exp(furthest.max()))
+    parts = found.parts()
     rows = [
         {
             "x": float(value), "loss": float(np.exp(min(found.ln_loss[i], 0.0))), "x_factor": float(value / furthest),
-            **{name: None if ends is None else [float(np.exp(ends[0][i])), float(np.exp(ends[1][i]))]
-               for name, ends in (("ci95_mean", found.mean), ("ci95_run", found.run))},
+            "ci95_mean": _interval(found.mean, i), "ci95_run": _interval(found.run, i),
+            "if_law_holds": {
+                "ci95_mean": _interval(found.mean_by_law, i), "ci95_run": _interval(found.run_by_law, i)
+            },
+            "parts": None if parts is None else {name: float(half[i]) for name, half in parts.items()},
+            "median": None if found.median is None else float(np.exp(found.median[i])),
         }
         for i, value in enumerate(at_x)
     ]  # fmt: skip
@@ -78,9 +87,10 @@ def forecast(
     warnings += [
         f"at X = {row['x']:.3g} the law is outside what the {fit.law.each}'s own runs say: it misses them"
         for row in rows
-        if seen and row["ci95_mean"] and not row["ci95_mean"][0] <= row["loss"] <= row["ci95_mean"][1]
+        if seen and (by_law := row["if_law_holds"]["ci95_mean"]) and not by_law[0] <= row["loss"] <= by_law[1]
     ]
     return {
+        "verdict": fit.verdict,
         "law": choices.law, "formula": fit.law.formula, "x": fit.record["x"], "size_column": fit.record["size_column"],
         "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
         "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,

@@ -50,9 +50,9 @@ def frontier(
         if "two sizes" not in str(error):
             raise
         document |= dict.fromkeys(("sizes", "continuous", "crossovers", "cost"), Missing(str(error)).json())
-        document["warnings"] = []
+        document |= {"verdict": None, "warnings": []}
     else:
-        document["warnings"] = fit.warnings
+        document |= {"verdict": fit.verdict, "warnings": fit.warnings}
         put("sizes", lambda: best_by_budget(envelope(fit)))
         put("continuous", lambda: continuous(fit, _budgets(fit), choices.seed))
         put("crossovers", lambda: crossovers(fit))

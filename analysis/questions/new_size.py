@@ -18,15 +18,18 @@ import numpy as np
 
 from analysis.fitting.points import Points
 from analysis.fitting.record import Fit
+from analysis.intervals.law_doubt import LawDoubt
 from analysis.intervals.law_test import RATIO, LawTest
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import BORROWED
-from analysis.questions.prediction import DRAWS, Prediction, _ends, _noise, _test
+from analysis.questions.prediction import DRAWS, Prediction, _ends, _hull, _noise, _test
 from analysis.questions.size_curves import law_columns
 from scaling.schema import InputError
 
 # Misfit of levels about a line in ln N, in run variances: levels miss it by far more than slopes miss k(N).
 LEVEL_MISFIT = (0.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0)
+# How far the slope of levels in ln N wanders, with prior weights: not at all, and where the law is in doubt.
+STRAIGHT, BENT = {0.0: 1.0}, {0.0: 0.3, 0.03: 0.2, 0.06: 0.2, 0.12: 0.2, 0.25: 0.1}
 
 
 # ---------------------------------------------------------------- a new size
@@ -74,42 +77,52 @@ class _Levels:
     seed_sd: np.ndarray
 
 
-def _levels(lines: RunLines, num_params: float, rng: np.random.Generator) -> _Levels:
-    """Level in the middle of the curve, linear in ln N, with a misfit of its own; so is where the middle is."""
+def _levels(lines: RunLines, num_params: float, rng: np.random.Generator, bend: Mapping[float, float]) -> _Levels:
+    """Level in the middle of the curve, linear in ln N, with a misfit of its own; so is where the middle is. `bend`:
+    how far the slope in ln N may wander, in ln L per e-fold of N to 3/2, with prior weights."""
     sizes, index = np.unique(lines.num_params, return_inverse=True)
-    ln_n, new = np.log(sizes), np.array([1.0, math.log(num_params)])
+    ln_n, new, n = np.log(sizes), np.array([1.0, math.log(num_params)]), len(sizes)
     count = np.bincount(index)
-    design = np.column_stack([np.ones(len(sizes)), ln_n])
+    design = np.column_stack([np.ones(n), ln_n])
     centre = np.bincount(index, lines.centre) / count
     centre_new = float(new @ np.linalg.lstsq(design, centre, rcond=None)[0])
     level, variance = lines.level - lines.slope * (centre[index] - lines.centre), lines.level_variance
     median, repeats = float(np.median(variance)), count.max() > 1
     df = len(level) - 2
-    cells, log_weight, found = [], [], []
+    # It wanders from the size that is farthest from the new one.
+    away = np.abs(np.append(ln_n, new[1]) - (ln_n[0] if new[1] >= ln_n[0] else ln_n[-1]))
+    low, high = np.minimum.outer(away, away), np.maximum.outer(away, away)
+    wander = low**2 * (3 * high - low) / 6
+    cells, log_weight, levels = [], [], []
     for r in RATIO if repeats else (BORROWED[1] ** 2 / median,):
         for w in LEVEL_MISFIT:
             v = variance + r * median
             summed = np.bincount(index, 1 / v)
             mean = np.bincount(index, level / v) / summed
             within = float(np.sum((level - mean[index]) ** 2 / v))
-            of_mean = 1 / summed + w * (1 + r) * median / count.mean()
-            information = design.T @ (design / of_mean[:, None])
-            b = np.linalg.solve(information, design.T @ (mean / of_mean))
-            square = within + float(np.sum((mean - design @ b) ** 2 / of_mean))
-            cells.append((r, w))
-            found.append((b, np.linalg.inv(information), max(square, 1e-12) / df))
-            log_weight.append(
-                -0.5 * (np.log(v).sum() + np.log(summed).sum() + np.log(of_mean).sum()
-                        + np.linalg.slogdet(information)[1] + df * math.log(max(square, 1e-12)))
-            )  # fmt: skip
+            missed = w * (1 + r) * median / count.mean()
+            for s, prior in bend.items():
+                covariance = np.diag(1 / summed + missed) + s * s * wander[:n, :n]
+                inverse = np.linalg.inv(covariance)
+                information = design.T @ inverse @ design
+                b = np.linalg.solve(information, design.T @ inverse @ mean)
+                away_from_line = inverse @ (mean - design @ b)
+                square = max(within + float((mean - design @ b) @ away_from_line), 1e-12)
+                to_new = s * s * wander[:n, n]
+                left = new - design.T @ inverse @ to_new
+                spread = s * s * wander[n, n] - to_new @ inverse @ to_new + left @ np.linalg.solve(information, left)
+                cells.append(r)
+                levels.append((new @ b + to_new @ away_from_line, spread + missed, square / df))
+                log_weight.append(
+                    math.log(prior) - 0.5 * (np.log(v).sum() + np.log(summed).sum() + np.linalg.slogdet(covariance)[1]
+                            + np.linalg.slogdet(information)[1] + df * math.log(square))
+                )  # fmt: skip
     weight = np.exp(np.array(log_weight) - max(log_weight))
     cell = rng.choice(len(cells), DRAWS, p=weight / weight.sum())
-    scale = np.array([f[2] for f in found])[cell] * df / rng.chisquare(df, DRAWS)
-    r, w = (np.array(cells)[cell, j] for j in (0, 1))
-    point = np.array([new @ f[0] for f in found])
-    spread = np.array([new @ f[1] @ new for f in found])[cell] + w * (1 + r) * median / count.mean()
-    mean = point[cell] + rng.standard_normal(DRAWS) * np.sqrt(spread * scale)
-    seeds = np.sqrt(r * median * scale) if repeats else np.full(DRAWS, BORROWED[1])
+    point, spread, per_df = np.array(levels).T
+    scale = per_df[cell] * df / rng.chisquare(df, DRAWS)
+    mean = point[cell] + rng.standard_normal(DRAWS) * np.sqrt(np.maximum(spread[cell], 0.0) * scale)
+    seeds = np.sqrt(np.array(cells)[cell] * median * scale) if repeats else np.full(DRAWS, BORROWED[1])
     best = float(np.sum(weight * point) / weight.sum())
     return _Levels(centre_new, best, mean, seeds)
 
@@ -135,8 +148,8 @@ def predict_new_size(
 ) -> Prediction:
     """A size that was not fitted: level predicted, or calibrated on its `first` points.
 
-    A law with a level of N gives the point by itself, at the `columns` it asks for (by default no prompt repeated); no
-    method with measured coverage is known for its interval.
+    A law with a level of N gives the point by itself, at the `columns` it asks for (by default no prompt repeated); it
+    has no interval: one by the covariance of its parameters held 60 to 80 % in simulated studies.
     """
     law = fit.law
     if first is None and law.predicts_unseen:
@@ -157,7 +170,7 @@ def predict_new_size(
             f"law {law.name} says nothing of a size that was not fitted (N = {num_params:.4g}): use efficiency or a "
             "law with a level of N, with three runs at two sizes or more."
         )
-    rng = np.random.default_rng([seed, 3])
+    rng, more = np.random.default_rng([seed, 3]), np.random.default_rng([seed, 4])
     lines, repeats = test.lines, np.bincount(test.lines.size).max() > 1
     slopes = _slopes(test.law, num_params, rng, bool(repeats))
     k, dispersion = float(fit.efficiency(num_params)), float(lines.dispersion.mean())
@@ -165,29 +178,42 @@ def predict_new_size(
     rho = _seed_correlation(lines)
     seed_slope = slopes.seed_sd[:, None] * z[0]
     if first is None:
-        levels = _levels(lines, num_params, rng)
-        away = ln_x - levels.centre
-        mean = levels.mean[:, None] - slopes.mean[:, None] * away
+        levels = _levels(lines, num_params, rng, STRAIGHT)
+        centre, level, at = levels.centre, levels.point, levels.mean[:, None]
+        doubted = _levels(lines, num_params, more, BENT).mean[:, None]
+        away = ln_x - centre
         seeds = levels.seed_sd[:, None] * (rho * z[0] + math.sqrt(1 - rho**2) * z[1]) - seed_slope * away
-        point = levels.point - k * away
+        of_mean = 0.0
         basis = (
             f"slope by law {law.name}, level linear in ln N over {len(lines.sizes)} sizes, nothing tuned on the size"
         )
     else:
         centre, level = float(first.x.mean()), float(first.ln_loss().mean())
-        away = ln_x - centre
         error = math.sqrt(float(_noise(lines, np.array(level), dispersion)) / len(first))
-        at = level + rng.standard_normal((DRAWS, 1)) * error
+        at = doubted = level + rng.standard_normal((DRAWS, 1)) * error
+        away = ln_x - centre
         # These points are of one run: its seed is in them, and what follows is the same run.
-        mean = at - slopes.mean[:, None] * away
-        seeds = -seed_slope * away
-        point = level - k * away
+        of_mean = seeds = -seed_slope * away
         basis = f"slope by law {law.name}, level from the first {len(first)} points of the size"
-    run = mean + seeds
-    run = run + rng.standard_normal(run.shape) * np.sqrt(_noise(lines, run, dispersion))
+    mean = at - slopes.mean[:, None] * away
+    doubt = LawDoubt(fit)
+    misfit = doubt.slope_misfit(num_params, k) * more.standard_normal((DRAWS, 1))
+    by_others = doubt.new_size(num_params, ln_x, k, DRAWS, more, None if first is None else centre)
+    changed = doubted - (slopes.mean[:, None] + misfit) * away + by_others
+    noise = rng.standard_normal(mean.shape)
+    run = lambda of_mean: (r := of_mean + seeds) + noise * np.sqrt(_noise(lines, r, dispersion))  # noqa: E731
     if not repeats:
         basis += "; one run per size: borrowed seed spread (slope .0025, level .004)"
-    return Prediction(point, _ends(mean + (seeds if first is not None else 0)), _ends(run), basis)
+    mean_by_law, run_by_law = _ends(mean + of_mean), _ends(run(mean))
+    return Prediction(
+        level - k * away,
+        _hull(_ends(changed + of_mean), mean_by_law),
+        _hull(_ends(run(changed)), run_by_law),
+        basis,
+        mean_by_law,
+        run_by_law,
+        np.minimum(np.median(changed, 0), 0.0) if doubt.flagged else None,
+    )
 
 
 def first_points(points: Points, count: int) -> Points:

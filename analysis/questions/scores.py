@@ -117,7 +117,7 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
             for i, name in enumerate(test.runs):
                 here = test.run == i
                 columns = {column: values[here] for column, values in test.columns.items()}
-                low[here], high[here] = predict_same_run(fit, name, test.x[here], **columns)
+                low[here], high[here] = predict_same_run(fit, name, test.x[here], choices.seed, **columns)
             own = "each run's own line and noise" if fit.law.slope is not None else "the law's curve of each size"
             return fit, rules, (low, high), own
         new = float(test.sizes[0])

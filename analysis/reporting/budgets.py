@@ -150,18 +150,25 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         )
         row |= {"status": status, "why": entry["why"].removeprefix("never: ")}
         put_ends(row, "", entry["ci95"])
+        put_ends(row, "by_law_", entry["if_law_holds"]["ci95"])
         rows.append(row)
+    goes_on = "line" if fitted.law.slope is not None else "law"
     columns = [
         Column("size", lambda row: labels[row["num_params"]]),
         Column("status", of("status"), status=True),
         Column(f"{AXIS_SHORT.get(axis, 'X')} to L = {number(target)}", of("x", show_x(axis))),
         Column("95 %", lambda row: "–" if row["status"] == "never" else interval(ends_of(row), show_x(axis))),
+        Column(
+            f"95 % if the {goes_on} goes on",
+            lambda row: "–" if row["status"] == "never" else interval(ends_of(row, "by_law_"), show_x(axis)),
+        ),
         Column("why not", of("why"), left=True),
     ]
     rule = "the median over the sizes of their mean final loss"
     note = (
         f"Target: L = {number(target)}, {rule}. By {by_what(fitted)}; extrapolated: outside the "
-        f"{AXIS_SHORT.get(axis, 'X')} that the size was run for."
+        f"{AXIS_SHORT.get(axis, 'X')} that the size was run for. An end "
+        "without a bound: curves that leave their line beyond the points may never get there."
     )
     table = Table("cost", "What a loss costs", pd.DataFrame(rows), columns, note)
     paid = sorted((row for row in rows if row["status"] == "reached"), key=lambda row: row["x"])

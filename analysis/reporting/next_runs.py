@@ -68,7 +68,8 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
         Column("rests on", of("rests_on"), left=True),
     ]
     note = (
-        "One run: as it would be measured, on this test set. Not identified: the interval of the mean curve goes up to "
+        "One run: as it would be measured, on this test set. Both allow for curves that leave the law later on. "
+        "Not identified: the interval of the mean curve goes up to "
         "a loss of 1, so the data do not bound it."
     )
     if not fitted.law.group:

@@ -21,7 +21,7 @@ def summary(
     """The box at the top: (tag or "", sentence)."""
     return {
         "run": summary_run(study),
-        "says": [("", sentence) for sentence in summary_says(study, drawings)],
+        "says": summary_verdict(study) + [("", sentence) for sentence in summary_says(study, drawings)],
         "unknown": summary_unknown(study, drawings, tables),
     }
 
@@ -52,6 +52,12 @@ def summary_run(study: Study) -> list[tuple[str, str]]:
     return items
 
 
+def summary_verdict(study: Study) -> list[tuple[str, str]]:
+    """Whether the law describes the curves, before anything that it says."""
+    verdict = study.main.verdict if study.main else None
+    return [("verdict", f"Law {study.main.record['law']}: {verdict['text']}.")] if study.main and verdict else []
+
+
 def summary_says(study: Study, drawings: Mapping[str, Drawing | Missing]) -> list[str]:
     """Three sentences: the first three of what this study can say."""
     said = []
@@ -59,7 +65,8 @@ def summary_says(study: Study, drawings: Mapping[str, Drawing | Missing]) -> lis
         figure = link(drawings["efficiency"])
         said.append(efficiency_sentence(study.main, study.fit_labels).rstrip(".") + f"{figure}.")
         values = study.main.json()["values"].values()
-        if values and all(value["identified"] for value in values):
+        means_nothing = (study.main.verdict or {}).get("verdict") == "does not describe"
+        if values and all(value["identified"] for value in values) and not means_nothing:
             said.append(limit_sentence(study.main))
     others = [drawings[name] for name in ("reuse", "algorithm_comparison", "frontier", "group_size")]
     said += [f"{finding.rstrip('.')}{link(other)}." for other in others for finding in findings(other)]
@@ -89,7 +96,8 @@ def summary_unknown(
         zero = zero_sentence(study.main, study.fit_labels)
         if zero:
             items.append(("not established", zero))
-        items += [("warning", text) for text in other_warnings(study.main.json())[:2]]
+        warnings = [text for text in other_warnings(study.main.json()) if not text.startswith("Verdict: ")]
+        items += [("warning", text) for text in warnings[:2]]
     if cut := cut_sentence(study):
         items.append(("warning", cut))
     if compared := tables["algorithms"]:
