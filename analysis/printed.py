@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from analysis.words import study_in_words
 from scaling.terminal import few_names, interval, number, open_console, print_table
 
 
@@ -116,6 +117,9 @@ def show_laws(found: dict) -> None:
 def show_pairs(found: dict) -> None:
     show_rows(found["where"])
     console = open_console()
+    for study in found["studies"]:
+        what = f"{study[found['by']]} against {study['baseline']}{study['condition'] and ', ' + study['condition']}"
+        console.print(f"{what}: {study_in_words(study, lambda size: number(size, 'parameters'))}")
     for one in found["comparisons"]:
         gap, level = one["efficiency"], one["level"]
         console.print(
@@ -128,7 +132,7 @@ def show_pairs(found: dict) -> None:
         rows = [[number(r["loss"]), number(r["multiplier"]), interval(r["ci95"])] for r in one["multiplier"]]
         if rows:
             console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
-            print_table(console, "", ["test loss", "multiplier", "95 %"], rows)
+            print_table(console, "", ["test loss", "multiplier", "95 % band"], rows)
         else:
             console.print(f"  no multiplier: {one['no_multiplier']}")
     for run in found["unpaired"]:

@@ -45,6 +45,7 @@ analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem anal
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
+analysis.intervals.paired_test
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
 analysis.intervals.outlier analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record
 analysis.intervals.fitted

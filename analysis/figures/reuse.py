@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter
 
@@ -14,9 +13,9 @@ from analysis.figures.axes import loss_limits, new_figure, panel_title, plain_lo
 from analysis.figures.labels import LABEL_SIZE, lay_out
 from analysis.figures.style import HALO, INK, ORDER_RAMP, UNUSED, Layout, ramp_colours, style
 from analysis.figures.svg import Drawn, drawn
-from analysis.questions.finals import Finals, evaluations, final_losses, pooled_spread
+from analysis.questions.finals import Finals, final_losses
 from analysis.questions.pairs import FEW_PAIRS
-from analysis.questions.reuse import reuse_difference, reuse_frame, reuse_summary
+from analysis.questions.reuse import repeats_spread, reuse_difference, reuse_frame, reuse_summary
 from analysis.questions.runs import MOST_KNOTS, mean_curve
 from analysis.words import between, counted, interval_text, number, size_labels
 
@@ -30,13 +29,7 @@ def reuse(curves: Any, *, replicates: Any = None, layout: Layout = "full") -> Dr
     size = frame["size"].iloc[0]
     label = size_labels(frame)[size]
     finals = final_losses(frame)
-    if replicates is None:
-        spread = pooled_spread(finals.runs, ["reuse_factor"], f"of {label}")
-    else:
-        # At the same steps as the runs compared: how far repeats scatter depends on the window.
-        several = evaluations(replicates).groupby("size").filter(lambda rows: rows["run_id"].nunique() > 1)
-        repeated = pd.concat([final_losses(rows, finals.last).runs for _, rows in several.groupby("size")])
-        spread = pooled_spread(repeated, ["size"], f"of {counted(repeated['size'].nunique(), 'size')}")
+    spread = repeats_spread(finals, replicates)
     taus = np.array(sorted(frame["reuse_factor"].unique()))
     colours = ramp_colours(taus, ORDER_RAMP)
     summary = reuse_summary(finals.runs, spread)

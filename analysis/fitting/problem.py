@@ -15,7 +15,7 @@ from analysis.fitting.solution import Solution
 from analysis.laws import TINY, Law, Parameter, get_law
 from scaling.schema import InputError
 
-# ---------------------------------------------------------------- any other law
+FAR = 120.0  # ln of the largest unit that its fifth power, the steepest bound of an exponent, can be written in
 
 
 class Problem:
@@ -41,7 +41,8 @@ class Problem:
         for parameter in law.parameters:
             sizes = range(len(points.sizes)) if parameter.per_size else [-1]
             self.slots += [(parameter, i) for i in sizes]
-        self.middle = float(np.mean(points.x)), float(np.mean(np.log(self.n)))  # ln X, ln N
+        middle = np.array([np.mean(points.x), np.mean(np.log(self.n))])  # ln X, ln N
+        self.middle = np.clip(middle, -FAR, FAR).tolist()
         with_unit = np.array([bool(p.at_x or p.at_size) for p, _ in self.slots])
         self.linear = np.array([p.linear for p, _ in self.slots]) & ~(with_unit & plain)
         self.logs = np.array([p.scale for p, _ in self.slots]) | (with_unit & plain)

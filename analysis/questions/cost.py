@@ -6,13 +6,11 @@ import math
 from typing import Any
 
 import numpy as np
-from scipy.optimize import brentq
 
 from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import size_band
-from analysis.intervals.law_test import LEVEL
 from analysis.laws import TINY
-from analysis.questions.envelope import run_ranges
+from analysis.questions.envelope import indistinguishable, run_ranges
 from analysis.questions.size_curves import SizeCurves, in_range, law_columns
 from scaling.schema import InputError
 
@@ -40,24 +38,9 @@ def crossovers(fit: Fit) -> list[dict[str, Any]]:
         if ln_x is None or low >= high:
             continue
         entry["inside"] = bool(ends[0] <= ln_x <= ends[1])
-        excess = lambda at, a=a, b=b: curves.p_equal(at, a, [b])[0] - LEVEL  # noqa: E731
-        entry["ci95"] = _not_told_apart(excess, ln_x, ends)
+        entry["ci95"] = indistinguishable(curves, a, b, ln_x, ends)
         entry["identified"] = entry["inside"] and None not in entry["ci95"]
     return crossings
-
-
-def _not_told_apart(excess: Any, centre: float, ends: tuple[float, float]) -> list[float | None]:
-    """The stretch of X around the crossing (or the nearer end of the range) where `excess` of ln X is above 0; None
-    where it reaches the end of the range."""
-    grid = np.linspace(*ends, 120)
-    start = min(max(centre, ends[0]), ends[1])
-    edges: list[float | None] = []
-    if excess(start) <= 0:
-        return [None, None]
-    for side in (np.append(start, grid[grid < start][::-1]), np.append(start, grid[grid > start])):
-        beyond = next((k for k in range(1, len(side)) if excess(side[k]) <= 0), None)
-        edges.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
-    return edges
 
 
 def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:

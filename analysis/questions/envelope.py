@@ -6,13 +6,16 @@ tell apart.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
 
 from analysis.curves.frame import Frame
 from analysis.fitting.record import Fit
+from analysis.intervals.law_test import LEVEL
 from analysis.questions.finals import evaluations
 from analysis.questions.size_curves import SizeCurves
 from scaling.schema import InputError
@@ -85,18 +88,31 @@ def envelope_switches(curves: SizeCurves, x: np.ndarray, inside: np.ndarray, bes
         if kind == "crossover":
             met = curves.meeting(a, b, (float(np.log(x[j])), float(np.log(x[j + 1]))))
             at = at if met is None else np.exp(met)
-            both = np.flatnonzero(inside[a] & inside[b])
-            equal = [curves.p_equal(float(np.log(x[i])), a, [b])[0] > 0.05 for i in both]
-            centre = int(np.searchsorted(both, j))
-            left, right = centre, centre
-            while left > 0 and equal[left - 1]:
-                left -= 1
-            while right < len(both) - 1 and equal[right + 1]:
-                right += 1
-            low = np.nan if left == 0 else x[both[left]]
-            high = np.nan if right == len(both) - 1 else x[both[right]]
+            both = np.log(x[inside[a] & inside[b]])
+            ends = indistinguishable(curves, a, b, float(np.log(at)), (float(both[0]), float(both[-1])))
+            low, high = (np.nan if end is None else end for end in ends)
         rows.append((at, curves.values[a], curves.values[b], kind, low, high))
     return pd.DataFrame(rows, columns=["x", "before", "after", "kind", "low", "high"])
+
+
+def indistinguishable(
+    curves: SizeCurves, a: int, b: int, crossing: float, ends: tuple[float, float]
+) -> list[float | None]:
+    """[low, high] of X around a crossing (ln X; or the nearer end of the range) where two choices are not told apart
+    at 5 %; None where that goes on to the end of the range (ln X)."""
+
+    def excess(ln_x: float) -> float:
+        return float(curves.p_equal(ln_x, a, [b])[0]) - LEVEL
+
+    start = min(max(crossing, ends[0]), ends[1])
+    if excess(start) <= 0:
+        return [None, None]
+    grid = np.linspace(*ends, 120)
+    edges: list[float | None] = []
+    for side in (np.append(start, grid[grid < start][::-1]), np.append(start, grid[grid > start])):
+        beyond = next((k for k in range(1, len(side)) if excess(side[k]) <= 0), None)
+        edges.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
+    return edges
 
 
 def run_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:
