@@ -52,9 +52,9 @@ def test_where_adds_to_the_study_and_where_only_stands_in_its_place(curves):
 def test_a_fit_of_a_study_keeps_its_own_condition(tmp_path, capsys):
     """The readme's line `--where "seed == 0"`: it fitted both algorithms before."""
     for seed in (0, 1):
-        for kind in ("grpo", "papo"):
+        for kind, k in (("grpo", 0.1), ("papo", 0.12)):
             settings = {"algorithm": {"type": kind}}
-            write_run(tmp_path / "s", f"{kind}{seed:08d}", steps=20, size=5000, seed=seed, settings=settings)
+            write_run(tmp_path / "s", f"{kind}{seed:08d}", steps=20, size=5000, seed=seed, settings=settings, k=k)
     runs = [(f"{kind}{seed:08d}", 20) for kind in ("grpo", "papo") for seed in (0, 1)]
     write_cells(tmp_path / "s", runs, {"law": "per_size", "where": "algorithm == grpo or reuse_factor > 1"})
 
