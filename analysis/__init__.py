@@ -72,7 +72,8 @@ def fit(
         law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default the
             law's own: train_flops, of laws of data prompts_seen, of tau step.
         objective: log (default), binomial, linear or huber (see `analysis.fitting.choices`).
-        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`.
+        where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`. A study's own section does not count here:
+            the commands and `report` add to it, and take `where_only` for a condition in its place.
         by: a column; each of its values is fitted on its own.
         steps: "A:B", the steps A to B, both included. points: "A:B", a slice of each curve after step 0 is dropped.
         split: none (default), inter or intra:FRACTION; held-out points are scored and never fitted.
@@ -104,11 +105,11 @@ def forecast(
 
     Returns:
         A document: `verdict` (as of a fit), `law`, `size`, `fitted_size`, `x_factor` (X beyond the fitted),
-        `size_factor`, `rests_on`,
-        `tuned_on_size`, `warnings` and `predictions`: for each X `loss` by the law, `ci95_mean` and `ci95_run` with the
-        doubt about the law, `if_law_holds` the same two without it, `parts` {evaluation, parameters, law}: half-widths
-        in loss whose squares add up to that of `ci95_run`; `median` of the mean curve where the law bends or does not
-        describe the curves.
+        `size_factor`, `rests_on`, `tuned_on_size`, `warnings` and `predictions`: for each X `loss` by the law,
+        `ci95_mean` and `ci95_run` with the doubt about the law, `if_law_holds` the same two without it, `parts`
+        {evaluation, parameters, law}: half-widths in loss whose squares add up to that of `ci95_run`; `median` of the
+        mean curve where the law bends or does not describe the curves; `identified` where the interval of the mean
+        curve bounds the loss to a factor of 20.
 
     Raises:
         InputError: where the law cannot predict, or the size has no points to calibrate on.

@@ -14,6 +14,7 @@ from analysis.printed import (
     show_laws,
     show_pairs,
     show_predictions,
+    show_rows,
     show_scores,
     show_verdict,
     show_warnings,
@@ -29,7 +30,11 @@ SizeColumnOption = Annotated[
     str | None, typer.Option(help="Column of N. [default: num_params_non_embedding, else num_params]")
 ]
 ObjectiveOption = Annotated[str | None, typer.Option(help="log, binomial, linear or huber. [default: log]")]
-WhereOption = Annotated[str | None, typer.Option(help="Rows to use: 'num_params <= 32e9 and algorithm == grpo'.")]
+WhereOption = Annotated[
+    str | None,
+    typer.Option(help="Rows to use, besides the study's own where: 'num_params <= 32e9 and algorithm == grpo'."),
+]
+WhereOnlyOption = Annotated[str | None, typer.Option(help="Rows to use, in place of the study's own where.")]
 StepsOption = Annotated[str | None, typer.Option(help="A:B, the steps A to B, both included; 3: is from step 3.")]
 PointsOption = Annotated[
     str | None, typer.Option(help="A:B, a slice of each curve after step 0; :-80 drops the last 80 points.")
@@ -48,6 +53,7 @@ def fit(
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
     where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
     by: Annotated[str | None, typer.Option(help="Fit each value of this column on its own.")] = None,
     steps: StepsOption = None,
     points: PointsOption = None,
@@ -74,8 +80,8 @@ def fit(
 
     curves = load(source)
     choices = choose_for(curves, {
-        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
-        "points": points, "split": split, "seed": seed, "bounds": bounds,
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
+        "where_only": where_only, "steps": steps, "points": points, "split": split, "seed": seed, "bounds": bounds,
     })  # fmt: skip
     column = curves.defaults.get("by") if by is None else by
     if column is not None:
@@ -106,6 +112,7 @@ def forecast(
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
     where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
     seed: SeedOption = 0,
@@ -125,16 +132,18 @@ def forecast(
 
     curves = load(source)
     choices = choose_for(curves, {
-        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
-        "points": points, "seed": seed,
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
+        "where_only": where_only, "steps": steps, "points": points, "seed": seed,
     })  # fmt: skip
     if (size is None) != (not at):
         raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
     if size is None or not at:
         scores = [score.json() for score in score_protocols(curves, choices, calibrate or 10, fraction)]
         if as_json:
-            print(json.dumps({"source": source, "scores": scores}, indent=2, allow_nan=False))
+            document = {"source": source, "where": choices.where, "scores": scores}
+            print(json.dumps(document, indent=2, allow_nan=False))
         else:
+            show_rows(choices.where)
             show_scores(scores)
         return
     found = predict(curves, choices, size, at, calibrate)
@@ -149,6 +158,7 @@ def forecast(
         f"size        {number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
         f"rests on    {found['rests_on']}"
     )
+    show_rows(found["window"]["where"])
     show_predictions(console, found)
     show_warnings(console, found)
 
@@ -166,6 +176,7 @@ def frontier(
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
     where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
     seed: SeedOption = 0,
@@ -180,8 +191,8 @@ def frontier(
 
     curves = load(source)
     choices = choose_for(curves, {
-        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
-        "points": points, "seed": seed,
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
+        "where_only": where_only, "steps": steps, "points": points, "seed": seed,
     })  # fmt: skip
     found = find(curves, choices, target, None if replicates is None else load(replicates))
     if as_json:
@@ -199,6 +210,7 @@ def compare(
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
     where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
     seed: SeedOption = 0,
@@ -220,11 +232,11 @@ def compare(
     if (laws is None) == (by is None):
         raise InputError("compare: give either --laws A,B,... or --by COLUMN.")
     given: Given = {
-        "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps, "points": points,
-        "seed": seed,
+        "x": x, "size_column": size_column, "objective": objective, "where": where, "where_only": where_only,
+        "steps": steps, "points": points, "seed": seed,
     }  # fmt: skip
     if by is not None:
-        # The where of a study's own analysis section chooses one algorithm: here all are wanted.
+        # The where of a study chooses one algorithm: here all are wanted, and only what is given counts.
         found = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
     else:
         names = [name.strip() for name in str(laws).split(",") if name.strip()]
@@ -260,6 +272,7 @@ def report(
     size_column: SizeColumnOption = None,
     objective: ObjectiveOption = None,
     where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
     split: SplitOption = None,
@@ -276,8 +289,8 @@ def report(
 
     curves = load(source)
     choices = choose_for(curves, {
-        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where, "steps": steps,
-        "points": points, "split": split, "seed": seed, "bounds": bounds,
+        "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
+        "where_only": where_only, "steps": steps, "points": points, "split": split, "seed": seed, "bounds": bounds,
     })  # fmt: skip
     if out is not None:
         make_folder(output_folder(out))

@@ -5,11 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 
 from analysis.laws import get_law
+from analysis.words import study_in_words
 from scaling.terminal import few_names, interval, number, open_console, print_table
+
+
+def show_rows(where: str | None) -> None:
+    """Which rows an answer is made of, where it is not made of all."""
+    if where:
+        open_console().print(f"rows        where {where}")
 
 
 def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
+    if found["where"]:
+        console.print(f"rows        where {found['where']}; of group sizes and reuse all")
     show_verdict(console, found["verdict"])
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
@@ -89,6 +98,7 @@ def show_frontier(found: dict) -> None:
 
 
 def show_laws(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
     rows = []
     for row in found["rows"]:
@@ -107,7 +117,11 @@ def show_laws(found: dict) -> None:
 
 
 def show_pairs(found: dict) -> None:
+    show_rows(found["where"])
     console = open_console()
+    for study in found["studies"]:
+        what = f"{study[found['by']]} against {study['baseline']}{study['condition'] and ', ' + study['condition']}"
+        console.print(f"{what}: {study_in_words(study, lambda size: number(size, 'parameters'))}")
     for one in found["comparisons"]:
         gap, level = one["efficiency"], one["level"]
         console.print(
@@ -120,7 +134,7 @@ def show_pairs(found: dict) -> None:
         rows = [[number(r["loss"]), number(r["multiplier"]), interval(r["ci95"])] for r in one["multiplier"]]
         if rows:
             console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
-            print_table(console, "", ["test loss", "multiplier", "95 %"], rows)
+            print_table(console, "", ["test loss", "multiplier", "95 % band"], rows)
         else:
             console.print(f"  no multiplier: {one['no_multiplier']}")
     for run in found["unpaired"]:
@@ -132,7 +146,7 @@ def show_predictions(console, found: dict) -> None:
     rows = [
         [
             number(r["x"]), number(r["x_factor"]),
-            number(r["loss"]) + ("" if r["median"] is None else f" (median {number(r['median'])})"),
+            loss_cell(r),
             interval(r["ci95_mean"]), interval(r["ci95_run"]),
         ]
         for r in found["predictions"]
@@ -144,6 +158,14 @@ def show_predictions(console, found: dict) -> None:
             console.print(f"run at {number(row['x'])}: {interval_parts(row, found['law'])}")
     if any(row["parts"] is not None for row in found["predictions"]):
         console.print("law         an event after the window leaves no trace in it: the part of the law allows for one")
+
+
+def loss_cell(row: dict) -> str:
+    """The law's loss, or that it is not identified; with the median where the law does not go on."""
+    loss = number(row["loss"])
+    if not row["identified"] and row["ci95_mean"]:
+        return f"not identified (point {loss})"
+    return loss if row["median"] is None else f"{loss} (median {number(row['median'])})"
 
 
 def interval_parts(row: dict, law: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -133,14 +134,20 @@ def law_in_words(record: dict[str, Any], letter: str) -> str:
     return formula.replace("-", "−")
 
 
+def _without_brackets(condition: str) -> str:
+    """A condition without the one pair of brackets around all of it; `(a) and (b)` as it is."""
+    inside = condition[1:-1]
+    depths = list(accumulate((sign == "(") - (sign == ")") for sign in inside))
+    return condition if min(depths, default=0) < 0 else inside
+
+
 def window_in_words(record: dict[str, Any]) -> str:
     window = record["window"]
     words = [f"steps {window['first_step']}–{window['last_step']}"]
     if window["points"]:
         words.append(f"points {window['points']} of each curve")
     if window["where"]:
-        one = ") and (" not in window["where"]
-        words.append(f"where {window['where'][1:-1] if one else window['where']}")
+        words.append(f"where {_without_brackets(window['where'])}")
     return ", ".join(words)
 
 
@@ -246,3 +253,24 @@ def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:
     """Whether two intervals of positive values share one; an open end, None, goes on."""
     (a, b), (c, d) = ((low or 0.0, math.inf if high is None else high) for low, high in (one, two))
     return a <= d and c <= b
+
+
+def study_in_words(study: Mapping[str, Any], size_label: Callable[[float], str]) -> str:
+    """The verdict of pairs over all sizes (`analysis.compare_by`, `studies`): a difference that is shown, or none."""
+    if "error" in study:
+        return f"not compared over sizes: {study['error']}"
+    multiplier, (low, high) = study["multiplier"], study["ci95"]
+    over = f"over {counted(study['n_sizes'], 'size')}"
+    power = f"a multiplier of 1.5 is shown in {100 * study['power_at_1.5']:.0f} % of such studies"
+    if not study["difference_shown"]:
+        return f"no difference shown (multiplier {amount(multiplier)} {interval([low, high])} {over}; {power})"
+    if study["p_slope"] < study["p_level"]:
+        said = f"the slopes differ (p = {study['p']:.2g}), multiplier in the middle {amount(multiplier)} "
+        said += f"{interval([low, high])} {over}"
+    elif multiplier >= 1:
+        said = f"{amount(multiplier)} times less compute {interval([low, high])} {over} (p = {study['p']:.2g})"
+    else:
+        ends = interval([1 / high, 1 / low])
+        said = f"{amount(1 / multiplier)} times more compute {ends} {over} (p = {study['p']:.2g})"
+    at = joined([size_label(size) for size in study["shown_at"]])
+    return f"{said}; {f'shown at {at}' if at else 'at no size by itself'}"

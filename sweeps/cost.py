@@ -17,7 +17,7 @@ from scaling.config import identity
 from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
-from sweeps.plan import Plan, policy_shape
+from sweeps.plan import Plan
 
 # Until runs of the study have finished: CPU seconds as so much per token (small models: the overhead of each operation)
 # and so much per FLOP. The tokens of a rollout are the task's to say.
@@ -131,7 +131,7 @@ class Estimator:
 
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
-        shape, size, group = policy_shape(config), config.model.size, config.rollout.group_size
+        shape, size, group = identity.policy_shape(config), config.model.size, config.rollout.group_size
         if shape is None:
             return Estimate(None, "unknown", steps=config.stop.steps, prompts=identity.planned_prompts(config))
         measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
@@ -139,7 +139,7 @@ class Estimator:
         per_prompt = group * (prompt + response)
         limits = [float(limit) for limit in (identity.planned_prompts(config),) if limit]
         if config.stop.train_flops:
-            limits.append(config.stop.train_flops / (6 * shape.num_params_non_embedding * per_prompt))
+            limits.append(config.stop.train_flops / compute.train_flops(shape.num_params_non_embedding, per_prompt))
         basis, placement = "measured" if measured else "assumed", self._placement(config, shape)
         placed = vars(placement) if placement else {}
         gigabytes = BYTES_PER_PARAMETER * shape.num_params / 1e9

@@ -6,16 +6,15 @@ Cells that differ only in where they stop are points on one curve: the longest i
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
 
-from scaling import files, schema
-from scaling.compute import Shape
+from scaling import schema
 from scaling.config import identity, reading
 from scaling.config.parts import RunStop, StopConfig
 from scaling.config.run import RunConfig, default
-from scaling.models import model_shape
 from scaling.schema import InputError
 from scaling.settings import flatten
 from sweeps.study import Cell, Study
@@ -88,6 +87,9 @@ def make_plan(study: Study) -> Plan:
         by_run.setdefault(run_id, []).append(PlannedCell(name, cell.block, cell.axes, stop, run_id))
         configs_of.setdefault(run_id, []).append(cell.config)
         run_names.setdefault(run_id, run_name)
+    # Runs of one name differ in a U that their stops make: they say the stop, as their cells do.
+    count = Counter(run_names.values())
+    run_names |= {run_id: by_run[run_id][0].name for run_id, name in run_names.items() if count[name] > 1}
     try:
         runs = [_run(run_id, run_names[run_id], group, configs_of[run_id]) for run_id, group in by_run.items()]
     except InputError as error:
@@ -146,6 +148,8 @@ def _named_values(cell: Cell) -> dict[str, Any]:
     prompts = identity.planned_prompts(config)
     if config.data.prompts_unique:
         tau = f"{prompts / config.data.prompts_unique:g}" if prompts else f"U{config.data.prompts_unique}"
+        if cell.reuse_factor is not None:
+            tau = f"{cell.reuse_factor:g}"
     others = {
         key: str(value).replace("/", "_")
         for key, value in flatten(cell.axes, keep_empty=True).items()
@@ -224,7 +228,7 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
     """What is known of each run before it starts: by run id."""
     documents: dict[str, RunDocument] = {}
     for run in plan.runs:
-        config, shape = run.config, policy_shape(run.config)
+        config, shape = run.config, identity.policy_shape(run.config)
         unique, prompts = config.data.prompts_unique, identity.planned_prompts(config)
         known = config.stop.train_flops is None and config.stop.wall_seconds is None
         # A run stops after a whole step.
@@ -239,16 +243,6 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
             "reuse_factor": 1.0 if unique is None else seen / min(unique, seen) if known else None,
         }
     return documents
-
-
-def policy_shape(config: RunConfig) -> Shape | None:
-    """The shape of a run's policy; None for a folder whose kind of model is not known."""
-    if config.model.size is not None:
-        return model_shape(config.model.size, config.task.VOCABULARY)
-    try:  # transformers calls its description config.json too
-        return Shape.from_transformers(files.read_json(Path(config.model.path or "") / schema.CONFIG) or {})
-    except InputError:
-        return None
 
 
 def covarying(plan: Plan) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,11 @@ class Row:
 
     @property
     def reuse_factor(self) -> float | None:
-        unique, prompts = self.prompts_unique, self.estimate.prompts
-        return prompts / unique if prompts and unique else None
+        unique, prompts = self.run.config.data.prompts_unique, self.estimate.prompts
+        if prompts is None or unique is None:
+            return None if prompts is None else 1.0
+        per_step = self.run.config.data.prompts_per_step  # a run stops after a whole step
+        return math.ceil(prompts / per_step - 1e-9) * per_step / unique
 
     def document(self) -> dict[str, Any]:
         return {

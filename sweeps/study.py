@@ -43,6 +43,7 @@ class Cell:
     block: str
     axes: dict[str, Any]  # dotted field -> value, as the axes and `zip` set it
     config: RunConfig  # tau resolved
+    reuse_factor: float | None = None  # tau as it was asked for
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ class Study:
                         "a whole number of prompts; change one of them."
                     )
                 values = {**values, "stop": {"prompts": round(unique * tau)}}
-        return Cell(block.name, axes, resolve_at(parse_config(values, where), where))
+        config = parse_config(values, where)
+        return Cell(block.name, axes, resolve_at(config, where), config.data.reuse_factor)
 
 
 def load_study(source: str | Path) -> Study:

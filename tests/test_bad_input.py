@@ -201,7 +201,15 @@ BASES = {
     "U is a list": ("model: us, data: {prompts_unique: [1], reuse_factor: 10}", ["data.prompts_unique", "[1]"]),
     "U is null": ("model: us, data: {prompts_unique: 32, reuse_factor: [3]}", ["data.reuse_factor", "[3]"]),
     "tau is inf": ("model: us, data: {prompts_unique: 32, reuse_factor: .inf}", ["data.reuse_factor", "finite"]),
-    "tau without D": ("model: us, stop: {train_flops: 1e9}, data: {reuse_factor: 2}", ["data.reuse_factor", "stop.steps"]),
+    "tau without D": ("model: us, stop: {wall_seconds: 9}, data: {reuse_factor: 2}", ["data.reuse_factor", "stop.steps"]),
+    "tau above the budget": (
+        "model: us, stop: {steps: 60, train_flops: 1e9}, data: {reuse_factor: 32}",
+        ["1e+09 / (6 x 5,296 parameters x 16 rollouts x 30 tokens) = 65.56 prompts, 80 in whole", "80 / 2", "= 40", "larger"],
+    ),
+    "U and tau against the budget": (
+        "model: us, stop: {train_flops: 1e9}, data: {prompts_unique: 32, reuse_factor: 10}",
+        ["data.reuse_factor 10 is not reached", "80 / 32 distinct prompts = 2.5", "change one"],
+    ),
     "schedule without steps": (
         "model: us, stop: {prompts: 64}, optimizer: {schedule: linear}",
         ["optimizer.schedule 'linear' needs stop.steps"],
@@ -517,6 +525,7 @@ OTHERS = [
     Case("points beyond", [*FIT, "--points", "100:"], ["no evaluated point is left"]),
     Case("points empty", [*FIT, "--points", ""], ["points", "''"]),
     Case("where empty", [*FIT, "--where", ""], ["where", "''"]),
+    Case("where twice", [*FIT, "--where", "step > 1", "--where-only", "step > 2"], ["where_only", "step > 2", "give one"]),
     Case("where blank", [*FIT, "--where", "  "], ["where"]),
     Case("where unknown", [*FIT, "--where", "num_parms < 3"], ["'num_parms'", "Did you mean num_params?"]),
     Case("where one =", [*FIT, "--where", "step = 3"], ["'step = 3'", "Equality is =="]),

@@ -1,13 +1,16 @@
 """The choices of a fit: checked where they are made, merged with a study's own, and the same for every question."""
 
+import json
 from dataclasses import FrozenInstanceError, fields, replace
 
 import pytest
-from synthetic_curves import synthetic
+from synthetic_curves import synthetic, write_cells, write_run
 
 import analysis
+from analysis import commands
 from analysis.curves.check import make_curves
 from analysis.fitting.choices import Choices, Given, choose, choose_for
+from analysis.words import window_in_words
 from scaling.schema import InputError
 
 SECTION = {"where": "algorithm == grpo", "steps": "3:", "x": "prompts_seen", "by": "algorithm"}
@@ -19,7 +22,8 @@ def curves():
 
 
 def test_the_keywords_of_public_functions_are_the_fields():
-    assert list(Given.__annotations__) == [field.name for field in fields(Choices)]
+    asked = [name for name in Given.__annotations__ if name != "where_only"]  # how a where is meant, no choice of a fit
+    assert asked == [field.name for field in fields(Choices)]
 
 
 def test_the_line_goes_over_the_section_and_both_over_the_defaults(curves):
@@ -28,6 +32,46 @@ def test_the_line_goes_over_the_section_and_both_over_the_defaults(curves):
     assert choose_for(curves, {}, without=("where",)).where is None
     assert choose_for(curves, {"where": "seed == 0"}, without=("where",)).where == "seed == 0"
     assert choose({}) == Choices()
+
+
+def test_where_adds_to_the_study_and_where_only_stands_in_its_place(curves):
+    assert (
+        choose_for(curves, {"where": "seed == 0 or seed == 1"}).where
+        == "(algorithm == grpo) and (seed == 0 or seed == 1)"
+    )
+    assert choose_for(curves, {"where": "algorithm == grpo"}).where == "algorithm == grpo"
+    assert choose_for(curves, {"where_only": "seed == 0"}).where == "seed == 0"
+    assert choose_for(curves, {}).where == "algorithm == grpo"
+    assert choose({"where_only": "seed == 0"}).where == "seed == 0"
+    with pytest.raises(InputError, match="give one of them"):
+        choose_for(curves, {"where": "seed == 0", "where_only": "seed == 1"})
+    with pytest.raises(InputError, match="not a condition"):  # what one leaves open never closes in the other
+        choose_for(curves, {"where": "seed == 0) or (seed == 1"})
+
+
+def test_a_fit_of_a_study_keeps_its_own_condition(tmp_path, capsys):
+    """The readme's line `--where "seed == 0"`: it fitted both algorithms before."""
+    for seed in (0, 1):
+        for kind in ("grpo", "papo"):
+            settings = {"algorithm": {"type": kind}}
+            write_run(tmp_path / "s", f"{kind}{seed:08d}", steps=20, size=5000, seed=seed, settings=settings)
+    runs = [(f"{kind}{seed:08d}", 20) for kind in ("grpo", "papo") for seed in (0, 1)]
+    write_cells(tmp_path / "s", runs, {"law": "per_size", "where": "algorithm == grpo or reuse_factor > 1"})
+
+    def fitted(**options):
+        commands.fit(str(tmp_path / "s"), as_json=True, **options)
+        record = json.loads(capsys.readouterr().out)
+        return record["runs"], record["window"]["where"]
+
+    own = "algorithm == grpo or reuse_factor > 1"
+    assert fitted(where="seed == 0") == (["grpo00000000"], f"({own}) and (seed == 0)")
+    assert fitted(where_only="seed == 0") == (["grpo00000000", "papo00000000"], "(seed == 0)")
+
+
+def test_a_condition_loses_only_brackets_around_all_of_it():
+    window = {"first_step": 0, "last_step": 9, "points": None}
+    for where, words in [("(seed == 0)", "seed == 0"), ("(a) and (b)", "(a) and (b)"), ("((a) or b)", "(a) or b")]:
+        assert window_in_words({"window": window | {"where": where}}).endswith(f"where {words}")
 
 
 def test_choices_do_not_change():

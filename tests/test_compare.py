@@ -138,8 +138,13 @@ def test_the_multiplier_of_known_curves():
     assert len(one["multiplier"]) == 7
     for row in one["multiplier"]:
         assert row["multiplier"] == pytest.approx(2, rel=1e-4)
-        ends = stats.ttest_1samp(gain, 0).confidence_interval()
-        assert row["ci95"] == pytest.approx([np.exp(ends.low), np.exp(ends.high)], rel=1e-3)
+    # One size: its band is the t interval of the pairs at 1.67 %, for three losses at once.
+    ends = stats.ttest_1samp(k * gain, 0).confidence_interval(1 - 0.05 / 3)
+    middle = one["multiplier"][3]["ci95"]
+    assert np.log(middle) == pytest.approx(np.array([ends.low, ends.high]) / k.mean(), abs=0.25)
+    (study,) = found["studies"]
+    assert study["difference_shown"] and study["shown_at"] == [5e4]
+    assert study["ci95"][0] < 2 < study["ci95"][1]
 
 
 def test_one_pair_has_no_interval_and_unpaired_runs_are_named():

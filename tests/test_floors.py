@@ -40,13 +40,15 @@ analysis.curves.run_columns analysis.curves.mlflow_runs analysis.curves.load
 analysis.curves
 analysis.laws/
 analysis.words
-analysis.fitting analysis.fitting.choices analysis.fitting.points analysis.fitting.solution
+analysis.fitting analysis.fitting.choices analysis.fitting.copies analysis.fitting.points analysis.fitting.solution
 analysis.fitting.objectives analysis.fitting.lines analysis.fitting.problem analysis.fitting.general
 analysis.fitting.solve analysis.fitting.record analysis.fitting.goodness analysis.fitting.held_out
 analysis.fitting.consistency analysis.fitting.fit
 analysis.intervals analysis.intervals.law_test analysis.intervals.size_test analysis.intervals.means
+analysis.intervals.paired_test
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
-analysis.intervals.stacks analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
+analysis.intervals.outlier analysis.intervals.stacks
+analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
 analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
 analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
 analysis.questions.residuals analysis.questions.prediction

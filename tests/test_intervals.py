@@ -127,7 +127,8 @@ def test_a_run_with_one_point_has_no_line():
 
 
 def test_exact_data_have_narrow_intervals_around_the_truth():
-    fit = analysis.fit(make_curves(synthetic(runs=2)), x="prompts_seen", steps="1:")
+    table = synthetic(runs=2).drop(columns="eval_problems")  # with counts no interval is narrower than they allow
+    fit = analysis.fit(make_curves(table), x="prompts_seen", steps="1:")
     for name, truth in (("k_max", 0.13), ("n0", 12e9)):
         low, high = fit.values[name]["ci95"]
         assert low <= truth * (1 + 1e-5)

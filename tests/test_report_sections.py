@@ -277,19 +277,19 @@ def test_effective_compute_of_known_curves():
     assert row["first_multiplier"] == pytest.approx(2) and row["last_multiplier"] == pytest.approx(2)
     assert row["intercept"] == pytest.approx(-0.08 * math.log(2), rel=1e-3)  # equal slopes: E differs as the level does
     ends = interval(one["multiplier"][-1]["ci95"])
-    assert (
-        f"GRPO needs 2.00 {ends} times the compute of PAPO (the interval excludes 1 at 7 of 7 losses, on 3 pairs only)"
-        in (section.sentences[0])
-    )
+    assert section.sentences[0].startswith("PAPO against GRPO: 2.00 times less compute [1.77, 2.26] over 1 size")
+    assert section.sentences[0].endswith("; shown at s 50k.")
+    assert f"GRPO needs 2.00 times the compute of PAPO ({ends}, from 3 pairs only)" in section.sentences[1]
     drawn = figures.multiplier(given, [5e4])
     assert drawn.table["multiplier"].tolist() == pytest.approx([2.0] * 7)
-    assert f"is 2.00 {ends} over 3 pairs: the interval excludes 1." in drawn.finding
+    assert f"is 2.00 {ends} over 3 pairs. PAPO against GRPO: 2.00 times less compute" in drawn.finding
 
 
 def test_one_pair_has_no_interval_and_no_figure():
     given = effects(pairs(1), Choices(), {5e4: "s 50k"})
     section = algorithm_effects(given)
-    assert "neither that difference nor an effective-compute multiplier is identified" in section.sentences[0]
+    assert "not compared over sizes: one pair at each size" in section.sentences[0]
+    assert "neither that difference nor an effective-compute multiplier is identified" in section.sentences[1]
     assert column(section.tables["algorithm_effects"], "multiplier, lowest L") == ["not identified"]
     with pytest.raises(InputError, match="two pairs or more"):
         figures.multiplier(given, [5e4])

@@ -9,6 +9,7 @@ from scaling.config.reading import read_yaml
 from scaling.schema import InputError
 from sweeps.cost import Estimator
 from sweeps.plan import cells_document, covarying, make_plan
+from sweeps.printed import Row
 from sweeps.study import STUDIES, load_study, parse_study, with_path
 
 GOLDEN = Path(__file__).parent / "golden" / "run_ids.json"
@@ -77,6 +78,27 @@ def test_an_iso_flop_grid_is_a_list_of_budgets():
 def test_stops_in_two_units_are_refused():
     with pytest.raises(InputError, match="one run that stops in two units"):
         grid({"stop": [{"steps": 5}, {"train_flops": 1e9}]})
+
+
+@pytest.mark.parametrize("stop", [{"steps": 60}, {}])
+def test_compute_by_reuse_takes_the_prompts_that_the_budget_buys(stop):
+    """`stop.steps` said D alone: tau 4 was planned as 240 distinct prompts of the 80 that the budget buys."""
+    axes = {"data.reuse_factor": [1, 4], "stop.train_flops": [1e9, 4e9]}
+    runs = grid(axes, model="us", **({"stop": stop} if stop else {})).runs
+    # 1e9 / (6 x 5,296 x 16 rollouts x 30 tokens) = 65.6 prompts are 5 steps of 16, 4e9 buy 17 steps.
+    assert [run.config.data.prompts_unique for run in runs] == [None, 80 // 4, 17 * 16 // 4]
+    assert len({run.name for run in runs}) == 3 and all("-tau4-" in run.name for run in runs[1:])
+    assert [len(run.cells) for run in runs] == [2, 1, 1]  # without repeats the budgets are points of one curve
+    rows = [Row(run, "", Estimator(grid(axes, model="us")).estimate(run.config)) for run in runs]
+    assert [row.reuse_factor for row in rows] == [1, 4, 4]
+
+
+def test_a_budget_beyond_the_steps_leaves_the_distinct_prompts_to_the_steps():
+    by_steps, with_budget = (
+        grid({"data.reuse_factor": [32]}, stop={"steps": 60, **more}).runs[0] for more in ({}, {"train_flops": 1e12})
+    )
+    assert with_budget.config.data.prompts_unique == 30
+    assert with_budget.run_id == by_steps.run_id
 
 
 def test_unique_prompts_and_tau_make_the_stop():

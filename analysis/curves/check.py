@@ -19,6 +19,8 @@ from analysis.curves.where import filter_rows, read_condition
 from scaling import schema
 from scaling.schema import InputError, clip, did_you_mean
 
+NATS = 20  # no cross-entropy is larger: ln of a vocabulary of 200,000 is 12
+
 
 def check_where(expected: Curves, expression: str) -> None:
     """Raise InputError for a condition that is none, names no column, or leaves no run of a study that has not run."""
@@ -163,7 +165,10 @@ def _check_values(table: pd.DataFrame, source: str) -> None:
     refuse(step.isna() | (step < 0) | (step % 1 != 0), "step", "a step is a whole number, 0 or more, in every row")
     for name in ("test_loss", "pass_at_1"):
         if name in table:
-            percent = " (percent? divide by 100)" if (table[name] > 1).any() else ""
+            largest = float(table[name].max())
+            percent = " (percent? divide by 100)" if largest > 1 else ""
+            if name == "test_loss" and 1 < largest <= NATS:
+                percent = " (a cross-entropy in nats? Name the column loss; an error in percent? divide by 100)"
             refuse((table[name] < 0) | (table[name] > 1), name, f"it is an error rate between 0 and 1{percent}")
     if "test_loss" in table and table["test_loss"].isna().all():
         raise InputError(f"{source}: column test_loss is blank in every row; there is nothing to fit.")

@@ -67,6 +67,13 @@ class Curves:
         """A copy of the frame."""
         return self.table.copy()
 
+    @property
+    def condition(self) -> str | None:
+        """The filters as one condition, as records show it: `(a) and (b)`; None without filters."""
+        if len(self.filters) == 1 and self.filters[0].startswith("(") and self.filters[0].endswith(")"):
+            return self.filters[0]
+        return " and ".join(f"({expression})" for expression in self.filters) or None
+
     def runs(self) -> pd.DataFrame:
         """One row per run: what is constant in it, `evaluations` (rows with a test loss) and `last_step`."""
         keys = [name for name in [*RUN_KEYS, "reuse_factor", *self.settings] if name in self.table]

@@ -23,6 +23,17 @@ def read_condition(expression: str) -> Condition:
     return parse(expression, SETTING)
 
 
+def both(first: str | None, second: str | None) -> str | None:
+    """The condition that holds where two hold, each in brackets so that its `or` stays its own; None for no condition.
+
+    Each is read on its own before: brackets that one leaves open never close in the other. Raises InputError.
+    """
+    given = [text for text in (first, second) if text is not None]
+    if len(given) < 2 or first == second:
+        return given[0] if given else None
+    return " and ".join(f"({read_condition(text).text})" for text in given)
+
+
 def filter_rows(table: pd.DataFrame, expression: str) -> tuple[np.ndarray, str]:
     """(mask of the rows to keep, a hint for the case that it keeps none). Raises InputError."""
     condition = read_condition(expression)

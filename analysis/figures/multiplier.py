@@ -13,8 +13,10 @@ from analysis.figures.labels import LABEL_SIZE, EndLabel, end_labels
 from analysis.figures.style import HALO, INK, Layout, size_colours, style
 from analysis.figures.svg import Drawn, drawn
 from analysis.questions.pairs import FEW_PAIRS, Effects
-from analysis.words import amount, counted, interval, number, overlap, span, whole
+from analysis.words import amount, counted, interval, number, span, whole
 from scaling.schema import InputError
+
+OPEN = (1e-6, 1e6)  # drawn for a band without ends: all over the panel
 
 
 def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full") -> Drawn:
@@ -29,12 +31,14 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
     base, other = given.names
     kept = [
         (label, one) for label, one in zip(given.labels, given.found["comparisons"], strict=True)
-        if one["multiplier"] and one["multiplier"][0]["identified"]
+        if one["multiplier"] and one["n_pairs"] > 1
     ]  # fmt: skip
     if not kept:
         raise InputError("needs two pairs or more at one size whose runs pass the same losses.")
     colours = size_colours(sizes)
-    lines = [np.array([[r["loss"], r["multiplier"], *r["ci95"]] for r in one["multiplier"]]) for _, one in kept]
+    lines = [
+        np.array([[r["loss"], r["multiplier"], *(r["ci95"] or OPEN)] for r in one["multiplier"]]) for _, one in kept
+    ]
     losses = np.concatenate([line[:, 0] for line in lines])
     centre = np.concatenate([line[:, 1] for line in lines])
     every = np.concatenate([line[:, 2:].ravel() for line in lines])
@@ -68,17 +72,19 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
 
     first_label, first = max(kept, key=lambda pair: (pair[1]["n_pairs"], pair[1]["num_params"]))
     last, own = first["multiplier"][-1], str(first["algorithm"]).upper()
-    told = "indistinguishable from 1" if overlap((1.0, 1.0), last["ci95"]) else "the interval excludes 1"
+    band = interval(last["ci95"]) if last["ci95"] else "(its band is open)"
     finding = (
         f"At {first_label} and a loss of {number(last['loss'], 2)} the effective-compute multiplier of {own} is "
-        f"{amount(last['multiplier'])} {interval(last['ci95'])} over {counted(first['n_pairs'], 'pair')}: {told}."
+        f"{amount(last['multiplier'])} {band} over {counted(first['n_pairs'], 'pair')}. "
+        f"{'; '.join(given.verdicts())}."
     )
     single = [label for label in given.labels if label not in [name for name, _ in kept]]
     pairs = span([one["n_pairs"] for _, one in kept], whole)
     caption = [
         f"Lines: C that {base} needs for a loss over what {other} needs, each run by its own line against C, mean over "
         f"{pairs} pairs of one seed; above 1 {other} needs less. Only losses that every run of the pairs passes.",
-        "Bands: 95 %, t interval of the mean of ln multiplier over pairs; open markers: it contains 1 all along"
+        "Bands: 95 % at all losses together, with the spread between pairs of all sizes; open markers: it contains 1 "
+        "all along"
         + ("; a band goes on outside the panel." if cut else ".")
         + (
             " A band is thin where few pairs agree by chance."
@@ -90,7 +96,7 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
     ]
     rows = [
         {"label": label, "num_params": one["num_params"], "pairs": r["n_pairs"], "test_loss": r["loss"],
-         "multiplier": r["multiplier"], "ci95_low": r["ci95"][0], "ci95_high": r["ci95"][1]}
+         "multiplier": r["multiplier"], "ci95_low": (r["ci95"] or [None])[0], "ci95_high": (r["ci95"] or [None])[-1]}
         for label, one in kept for r in one["multiplier"]
     ]  # fmt: skip
     return drawn(figure, f"Effective compute of {other} against {base}.", caption, finding, pd.DataFrame(rows))

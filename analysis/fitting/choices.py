@@ -10,13 +10,14 @@ object is passed. A split holds points out before anything is fitted:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 import pandas as pd
 
 from analysis.curves.check import check_where
 from analysis.curves.frame import RUN_KEYS, Curves
+from analysis.curves.where import both
 from analysis.laws import Law, get_law
 from scaling import schema
 from scaling.schema import InputError, check_name, did_you_mean
@@ -139,12 +140,16 @@ class Choices:
 
 
 class Given(TypedDict, total=False):
-    """The choices as keywords of a public function; None stands for the default. See `Choices`."""
+    """The choices as keywords of a public function; None stands for the default. See `Choices`.
+
+    `where` adds to the condition of a study's own section where that counts; `where_only` stands in its place.
+    """
 
     law: str | None
     x: str | None
     objective: str | None
     where: str | None
+    where_only: str | None
     steps: str | None
     points: str | None
     split: str | None
@@ -155,24 +160,34 @@ class Given(TypedDict, total=False):
 
 def choose(given: Given, without: Sequence[str] = ()) -> Choices:
     """The choices given by keyword over the defaults; `without`: choices that this function does not take."""
-    legal = [field.name for field in fields(Choices) if field.name not in without]
+    legal = [name for name in Given.__annotations__ if name not in without]
     for name in given:
         check_name(name, legal, "choice here")
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    return Choices(**known)
+    only = known.pop("where_only", None)
+    if only is not None and "where" in known:
+        raise InputError(
+            f"where and where_only: {known['where']!r} adds to the study's own, {only!r} stands in its place; "
+            "give one of them."
+        )
+    return Choices(**known, **({} if only is None else {"where": only}))
 
 
 def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Choices:
     """The choices given over those of the study's `analysis:` section, and both over the defaults.
 
-    `without` names choices of the section that do not count here. Its `by` says how many fits there are and is no part
-    of one. Its x belongs to its law: another law that is given here and has an axis of its own keeps that.
+    A `where` that is given adds to that of the section: both must hold. `where_only` stands in its place. `without`
+    names choices of the section that do not count here. Its `by` says how many fits there are and is no part of one.
+    Its x belongs to its law: another law that is given here and has an axis of its own keeps that.
     """
     chosen: Any = {name: value for name, value in curves.defaults.items() if name not in ("by", *without)}
     law = given.get("law")
     if law is not None and law != chosen.get("law") and get_law(law).x[0] != "train_flops":
         chosen.pop("x", None)
+    own = chosen.pop("where", None)
     chosen |= {name: value for name, value in given.items() if value is not None}
+    if "where_only" not in chosen and (where := both(own, chosen.get("where"))) is not None:
+        chosen["where"] = where
     return choose(chosen)
 
 

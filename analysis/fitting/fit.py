@@ -10,7 +10,7 @@ import pandas as pd
 from analysis.curves.frame import CONVENTION, Curves, run_label
 from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column, parse_split
 from analysis.fitting.consistency import _consistency
-from analysis.fitting.goodness import _diagnostics, _goodness, _r2, _warnings
+from analysis.fitting.goodness import _diagnostics, _goodness, _r2, _warnings, suspect_columns
 from analysis.fitting.held_out import _score, held_out
 from analysis.fitting.points import Points, select_points
 from analysis.fitting.record import FIT_SCHEMA_VERSION, Fit
@@ -55,7 +55,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "objective_meaning": OBJECTIVES[objective],
         "weights": _weights(used, objective),
         "window": {
-            "where": " and ".join(f"({e})" for e in chosen.filters) or None,
+            "where": chosen.condition,
             "steps": choices.steps, "points": choices.points, "smoothing": None, "first_step": int(used.step.min()),
             "last_step": int(used.step.max()),
         },
@@ -69,7 +69,11 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "run_names": [curves.names.get(run, run) for run in used.runs],
         "left_out": [*curves.left_out, *_not_used(curves, chosen, every)],
         "status": "ok" if solution.converged else "not converged",
-        "warnings": _warnings(chosen, used, solution, formula),
+        "warnings": [
+            *_axis_warning(choices, x),
+            *suspect_columns(used, lines, choose_size_column(chosen, choices.size_column, formula)),
+            *_warnings(chosen, used, solution, formula),
+        ],
         "notes": [*curves.notes, *_axis_note(choices, x), *notes],
         "values": {
             p.name: {
@@ -99,6 +103,17 @@ def _axis_note(choices: Choices, x: str) -> list[str]:
     if x == law.x[0]:
         return [f"x is {x}, the axis of law {law.name}"]
     return [f"x is {x}: the source has no {law.x[0]}, the axis of law {law.name}"]
+
+
+def _axis_warning(choices: Choices, x: str) -> list[str]:
+    """A law of data on an axis of compute has other exponents than its source: N stands in both of its terms."""
+    law = choices.formula
+    if law.axes or law.x[0].endswith("_flops") or not x.endswith("_flops"):
+        return []
+    return [
+        f"law {law.name} is about {law.x[0]}, and x is {x}, which grows with N: its parameters are not those of its "
+        f"source; fit --x {law.x[0]}"
+    ]
 
 
 def _check_enough(points: Points, law: Law, source: str) -> None:

@@ -61,6 +61,35 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
     return found
 
 
+BILLIONS = 2000  # no policy that is trained has fewer parameters; 0.5 to 2000 is N in billions or millions
+RISE = 0.02  # of the loss over the data: less is noise about a flat curve
+
+
+def suspect_columns(points: Points, lines: Solution, size_column: str) -> list[str]:
+    """Columns that are not what they are called, in words: N in billions, an accuracy in the place of the loss.
+
+    `lines`: each size's own line.
+    """
+    found, sizes = [], points.sizes
+    if size_column.startswith("num_params") and sizes[-1] < BILLIONS:
+        found.append(
+            f"{size_column} is {sizes[0]:.4g} to {sizes[-1]:.4g}, and N counts parameters, 7e9 for 7 billion: is the "
+            "column in billions? Multiply it"
+        )
+    known = lines.information > 0
+    if known.any() and (lines.slope[known] < 0).all():
+        rises = [
+            float(np.ptp(np.exp(lines.intercept[i] - lines.slope[i] * points.x[points.size == i])))
+            for i in np.flatnonzero(known)
+        ]
+        if min(rises) > RISE:
+            sized = "every size" if len(rises) > 1 else "the only size"
+            found.append(
+                f"the loss rises with X at {sized}: is the column an accuracy? test_loss is 1 - pass@1: take 1 minus it"
+            )
+    return found
+
+
 def _r2(observed: np.ndarray, fitted: np.ndarray) -> float | None:
     """1 - SSE/SST on L; None where the observations do not vary."""
     total = float(np.sum((observed - observed.mean()) ** 2))

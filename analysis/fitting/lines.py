@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -40,6 +40,9 @@ def _solve_lines(
     ended = [_iterate(points, objective, law, published_bounds, begin, 1e-3) for begin in begun]
     best = min(ended, key=lambda end: end[1])
     line, value, rounds, converged = _iterate(points, objective, law, published_bounds, best[0], TOLERANCE)
+    if law.shape is None and (apart := _runs_apart(points)).any():
+        line = _between_runs(points, objective, law, line, apart, response)
+        value = _criterion(points, objective, line.eta(points))
     values, starts = {}, []
     if law.shape is not None:
         values = {law.amplitude: float(line.amplitude), law.scale: float(line.scale)}
@@ -56,6 +59,52 @@ def _solve_lines(
         values, {p.name: free[p.name] for p in law.parameters if p.per_size}, line.eta(points), line.slope,
         line.intercept, value, line.information, starts, hits, rounds, converged,
     )  # fmt: skip
+
+
+def _runs_apart(points: Points) -> np.ndarray:
+    """(n_sizes,) whether runs of the size stand at different X. At the same X one line through all is their mean."""
+    first: dict[int, np.ndarray] = {}
+    apart = np.zeros(len(points.sizes), bool)
+    for run in range(len(points.runs)):
+        mine = points.run == run
+        x, size = points.x[mine], int(points.size[mine][0])
+        apart[size] |= not np.array_equal(first.setdefault(size, x), x)
+    return apart
+
+
+def _between_runs(
+    points: Points, objective: str, law: Law, line: _Lines, apart: np.ndarray, response: np.ndarray
+) -> _Lines:
+    """The lines with those of the sizes `apart` in place of one line through all points of the size: the mean of its
+    runs' slopes by their information, through the middle of its points.
+
+    One level for runs at different X turns a difference of their levels into a slope that none of them has.
+    """
+    mine = np.flatnonzero(apart[points.size])
+    some = points.take(np.isin(np.arange(len(points)), mine))
+    each = replace(some, sizes=np.arange(len(some.runs)) + 1.0, size=some.run)
+    begin = _solve_weighted(each, np.ones(len(each)), response[mine], law, False)
+    found, *_ = _iterate(each, objective, law, False, begin, TOLERANCE)
+    eta, of_size = found.eta(each), points.size[mine]
+    weight, _response = _linearise(each, objective, eta)
+    # Of the objective linear a size has weight 1, whatever the number of its points: so had each run here.
+    share = np.bincount(each.run)[each.run] if objective == "linear" else np.ones(len(each))
+    weight = weight * share
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return np.bincount(of_size, values, minlength=len(points.sizes))
+
+    run_size, run_share = np.zeros(len(some.runs), int), np.ones(len(some.runs))
+    run_size[some.run], run_share[some.run] = of_size, share
+    by_run = found.information * run_share
+    information = np.bincount(run_size, by_run, minlength=len(points.sizes))
+    known = apart & (information > 0)  # where each run is one point, they lie on the line through all of them
+    mean = np.bincount(run_size, by_run * found.slope, minlength=len(known)) / np.where(known, information, 1.0)
+    every = np.where(known, total(weight), 1.0)
+    middle_x, middle = total(weight * points.x[mine]) / every, total(weight * eta) / every
+    slope = np.where(known, mean, line.slope)
+    intercept = np.where(known, middle + mean * middle_x, line.intercept)
+    return _Lines(line.amplitude, line.scale, slope, intercept, line.information)
 
 
 @dataclass(frozen=True)

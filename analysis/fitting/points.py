@@ -10,6 +10,7 @@ import pandas as pd
 
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices, choose_size_column, legal_x, parse_window
+from analysis.fitting.copies import copies, refuse_copies
 from scaling.schema import InputError, did_you_mean
 
 # ---------------------------------------------------------------- points
@@ -118,6 +119,9 @@ def select_points(
         )
     notes = []
     used = table[table[response].notna()]
+    blank = len(table) - len(used)
+    if blank and curves.folder is None:  # a trainer evaluates at some of its steps; a table has lost something
+        notes.append(f"{blank} of {len(table)} rows have no {response} and are left out")
     keep = (used["step"] > 0).to_numpy()
     if not keep.all():
         notes.append(f"step 0 is left out ({int((~keep).sum())} evaluations before training, where X = 0)")
@@ -146,11 +150,13 @@ def select_points(
         )
     sizes, size = np.unique(used[size_column].to_numpy(float), return_inverse=True)
     run, runs = pd.factorize(used["run_id"])
+    loss, names = used[response].to_numpy(float), [str(name) for name in runs]
+    trials = _trials(used, notes) if response == "test_loss" else None
+    refuse_copies(curves.source, copies(names, run, size, used["step"].to_numpy(), loss, trials), curves.names)
     ln_x = np.log(used[x].to_numpy(float)) if not law.axes else _tie_axes(used, law.axes, size, sizes)
     return (
         Points(
-            sizes, size, [str(name) for name in runs], run, ln_x, used[response].to_numpy(float),
-            _trials(used, notes) if response == "test_loss" else None, used["step"].to_numpy(),
+            sizes, size, names, run, ln_x, loss, trials, used["step"].to_numpy(),
             {name: reuse_at(used, curves) for name in law.columns},
         ),
         notes,

@@ -60,7 +60,7 @@ def coverage(fit: Fit, studies: int = 200, seed: int = 0) -> dict[str, Any]:
         loss = _draw(rng, points, lines, slope, height, persistence)
         drawn = run_lines(replace(points, loss=loss))
         misfit = EXACT if test.law_exact else None
-        again = LawTest(formula, drawn.slope, drawn.slope_variance, drawn.num_params, misfit)
+        again = LawTest(formula, drawn.slope, drawn.slope_variance, drawn.num_params, misfit, least=drawn.slope_counts)
         hits[scale_name] += float(np.interp(math.log(scale), again.ln_scale, again.p_scale)) > LEVEL
         hits[amplitude_name] += again.p_efficiency(amplitude) > LEVEL
     share = {name: count / studies for name, count in hits.items()}

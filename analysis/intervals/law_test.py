@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import betainc
+from scipy.stats import chi2, norm
+from scipy.stats import t as student
 
 from analysis.laws import Law
 
@@ -31,6 +33,24 @@ SAME = 0.01  # relative change of the shape below which sizes cannot tell where 
 def f_tail(value, df):
     """P(F(1, df) > value), the two-sided tail of t with t^2 = value."""
     return betainc(df / 2, 0.5, df / (df + np.maximum(value, 0)))
+
+
+def share_of_normal(df: float) -> float:
+    """Of a variance that is known, the share which makes a t interval of `df` degrees of freedom a normal one."""
+    return float((norm.isf(LEVEL / 2) / student.isf(LEVEL / 2, df)) ** 2)
+
+
+def too_alike(values: np.ndarray, least: np.ndarray, size: np.ndarray) -> bool:
+    """Whether runs of one size agree better than the variances by their counts of errors (`least`, (runs,)) allow, at
+    5 %: then they say nothing of how far runs differ, as copies do not, and the counts alone must say it."""
+    known = least > 0
+    if not known.any():
+        return False
+    h, weight, size = values[known], 1 / least[known], np.unique(size[known], return_inverse=True)[1]
+    summed = np.bincount(size, weight)
+    square = float(weight @ (h - (np.bincount(size, weight * h) / summed)[size]) ** 2)
+    df = len(h) - len(summed)
+    return df > 0 and float(chi2.cdf(square, df)) < LEVEL
 
 
 # ---------------------------------------------------------------- amplitude and scale
@@ -70,7 +90,8 @@ class LawTest:
     a and f are the amplitude and the shape of the law. A run's slope has variance q (s2 + r m U): its sampling
     variance, and a seed variance of r medians that scales with size as U = f ** 2g. The mean of a size has besides
     w (1 + r) m U / runs: it may miss the law. Each cell (g, r, w) has posterior weight `weight`; the scale q is
-    integrated out, which leaves F(1, runs - 2).
+    integrated out, which leaves F(1, runs - 2). Where runs agree better than `least` allows, the variances of slopes
+    by the counts of errors alone, it is not below what that says (`too_alike`).
 
     Attributes:
         ln_scale: grid; p_scale: p of each. centre: ln scale with the least squares. df: runs - 2.
@@ -88,6 +109,7 @@ class LawTest:
         num_params: np.ndarray,
         misfit: dict[float, float] | None = None,
         ln_scale: np.ndarray | None = None,
+        least: np.ndarray | None = None,
     ):
         assert law.shape is not None
         self.law, shape = law, law.shape
@@ -130,6 +152,9 @@ class LawTest:
             self.weight = np.exp(log_weight - log_weight.max())
             self.weight /= self.weight.sum()
             self.scale, self.cells = (self.within + self.least) / self.df, cells
+            if least is not None and too_alike(slope, least, index):
+                by_counts = np.median(least / runs, axis=1)
+                self.scale = np.maximum(self.scale, share_of_normal(self.df) * by_counts)
             self.variance, self.mean = runs, mean
             centre = self.ln_scale[((self.weight / self.scale) @ square).argmin()]
             cells = [(g, r, x) for g in POWER for r in RATIO for x in prior if r or x or g == 0]
@@ -255,13 +280,14 @@ class LawTest:
 
 
 def law_test(
-    law: Law, slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray, misfit: dict[float, float] | None = None
-) -> LawTest:
+    law: Law, slope: np.ndarray, variance: np.ndarray, num_params: np.ndarray,
+    misfit: dict[float, float] | None = None, least: np.ndarray | None = None,
+) -> LawTest:  # fmt: skip
     """The test of the law on the slopes of runs; where its scale is known very well, on a finer grid around it."""
-    test = LawTest(law, slope, variance, num_params, misfit)
+    test = LawTest(law, slope, variance, num_params, misfit, least=least)
     while (test.p_scale > LEVEL).sum() < 8 and test.ln_scale[1] - test.ln_scale[0] > 1e-7:
         reach = 8 * (test.ln_scale[1] - test.ln_scale[0])
-        test = LawTest(law, slope, variance, num_params, misfit, test.centre + np.linspace(-reach, reach, 321))
+        test = LawTest(law, slope, variance, num_params, misfit, test.centre + np.linspace(-reach, reach, 321), least)
     return test
 
 

@@ -7,17 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import norm
+from scipy.stats import chi2, norm
 from scipy.stats import t as student
 
 from analysis.intervals.law_test import LEVEL
 from scaling.schema import InputError
 
 
-def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> dict[str, Any]:
+def paired_difference(values_a: Sequence[float], values_b: Sequence[float], noise: float = 0.0) -> dict[str, Any]:
     """Mean of b - a over pairs with a 95 % t interval: `{"mean", "ci95", "n"}`; ci95 is None with one pair.
 
-    Pairs share what is not compared (seed and with it base model and prompts). Raises InputError where lengths differ.
+    Pairs share what is not compared (seed and with it base model and prompts). `noise` is a known standard error of one
+    difference, by the counts of errors: where pairs agree better than it allows at 5 %, as copies do, it makes the
+    interval. Raises InputError where lengths differ.
     """
     a, b = np.asarray(values_a, float), np.asarray(values_b, float)
     if a.shape != b.shape or a.ndim != 1 or len(a) == 0:
@@ -28,7 +30,10 @@ def paired_difference(values_a: Sequence[float], values_b: Sequence[float]) -> d
     mean, n = float(difference.mean()), len(difference)
     if n == 1:
         return {"mean": mean, "ci95": None, "n": 1}
-    half = float(student.isf(LEVEL / 2, n - 1) * difference.std(ddof=1) / math.sqrt(n))
+    spread = float(difference.std(ddof=1))
+    half = float(student.isf(LEVEL / 2, n - 1)) * spread / math.sqrt(n)
+    if noise > 0 and chi2.cdf((n - 1) * (spread / noise) ** 2, n - 1) < LEVEL:
+        half = max(half, float(norm.isf(LEVEL / 2)) * noise / math.sqrt(n))
     return {"mean": mean, "ci95": [mean - half, mean + half], "n": n}
 
 

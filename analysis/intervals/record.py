@@ -19,8 +19,10 @@ import numpy as np
 from analysis.fitting.general import solve_near
 from analysis.fitting.points import Points
 from analysis.fitting.record import Fit
+from analysis.fitting.solve import solve
 from analysis.intervals.coverage import coverage
 from analysis.intervals.law_test import LEVEL, LawTest
+from analysis.intervals.outlier import Outlier, outlier
 from analysis.intervals.profile import ProfileTest, profile_tests
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import RunTest, efficiency_intervals, run_test
@@ -85,6 +87,8 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
         row["efficiency_ci95"] = None if interval is None else list(interval)
     if test.law is not None:
         _add_law_intervals(record, fit.law, test.law)
+        if (unlike := outlier(test.lines, test.law)) is not None:
+            _add_outlier(fit, unlike)
     elif has_slopes:
         warnings.append(f"{len(test.lines.runs)} runs: no interval, an interval needs three runs at two sizes or more")
     if np.bincount(test.lines.size).max() == 1:
@@ -223,6 +227,28 @@ def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
     p = record["intervals"]["misfit_p"] = test.misfit_p()
     if p is not None and p < LEVEL:
         warnings.append(f"differences between sizes exceed seed noise: k(N) misses some of them (p = {p:.2g})")
+
+
+def _add_outlier(fit: Fit, found: Outlier) -> None:
+    """Name a run that is unlike the others, with the law's values without it."""
+    record, points, law = fit.record, fit.points, fit.law
+    assert points is not None
+    without = solve(points.take(np.array(points.runs)[points.run] != found.run), law, record["objective"]).values
+    shown = [
+        f"{law.symbols[name]} {without[name]:.3g} (with it {fit.values[name]['value']:.3g})"
+        for name in law.tested_on_slopes
+    ]
+    name = dict(zip(record["runs"], record["run_names"], strict=True)).get(found.run, found.run)
+    record["intervals"]["outlying_run"] = {
+        "run": found.run, "num_params": found.num_params, "slope": found.slope, "expected": found.expected,
+        "distance": found.distance, "p": found.p,
+        "values_without": {name: float(without[name]) for name in law.tested_on_slopes},
+    }  # fmt: skip
+    record["warnings"].append(
+        f"run {name} (N = {_short(found.num_params)}) is unlike the others: its slope {found.slope:.3g} is "
+        f"{abs(found.distance):.3g} standard deviations from {found.expected:.3g}, the law by the other runs "
+        f"(p = {found.p:.2g}); without it {', '.join(shown)}; look at its curve, it may have collapsed"
+    )
 
 
 def _short(size: float) -> str:

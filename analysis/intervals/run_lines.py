@@ -19,6 +19,7 @@ class RunLines:
     Fields:
         size: index into `sizes`; centre: weighted mean of ln X; points: number of points.
         slope_variance, level_variance: sampling variances within the run, autocorrelation included.
+        slope_counts, level_counts: the part of them that the counts of errors alone make, by Q; 0 where Q is unknown.
         dispersion: scatter in units of the modelled noise (phi); extra: variance of ln L beyond the counts (s2u).
         trials: mean Q of the run, nan where unknown.
         curvature: Z of the common quadratic term left after the lines; nan where no run has four points.
@@ -32,6 +33,8 @@ class RunLines:
     centre: np.ndarray
     slope_variance: np.ndarray
     level_variance: np.ndarray
+    slope_counts: np.ndarray
+    level_counts: np.ndarray
     points: np.ndarray
     dispersion: np.ndarray
     extra: float
@@ -46,6 +49,10 @@ class RunLines:
         """(ln L of each run's line at ln X, its sampling variance)."""
         away = ln_x - self.centre
         return self.level - self.slope * away, self.level_variance + self.slope_variance * away**2
+
+    def counts_at(self, ln_x: float) -> np.ndarray:
+        """Variance of ln L of each run's line at ln X by the counts of errors alone: no interval is narrower."""
+        return self.level_counts + self.slope_counts * (ln_x - self.centre) ** 2
 
 
 def run_lines(points: Points) -> RunLines:
@@ -94,11 +101,13 @@ def run_lines(points: Points) -> RunLines:
             extra = extra_variance(residual, noise(mu), weight, run, count)
     all_ = total(weight)
     dispersion, scale = noise_scale(residual, weight, run, count)
+    by_counts = weight**2 * noise(mu)
     # Points without any noise have variance 0 up to rounding; no slope is known to better than a millionth.
     scale = np.maximum(scale, (1e-6 * np.abs(slope).max()) ** 2 * square)
     return RunLines(
         points.runs, points.sizes, points.run_sizes(), slope, level, centre,
         slope_variance=scale / square, level_variance=scale / all_,
+        slope_counts=total(by_counts * (x - centre[run]) ** 2) / square**2, level_counts=total(by_counts) / all_**2,
         points=count.astype(int), dispersion=dispersion, extra=extra,
         trials=np.full(n_runs, np.nan) if points.trials is None else total(points.trials) / count,
         curvature=_curvature(x - centre[run], residual, weight, total, run, count, scale),

@@ -36,8 +36,16 @@ class RunTest:
     basis: str
     trend: np.ndarray
 
-    def sizes(self, h: np.ndarray, variance: np.ndarray) -> SizeTest:
-        return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend)
+    def slopes(self) -> SizeTest:
+        """The test of each size's mean slope."""
+        return self._sizes(self.lines.slope, self.lines.slope_variance, self.lines.slope_counts)
+
+    def at(self, ln_x: float) -> SizeTest:
+        """The test of each size's mean ln L at ln X."""
+        return self._sizes(*self.lines.at(ln_x), self.lines.counts_at(ln_x))
+
+    def _sizes(self, h: np.ndarray, variance: np.ndarray, least: np.ndarray) -> SizeTest:
+        return SizeTest(h, variance, self.lines.size, len(self.lines.sizes), self.trend, least)
 
 
 def run_test(points: Points, law: Law, law_exact: bool = False) -> RunTest:
@@ -45,13 +53,14 @@ def run_test(points: Points, law: Law, law_exact: bool = False) -> RunTest:
     lines = run_lines(points)
     slopes = lines.slope, lines.slope_variance, lines.num_params
     enough = len(lines.runs) > 2 and len(np.unique(lines.size)) > 1
-    test = law_test(law, *slopes, EXACT if law_exact else None) if enough and law.shape is not None else None
+    more = EXACT if law_exact else None, lines.slope_counts
+    test = law_test(law, *slopes, *more) if enough and law.shape is not None else None
     trend = np.ones(len(lines.sizes))
     if test is not None:
         trend = test.trend
     elif enough and not law.group:
         # No interval comes from it: it only smooths the slopes with which the spread between seeds may grow.
-        trend = law_test(SMOOTH, *slopes, EXACT if law_exact else None).trend
+        trend = law_test(SMOOTH, *slopes, *more).trend
     repeats = np.bincount(lines.size, minlength=len(lines.sizes))
     spread = int(np.maximum(repeats - 1, 0).sum())
     if spread > 0:
@@ -68,7 +77,7 @@ def run_test(points: Points, law: Law, law_exact: bool = False) -> RunTest:
 def efficiency_intervals(test: RunTest) -> list[tuple[float, float] | None]:
     """Interval of k of each size, by its own runs; with one run per size by the scatter of the sizes about the law."""
     lines = test.lines
-    sizes = test.sizes(lines.slope, lines.slope_variance)
+    sizes = test.slopes()
     present = np.bincount(lines.size, minlength=len(lines.sizes)) > 0
     if sizes.df > 0:
         return [sizes.interval(i) if present[i] else None for i in range(len(present))]
@@ -112,7 +121,7 @@ def band(fit: Fit, num_params: float, x: np.ndarray) -> tuple[np.ndarray, np.nda
     basis = test.basis
     for j, ln_x in enumerate(np.log(x)):
         h, variance = test.lines.at(float(ln_x))
-        sizes = test.sizes(h, variance)
+        sizes = test.at(float(ln_x))
         if sizes.df > 0:
             low[j], high[j] = sizes.interval(i)
             continue

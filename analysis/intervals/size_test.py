@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import t as student
 
-from analysis.intervals.law_test import LEVEL, NOTHING, POWER, RATIO, f_tail, trend_variance
+from analysis.intervals.law_test import LEVEL, NOTHING, POWER, RATIO, f_tail, share_of_normal, too_alike, trend_variance
 
 # ---------------------------------------------------------------- one size: slopes, levels, bands, crossings
 
@@ -18,14 +18,19 @@ class SizeTest:
     """Tests of the mean over runs of any quantity h of a run (a slope, ln L at some X), size by size.
 
     The same shapes of variance as LawTest, without misfit; weights from the spread within sizes, sum(R - 1) degrees of
-    freedom. A size's variance is its own squares pooled with four degrees of freedom of the common shape.
+    freedom. A size's variance is its own squares pooled with four degrees of freedom of the common shape. Where
+    runs agree better than `least` allows, the variances by their counts of errors alone, no interval is narrower than
+    those make it (`too_alike`).
 
     Attributes:
         df: sum over sizes of runs - 1; 0 where each size has one run: then nothing can be tested.
         mean: (cells, sizes); variance: (cells, sizes) of a run about its size's mean.
     """
 
-    def __init__(self, h: np.ndarray, variance: np.ndarray, size: np.ndarray, n_sizes: int, trend: np.ndarray):
+    def __init__(
+        self, h: np.ndarray, variance: np.ndarray, size: np.ndarray, n_sizes: int, trend: np.ndarray,
+        least: np.ndarray | None = None,
+    ):  # fmt: skip
         belongs = (size == np.arange(n_sizes)[:, None]) * 1.0
         self.runs_per_size = belongs.sum(1)
         self.df = int(np.maximum(self.runs_per_size - 1, 0).sum())
@@ -47,6 +52,9 @@ class SizeTest:
         self.weight /= self.weight.sum()
         count = np.maximum(self.runs_per_size, 1)
         self.variance = count / summed * (4 * (within / self.df)[:, None] + squares) / (3 + count)
+        if least is not None and too_alike(h, least, size):
+            known = np.array([share_of_normal(self.degrees(i)) for i in range(n_sizes)])
+            self.variance = np.maximum(self.variance, known * np.bincount(size, least, n_sizes) / count)
 
     def degrees(self, i: int) -> float:
         return float(min(3 + self.runs_per_size[i], self.df))

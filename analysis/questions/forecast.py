@@ -76,7 +76,12 @@ def forecast(
         }
         for i, value in enumerate(at_x)
     ]  # fmt: skip
-    warnings = [*fit.warnings]
+    for row in rows:
+        row["identified"] = _identified(row["ci95_mean"])
+    warnings = [*_reach(num_params, known, rows, fit.law.each), *fit.warnings]
+    unknown = [f"{row['x']:.3g}" for row in rows if row["ci95_mean"] and not row["identified"]]
+    if unknown:
+        warnings.append(f"at X = {', '.join(unknown)} the loss is not identified: its interval holds nearly every loss")
     if (found.ln_loss > 0).any():
         warnings.append("the law says a loss above 1 there: shown as 1")
     warnings += [
@@ -93,3 +98,34 @@ def forecast(
         "rests_on": found.rests_on, "tuned_on_size": f"level on its first {calibrate} points" if calibrate else
         "its own runs" if seen else "nothing", "predictions": rows, "warnings": warnings,
     }  # fmt: skip
+
+
+WIDEST = 20.0  # times from end to end of an interval: one that is wider says nothing of a loss
+FAR = 10.0  # times beyond the data: from there on a forecast says how far it reaches
+UNITS = {1e9: "e9", 1e6: "e6", 1e3: "e3"}  # that are left out of a number of parameters by mistake
+
+
+def _identified(ends: list[float] | None) -> bool:
+    """Whether the interval of the mean curve bounds the loss: below 1, or else within WIDEST from end to end."""
+    return ends is not None and ends[1] <= WIDEST * ends[0]
+
+
+def _reach(num_params: float, sizes: Sequence[float], rows: Sequence[dict[str, Any]], each: str) -> list[str]:
+    """How far a forecast reaches beyond the data, in words, where that is far."""
+    found, low, high = [], min(sizes), max(sizes)
+    if each == "size" and not low / FAR <= num_params <= high * FAR:
+        far = (
+            f"{low / num_params:.2g} times below the smallest fitted size {low:.4g}"
+            if num_params < low
+            else f"{num_params / high:.2g} times above the largest fitted size {high:.4g}"
+        )
+        meant = [
+            f"{num_params:.6g}{unit}" for power, unit in UNITS.items() if low / FAR <= num_params * power <= high * FAR
+        ]
+        asked = f": were {meant[0]} parameters meant?" if meant else ": nothing in the data speaks of it"
+        found.append(f"size {num_params:.6g} is {far}{asked}")
+    beyond = [row for row in rows if row["x_factor"] > FAR]
+    if beyond:
+        each_x = ", ".join(f"{row['x']:.3g} is {row['x_factor']:.2g} times" for row in beyond)
+        found.append(f"X = {each_x} the largest X of the data: nothing tests the law so far")
+    return found

@@ -33,6 +33,7 @@ def frontier(
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
     document: dict[str, Any] = {
         "source": curves.source,
+        "where": choices.where,
         "law": choices.law,
         "x": choices.axis(curves),
         "each": choices.formula.each,

@@ -95,7 +95,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
             row["difference"] = paired_difference(by_run[best].tolist(), by_run[name].tolist())
         row |= _largest_size(name, select_points(curves, replace(choices, law=name))[0], fitted)
     return {
-        "source": curves.source, "x": choices.x, "objective": choices.objective,
+        "source": curves.source, "where": curves.condition, "x": choices.x, "objective": choices.objective,
         "n_points": len(every), "n_runs": len(count),
         "n_held_out": int(held.sum()), "origins": list(origins), "rows": rows, "best": best,
         "baselines": {name: rmse(error[name]) for name in baselines},

@@ -5,6 +5,7 @@ levels and the effective-compute multiplier.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -14,10 +15,13 @@ import pandas as pd
 from analysis.curves.frame import Curves, Frame
 from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
+from analysis.intervals.law_test import LEVEL
 from analysis.intervals.means import paired_difference, t_interval
+from analysis.intervals.paired_test import Lines, multiplier_band, study_test
 from analysis.intervals.run_lines import run_lines
+from analysis.missing import Missing
 from analysis.questions.finals import conditions, evaluations, final_losses
-from analysis.words import Labels, joined, labelled, size_labels
+from analysis.words import Labels, joined, labelled, size_labels, study_in_words
 from scaling.schema import InputError, check_name
 
 LOSSES = 7  # losses at which compute is compared
@@ -42,7 +46,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
     # Runs of another task or learning rate are another condition: they are never paired or averaged with these.
     condition = conditions(curves, apart=(by,))
     lines = {value: _Lines(part, choices, condition) for value, part in groups.items()}
-    comparisons, unpaired = [], []
+    comparisons, studies, unpaired = [], [], []
     for value, other in lines.items():
         if value == base:
             continue
@@ -56,70 +60,131 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
         keys = sorted(set(of_base) & set(of_other))
         unpaired += [f"{by} {base}: {of_base[k][0]}" for k in sorted(set(of_base) - set(keys))]
         unpaired += [f"{by} {value}: {of_other[k][0]}" for k in sorted(set(of_other) - set(keys))]
-        for size, setting in sorted({key[:2] for key in keys}):
-            pairs = [(of_base[k][0], of_other[k][0]) for k in keys if k[:2] == (size, setting)]
-            comparisons.append({
-                by: value if isinstance(value, str) else float(value), "baseline": str(base), "num_params": float(size),
-                "condition": setting,
-                **_pairs(lines[base], other, pairs),
-            })  # fmt: skip
+        named = {by: value if isinstance(value, str) else float(value), "baseline": str(base)}
+        for setting in sorted({key[1] for key in keys}):
+            of_setting = {
+                size: [(of_base[k][0], of_other[k][0]) for k in keys if k[:2] == (size, setting)]
+                for size in sorted({key[0] for key in keys if key[1] == setting})
+            }
+            paired = Paired(lines[base], other, of_setting)
+            studies.append({**named, "condition": setting, **paired.study()})
+            comparisons += [
+                {**named, "num_params": float(size), "condition": setting, **paired.of_size(i)}
+                for i, size in enumerate(of_setting)
+            ]
     if not comparisons:
         raise InputError(f"by {by}: no size and seed has a run of {base} and one of another value; nothing is paired.")
     return {
         "source": curves.source,
+        "where": curves.condition,
         "by": by,
         "x": choices.axis(curves),
+        "studies": studies,
         "comparisons": comparisons,
         "unpaired": unpaired,
     }
 
 
 class _Lines:
-    """One line per run of one value: `runs` {(size, condition, seed): [names]}; slope, level, range of X by name."""
+    """One line per run of one value: `runs` {(size, condition, seed): [names]}; `ends` of ln X by name."""
 
     def __init__(self, curves: Curves, choices: Choices, condition: dict[str, str]):
         chosen, _notes = select_points(curves, replace(choices, law="per_size"))
-        lines = run_lines(chosen)
+        self._of_runs = lines = run_lines(chosen)
         seed = curves.table.groupby("run_id")["seed"].first()
         self.runs: dict[tuple[float, str, float], list[str]] = {}
-        self.line: dict[str, tuple[float, float, float, float, float]] = {}
+        self.ends: dict[str, tuple[float, float]] = {}
+        self._index: dict[str, int] = {}
         for i, name in enumerate(lines.runs):
             key = (float(lines.num_params[i]), condition[name], float(seed[name]))
             self.runs.setdefault(key, []).append(name)
             of_run = chosen.x[np.array(chosen.runs)[chosen.run] == name]
-            self.line[name] = (lines.slope[i], lines.level[i], lines.centre[i], of_run.min(), of_run.max())
+            self._index[name], self.ends[name] = i, (of_run.min(), of_run.max())
+
+    def lines(self, names: Sequence[str]) -> Lines:
+        """The lines of the runs, in the order of the names."""
+        of, at = self._of_runs, [self._index[name] for name in names]
+        return Lines(of.slope[at], of.level[at], of.centre[at], of.slope_variance[at], of.level_variance[at])
+
+    def counts(self, names: Sequence[str]) -> Lines:
+        """Lines at 0 with the variances that the counts of errors alone give to those of the runs."""
+        of, at = self._of_runs, [self._index[name] for name in names]
+        return Lines(0 * of.slope[at], 0 * of.level[at], of.centre[at], of.slope_counts[at], of.level_counts[at])
 
 
-def _pairs(base: _Lines, other: _Lines, pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    ends = [base.line[a][3:] for a, _ in pairs] + [other.line[b][3:] for _, b in pairs]
-    low, high = max(e[0] for e in ends), min(e[1] for e in ends)
-    middle = (low + high) / 2
+class Paired:
+    """The pairs of two values of the column under one condition, by size: what they say over sizes and of each."""
 
-    def at(line: tuple[float, ...], ln_x: float) -> float:
-        return line[1] - line[0] * (ln_x - line[2])
+    def __init__(self, base: _Lines, other: _Lines, pairs: dict[float, list[tuple[str, str]]]):
+        self._sizes = list(pairs)
+        self._size = np.repeat(np.arange(len(pairs)), [len(of_size) for of_size in pairs.values()])
+        names = [pair for of_size in pairs.values() for pair in of_size]
+        of_base, of_other = [a for a, _ in names], [b for _, b in names]
+        self._sides = base.lines(of_base), other.lines(of_other)
+        self._counts = base.counts(of_base), other.counts(of_other)
+        self._ends = np.array([[base.ends[a], other.ends[b]] for a, b in names])  # (pairs, sides, 2) of ln X
+        mine = [self._ends[self._size == i] for i in range(len(pairs))]
+        self._low = np.array([of_size[..., 0].max() for of_size in mine])
+        self._high = np.array([of_size[..., 1].min() for of_size in mine])
+        self._several = bool((np.bincount(self._size) > 1).any())
 
-    sides = [(base.line[a], other.line[b]) for a, b in pairs]
-    slope = paired_difference([a[0] for a, _ in sides], [b[0] for _, b in sides])
-    level, intercept = (
-        paired_difference([at(a, ln_x) for a, _ in sides], [at(b, ln_x) for _, b in sides]) for ln_x in (middle, 0.0)
-    )
-    # Losses that every run of the pairs passes between the ends of its own line.
-    highest = min(at(line, line[3]) for pair in sides for line in pair)
-    lowest = max(at(line, line[4]) for pair in sides for line in pair)
-    rows = []
-    falling = all(line[0] > 0 for pair in sides for line in pair)
-    if falling and lowest < highest:
-        for ln_loss in np.linspace(highest, lowest, LOSSES):
-            reach = [[line[2] + (line[1] - ln_loss) / line[0] for line in pair] for pair in sides]
-            gain = paired_difference([r[1] for r in reach], [r[0] for r in reach])  # ln X of the base minus the other's
-            interval = None if gain["ci95"] is None else [math.exp(min(max(e, -700), 700)) for e in gain["ci95"]]
+    def study(self) -> dict[str, Any]:
+        """The one test over sizes: `difference_shown`, the pooled multiplier, the sizes at which it is shown."""
+        if not self._several:
+            return Missing("one pair at each size: the spread between seeds is not known").json()
+        found = study_test(*self._sides, self._size, self._low, self._high)
+        shown = found.p < LEVEL
+        return {
+            "n_sizes": len(self._sizes), "n_pairs": len(self._size), "difference_shown": shown, "p": found.p,
+            "p_level": found.p_level, "p_slope": found.p_slope, "multiplier": found.multiplier,
+            "ci95": list(found.ci95), "power_at_1.5": found.power, "degrees_of_freedom": found.df,
+            # Sizes are asked only where the study shows something: this keeps the false claims of a study at 5 %.
+            "shown_at": [float(n) for n, p in zip(self._sizes, found.p_sizes, strict=True) if shown and p < LEVEL],
+        }  # fmt: skip
+
+    def of_size(self, i: int) -> dict[str, Any]:
+        """The differences of one size, each with its own t interval, and the band of its multiplier over losses."""
+        mine = self._size == i
+        base, other = (Lines(*(values[mine] for values in side)) for side in self._sides)
+        low, high = float(self._low[i]), float(self._high[i])
+        middle = (low + high) / 2
+        counts = [Lines(*(values[mine] for values in side)) for side in self._counts]
+        of_slope = math.sqrt(float(np.mean(sum(side.slope_variance for side in counts))))
+        # By the counts of errors alone: an interval is never narrower than they allow.
+        noise = lambda ln_x: math.sqrt(float(np.mean(sum(side.at(ln_x)[1] for side in counts))))  # noqa: E731
+        level, intercept = (
+            paired_difference(base.at(ln_x)[0], other.at(ln_x)[0], noise(ln_x)) for ln_x in (middle, 0.0)
+        )
+        slope = paired_difference(base.slope, other.slope, of_slope)
+        rows, why = self._multipliers(i, base, other)
+        return {
+            "n_pairs": int(mine.sum()), "efficiency": slope, "level": level, "level_at": math.exp(middle),
+            "intercept": intercept, "multiplier": rows, "no_multiplier": why,
+        }  # fmt: skip
+
+    def _multipliers(self, i: int, base: Lines, other: Lines) -> tuple[list[dict[str, Any]], str]:
+        """X of the base over X of the other at losses that every run passes, highest first, with a simultaneous band;
+        or why there is none."""
+        if (np.concatenate([base.slope, other.slope]) <= 0).any():
+            return [], "a run's loss does not fall"
+        ends = np.moveaxis(self._ends[self._size == i], 0, -1)  # (sides, ends, pairs): each run's own
+        highest = min(side.at(first)[0].min() for side, (first, _) in zip((base, other), ends, strict=True))
+        lowest = max(side.at(last)[0].max() for side, (_, last) in zip((base, other), ends, strict=True))
+        if lowest >= highest:
+            return [], "the runs share no range of losses"
+        losses = np.linspace(highest, lowest, LOSSES)
+        open_band = np.full((LOSSES, 2), np.inf)
+        band = multiplier_band(*self._sides, self._size, i, losses) if self._several else open_band
+        rows = []
+        for ln_loss, ends_of_loss in zip(losses, band, strict=True):
+            base_x, other_x = (side.centre + (side.level - ln_loss) / side.slope for side in (base, other))
+            known = bool(np.isfinite(ends_of_loss).all())
             rows.append({
-                "loss": math.exp(ln_loss), "multiplier": math.exp(gain["mean"]), "ci95": interval, "n_pairs": gain["n"],
-                "identified": interval is not None,
+                "loss": math.exp(ln_loss), "multiplier": math.exp(float((base_x - other_x).mean())),
+                "ci95": np.exp(ends_of_loss).tolist() if known else None, "n_pairs": len(base.slope),
+                "identified": known,
             })  # fmt: skip
-    why = "" if rows else "a run's loss does not fall" if not falling else "the runs share no range of losses"
-    return {"n_pairs": len(pairs), "efficiency": slope, "level": level, "level_at": math.exp(middle),
-            "intercept": intercept, "multiplier": rows, "no_multiplier": why}  # fmt: skip
+        return rows, ""
 
 
 FEW_PAIRS = 3  # an interval from so few is named as such
@@ -220,6 +285,16 @@ class Effects(NamedTuple):
     found: dict[str, Any]
     labels: list[str]
     names: tuple[str, str]  # baseline, other
+
+    def verdicts(self) -> list[str]:
+        """The verdict over all sizes, for each of the others and each condition."""
+        comparisons = self.found["comparisons"]
+        label = {one["num_params"]: name for one, name in zip(comparisons, self.labels, strict=True)}
+        return [
+            labelled(f"{str(study['algorithm']).upper()} against {self.names[0]}", study["condition"])
+            + f": {study_in_words(study, lambda size: label[size])}"
+            for study in self.found["studies"]
+        ]
 
 
 def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:

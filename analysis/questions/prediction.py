@@ -133,7 +133,7 @@ def _line_draws(
     basis = f"the lines of its own runs; {test.basis}"
     for j, at in enumerate(ln_x):
         h, variance = test.lines.at(float(at))
-        sizes = test.sizes(h, variance)
+        sizes = test.at(float(at))
         if sizes.df > 0:
             cell = rng.choice(len(sizes.weight), DRAWS, p=sizes.weight)
             spread, n = sizes.variance[cell, i], sizes.runs_per_size[i]

@@ -38,7 +38,7 @@ class SizeCurves:
         self._line = np.searchsorted(self._test.lines.sizes, self.values)
         self._columns = law_columns(fit.law)
         if self.straight:
-            df = self._test.sizes(*self._test.lines.at(float(self._test.lines.centre.mean()))).df
+            df = self._test.at(float(self._test.lines.centre.mean())).df
             borrowed = "one run each: its own noise and a borrowed seed spread, slope .0025, level .004"
             self.basis = self._test.basis if df else borrowed
         else:
@@ -59,7 +59,7 @@ class SizeCurves:
         test, at = self._test, [int(self._line[j]) for j in others]
         own = int(self._line[i])
         heights, variance = test.lines.at(ln_x)
-        sizes = test.sizes(heights, variance)
+        sizes = test.at(ln_x)
         if sizes.df > 0:
             return np.array([1.0 if j == own else sizes.p_equal(own, j) for j in at])
         variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2

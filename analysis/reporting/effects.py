@@ -11,7 +11,7 @@ from analysis.missing import Missing
 from analysis.questions.pairs import FEW_PAIRS, Effects
 from analysis.reporting.section import Section
 from analysis.reporting.tables import Column, Table, ends_of, of, put_ends
-from analysis.words import amount, contains_zero, counted, ended, interval, number, overlap, signed, whole
+from analysis.words import amount, contains_zero, counted, ended, interval, number, signed, whole
 
 
 def algorithm_effects(given: Effects | Missing) -> Section:
@@ -29,8 +29,6 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         for name, entry in zip(("first", "last"), ends_of_list(one["multiplier"]), strict=True):
             row |= {f"{name}_{key}": (entry or {}).get(key) for key in ("loss", "multiplier")}
             put_ends(row, f"{name}_", (entry or {}).get("ci95"))
-        known = [entry["ci95"] for entry in one["multiplier"] if entry["identified"]]
-        row |= {"losses": len(known), "excluding_1": sum(not overlap((1.0, 1.0), ends) for ends in known)}
         rows.append(row | {"reason": one["no_multiplier"]})
     frame = pd.DataFrame(rows)
     several = frame["algorithm"].nunique() > 1
@@ -49,8 +47,8 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         f"k, ln L, E: {one_other} minus {base}, mean over pairs of one seed with its t interval; each run's own line "
         "against C. Middle: at the middle of the C that all runs of the pairs had; E is ln L at C = 1, far outside the "
         f"data, and follows k. Multiplier: C that {base} needs for a loss over what {one_other} needs for it, at both "
-        f"ends of the losses that every run passes, not adjusted for their number; above 1 {one_other} needs less. "
-        "Where curves bend, it is that of the lines."
+        f"ends of the losses that every run passes, with a band that holds at all of them together; above 1 "
+        f"{one_other} needs less. Where curves bend, it is that of the lines."
     )
     without = [f"{row['label']}: {row['reason']}" for row in rows if row["reason"]]
     note += f" No multiplier: {'; '.join(without)}." if without else ""
@@ -59,7 +57,8 @@ def algorithm_effects(given: Effects | Missing) -> Section:
     table = Table(
         "algorithm_effects", f"{base} and {other}: learning efficiency and effective compute", frame, columns, note
     )
-    said = [effect_sentence(row, base, row["algorithm"]) for row in rows]
+    said = [f"{verdict}." for verdict in given.verdicts()]
+    said += [effect_sentence(row, base, row["algorithm"]) for row in rows]
     return Section(said, {"algorithm_effects": table})
 
 
@@ -86,17 +85,13 @@ def effect_sentence(row: Mapping[str, Any], base: str, other: str) -> str:
     said = f"{row['label']}: k of {other} minus {base} is {signed(row['efficiency'])} "
     if ends is None:
         return said + "in one pair, so neither that difference nor an effective-compute multiplier is identified."
-    word = "indistinguishable from zero" if contains_zero(ends) else "the interval excludes 0"
-    said += f"{interval(ends, signed)}, {word}"
+    said += interval(ends, signed) + (", indistinguishable from zero" if contains_zero(ends) else "")
     if pd.isna(row["last_multiplier"]):
         return f"{said}; no effective-compute multiplier: {row['reason']}."
     last = ends_of(row, "last_")
-    assert last is not None
-    told = f"indistinguishable from 1 at any of {row['losses']} losses"
-    if row["excluding_1"]:
-        few = f", on {counted(int(row['pairs']), 'pair')} only" if row["pairs"] <= FEW_PAIRS else ""
-        told = f"the interval excludes 1 at {row['excluding_1']} of {row['losses']} losses{few}"
+    band = "its band is open" if last is None else interval(last)
+    few = f", from {counted(int(row['pairs']), 'pair')} only" if row["pairs"] <= FEW_PAIRS else ""
     return (
-        f"{said}; for L = {number(row['last_loss'], 2)} {base} needs {amount(row['last_multiplier'])} {interval(last)} "
-        f"times the compute of {other} ({told})."
+        f"{said}; for L = {number(row['last_loss'], 2)} {base} needs {amount(row['last_multiplier'])} times the "
+        f"compute of {other} ({band}{few})."
     )

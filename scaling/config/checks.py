@@ -36,12 +36,15 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
                     f"model.path: {config.model.path}: its config.json names no model_type; give a folder that "
                     "transformers saved."
                 )
+        budget = config.stop.train_flops if config.data.reuse_factor else None
         config = resolve(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
     known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
     prompts = planned_prompts(config) if known else None
     distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
+    if budget:  # U was made for it
+        distinct = config.data.prompts_unique or 0
     there_are = config.task.distinct_prompts
     if there_are is not None and distinct > there_are:
         raise InputError(

@@ -9,13 +9,17 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scaling import files
+from scaling.compute import Shape, train_flops
+from scaling.config.parts import DataConfig
 from scaling.config.run import SCIENCE, RunConfig
 from scaling.fields import FILE, Part
-from scaling.models import MODELS
+from scaling.models import MODELS, model_shape
 from scaling.schema import CONFIG, InputError  # transformers calls its description config.json, too
 
 
@@ -129,16 +133,83 @@ def planned_prompts(config: RunConfig) -> int | None:
     return min(limits, default=None)
 
 
-def resolve(config: RunConfig) -> RunConfig:
-    """Resolve tau against the stop: U = D / tau. Raises InputError where they contradict each other.
+def policy_shape(config: RunConfig) -> Shape | None:
+    """The shape of a run's policy; None for a folder whose kind of model is not known."""
+    if config.model.size is not None:
+        return model_shape(config.model.size, config.task.VOCABULARY)
+    try:
+        return Shape.from_transformers(files.read_json(Path(config.model.path or "") / CONFIG) or {})
+    except InputError:
+        return None
 
-    The result has `prompts_unique` and no `reuse_factor`.
+
+@dataclass(frozen=True)
+class Budget:
+    """What `stop.train_flops` buys by the configuration alone: no run that has finished moves it, and so no run_id.
+
+    Fields:
+        prompts: D, in whole steps, as a run stops after one; arithmetic: how it comes about, in words.
+    """
+
+    prompts: int
+    arithmetic: str
+
+
+def budget_of(config: RunConfig) -> Budget | None:
+    """C / (6 N G tokens), with the tokens that the task reckons a rollout takes; None without a compute budget.
+
+    Raises InputError for a model whose N is not known before it is loaded.
+    """
+    limit = config.stop.train_flops
+    if limit is None:
+        return None
+    shape = policy_shape(config)
+    if shape is None:
+        raise InputError(
+            f"data.reuse_factor {config.data.reuse_factor:g}: what train_flops {limit:g} buys is not known for the "
+            f"model {config.model.path}; give stop.steps or stop.prompts instead, or data.prompts_unique."
+        )
+    n, group, tokens = shape.num_params_non_embedding, config.rollout.group_size, sum(config.task.TOKENS)
+    bought = limit / train_flops(n, group * tokens)
+    per_step = config.data.prompts_per_step
+    prompts = max(1, math.ceil(bought / per_step - 1e-9)) * per_step
+    return Budget(
+        prompts,
+        f"train_flops {limit:g} / (6 x {n:,} parameters x {group} rollouts x {tokens:g} tokens) = {bought:.4g} "
+        f"prompts, {prompts} in whole steps",
+    )
+
+
+MOST_OFF = 0.05  # of tau: a budget buys no round number of prompts, so U is rounded; further off is another tau
+
+
+def _unique_of_budget(data: DataConfig, budget: Budget, tau: float) -> int:
+    """U where a compute budget says how far a run goes. Raises InputError where tau is not reached."""
+    unique = data.prompts_unique or max(1, round(budget.prompts / tau))
+    reached = budget.prompts / unique
+    if abs(reached / tau - 1) > MOST_OFF:
+        raise InputError(
+            f"data.reuse_factor {tau:g} is not reached: {budget.arithmetic}; {budget.prompts} / "
+            f"{unique} distinct prompts = {reached:.3g}; "
+            + ("change one of the three." if data.prompts_unique else "give a larger budget or another reuse_factor.")
+        )
+    return unique
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """Resolve tau against the stop: U = D / tau, D by steps, prompts or compute, whichever ends the run first.
+
+    Of a compute budget D is a formula of the configuration (`budget_of`). The result has `prompts_unique` and no
+    `reuse_factor`. Raises InputError where they contradict each other.
     """
     data = config.data
     if data.reuse_factor is None:
         return config
     prompts, tau = planned_prompts(config), data.reuse_factor
-    if prompts is not None:
+    budget = None if tau == 1 and data.prompts_unique is None else budget_of(config)
+    if budget is not None and budget.prompts < (prompts or math.inf):
+        unique = _unique_of_budget(data, budget, tau)
+    elif prompts is not None:
         exact = prompts / tau
         if data.prompts_unique is not None and data.prompts_unique != round(exact):
             raise InputError(

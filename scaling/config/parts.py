@@ -65,7 +65,8 @@ class DataConfig(Part):
     prompts_unique: Int | None = Field(default=None, ge=1)
     """Distinct prompts (U); null = no repeats."""
     reuse_factor: Float | None = Field(default=None, ge=1)
-    """tau = D / U; resolved to prompts_unique against the stop when a study is planned."""
+    """tau = D / U; resolved to prompts_unique against the stop when a study is planned. Where stop.train_flops ends the
+    run first, D is what it buys by the task's tokens a rollout, and the tau that is reached is near this one."""
     pass_order: Literal["same", "shuffled"] = "shuffled"
 
 

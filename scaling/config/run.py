@@ -71,8 +71,11 @@ class RunConfig(Part):
     @model_validator(mode="after")
     def _consistent(self):
         tau_alone = self.data.reuse_factor is not None and self.data.prompts_unique is None
-        if tau_alone and self.stop.steps is None and self.stop.prompts is None:
-            raise ValueError("data.reuse_factor needs stop.steps or stop.prompts to say how many prompts are unique")
+        if tau_alone and all(limit is None for limit in (self.stop.steps, self.stop.prompts, self.stop.train_flops)):
+            raise ValueError(
+                "data.reuse_factor needs stop.steps, stop.prompts or stop.train_flops, which say how many prompts are "
+                "unique"
+            )
         if self.optimizer.schedule != "constant" and self.stop.steps is None:
             raise ValueError(f"optimizer.schedule {self.optimizer.schedule!r} needs stop.steps")
         if self.data.prompts_per_step % self.loss.updates_per_batch:
