@@ -22,6 +22,7 @@ from analysis.intervals.law_doubt import LawDoubt
 from analysis.intervals.law_test import RATIO, LawTest
 from analysis.intervals.run_lines import RunLines
 from analysis.intervals.run_test import BORROWED
+from analysis.intervals.scatter import LEAST_VARIANCE
 from analysis.questions.prediction import DRAWS, Prediction, _ends, _hull, _noise, _test
 from analysis.questions.size_curves import law_columns
 from scaling.schema import InputError
@@ -81,12 +82,14 @@ def _levels(lines: RunLines, num_params: float, rng: np.random.Generator, bend: 
     """Level in the middle of the curve, linear in ln N, with a misfit of its own; so is where the middle is. `bend`:
     how far the slope in ln N may wander, in ln L per e-fold of N to 3/2, with prior weights."""
     sizes, index = np.unique(lines.num_params, return_inverse=True)
-    ln_n, new, n = np.log(sizes), np.array([1.0, math.log(num_params)]), len(sizes)
+    middle = float(np.mean(np.log(sizes)))
+    ln_n, new, n = np.log(sizes) - middle, np.array([1.0, math.log(num_params) - middle]), len(sizes)
     count = np.bincount(index)
     design = np.column_stack([np.ones(n), ln_n])
     centre = np.bincount(index, lines.centre) / count
     centre_new = float(new @ np.linalg.lstsq(design, centre, rcond=None)[0])
     level, variance = lines.level - lines.slope * (centre[index] - lines.centre), lines.level_variance
+    variance = np.maximum(variance, LEAST_VARIANCE)
     median, repeats = float(np.median(variance)), count.max() > 1
     df = len(level) - 2
     # It wanders from the size that is farthest from the new one.
