@@ -14,7 +14,9 @@ from analysis.intervals.law_test import LEVEL
 from scaling.schema import InputError
 
 
-def paired_difference(values_a: Sequence[float], values_b: Sequence[float], noise: float = 0.0) -> dict[str, Any]:
+def paired_difference(
+    values_a: Sequence[float] | np.ndarray, values_b: Sequence[float] | np.ndarray, noise: float = 0.0
+) -> dict[str, Any]:
     """Mean of b - a over pairs with a 95 % t interval: `{"mean", "ci95", "n"}`; ci95 is None with one pair.
 
     Pairs share what is not compared (seed and with it base model and prompts). `noise` is a known standard error of one

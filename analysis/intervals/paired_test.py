@@ -31,7 +31,7 @@ class Lines(NamedTuple):
     slope_variance: np.ndarray
     level_variance: np.ndarray
 
-    def at(self, ln_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def at(self, ln_x: np.ndarray | float) -> tuple[np.ndarray, np.ndarray]:
         """(ln L, its sampling variance) at ln X of each run, or at one for all."""
         away = ln_x - self.centre
         return self.level - self.slope * away, self.level_variance + self.slope_variance * away**2

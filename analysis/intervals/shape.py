@@ -66,7 +66,7 @@ class _Size:
         cells = len(noise[0])
         self.square, self.log_det, self.df = np.zeros(cells), np.zeros(cells), 0
         self.parts = []
-        within, across = 0.0, 0.0
+        within, across = np.zeros(()), np.zeros(())
         for stack, covariance in zip(stacks, noise, strict=True):
             runs, y = len(stack.response), stack.response.T
             f = unit * self.basis(stack.x)
@@ -116,7 +116,7 @@ class _Size:
     def predict(self, ln_x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """At m places of ln X, in units of the noise: the law's part minus the fitted law and its variance, (cells, m);
         the shift and the variance of the deviation, (cells, K, m)."""
-        total, line, weighted = 0.0, 0.0, 0.0
+        total, line, weighted = np.zeros(()), np.zeros(()), np.zeros(())
         for stack, runs, spread, of_f, of_y in self.parts:
             z = stack.columns(ln_x)
             own = 1 / np.maximum(
