@@ -43,7 +43,7 @@ def folder(tmp_path_factory):
     kinds += [("xs", 64, None), ("xs", 128, None), ("s", None, {"rollout": {"group_size": 4}})]
     cells = []
     for i, (model, unique, settings) in enumerate(kinds):
-        k = 0.9 / (1 + 6e4 / SIZES[model]) * (1 if unique is None else 0.8)
+        k = 0.9 / (1 + 6e4 / SIZES[model]) * (1 if unique is None else 0.75 + unique / 960)
         for seed in (0, 1):
             run_id = f"{10 * i + seed:012x}"
             write_run(root, run_id, steps=STEPS, size=SIZES[model], model=model, seed=seed, unique=unique,
