@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pandas as pd
@@ -110,10 +109,8 @@ def no_figures():
     return {name: Missing("not drawn here") for name in names}
 
 
-def test_the_page_is_whole_and_takes_less_than_a_minute(tmp_path, study):
-    start = time.process_time()
+def test_the_page_is_whole(tmp_path, study):
     page = reproduce.reproduce(out=tmp_path)
-    assert time.process_time() - start < 60
     text = page.read_text()
     assert page == tmp_path / "report" / "index.html"
     assert "No figure" not in text
