@@ -9,6 +9,7 @@ import numpy as np
 
 from analysis.fitting.record import Fit
 from analysis.intervals.shape import Deviation, Shape
+from analysis.intervals.verdict import FLAWED
 
 EVENTS = (1.0, 5.0)  # events a priori, in so many e-folds of X
 DROP = 0.15  # share of falls of the level among events
@@ -54,7 +55,7 @@ class LawDoubt:
         self.fit, self.points = fit, fit.points
         self.shape: Shape | None = fit.shape
         word = (fit.verdict or {}).get("verdict")
-        self.flagged, self._wrong = word in ("bends", "does not describe"), word == "does not describe"
+        self.flagged, self._wrong = word in FLAWED, word == "does not describe"
 
     def at_size(
         self, size: int, ln_x: np.ndarray, centre: np.ndarray, count: int, rng: np.random.Generator
