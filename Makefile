@@ -24,7 +24,7 @@ quickstart: setup
 test: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not page"
 
-# Under a minute on two cores: all but the tests marked slow.
+# All but the tests marked slow.
 test-fast: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not slow and not page"
 
