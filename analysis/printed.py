@@ -17,9 +17,9 @@ def show_rows(where: str | None) -> None:
 
 def show_frontier(found: dict) -> None:
     console, x, each = open_console(), found["x"], found["each"]
+    show_verdict(console, found["verdict"])
     if found["where"]:
         console.print(f"rows        where {found['where']}; of group sizes and reuse all")
-    show_verdict(console, found["verdict"])
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
         part = found[name]

@@ -9,7 +9,7 @@ where it has one (a loss of 0), and open (None) where only the search ended.
 from __future__ import annotations
 
 from copy import copy
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 from scipy.optimize import brentq, least_squares
@@ -42,8 +42,12 @@ class ProfileTest:
         self.df = float(noise.df[np.unique(noise.group[at])].min())
         self._aim = self._whiten(noise.response[at])
         self.vector, self.least = self._minimum(problem.vector(solution, size), None)
+        self.covariance = self._covariance()
+
+    def _covariance(self) -> np.ndarray:
+        """(entries, entries) of the vector, by the derivatives there."""
         design = self._slopes(self.vector)
-        self.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
+        return np.linalg.pinv(design.T @ design, hermitian=True)
 
     def _slopes(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """(m, entries) derivative of the whitened curve by the entries of the mask, or by all."""
@@ -85,18 +89,18 @@ class ProfileTest:
         there, square = min(ends, key=lambda end: end[1])
         return max(square - self.least, 0.0), there
 
+    @cached_property
     def _own_units(self) -> ProfileTest:
         """The same test with amplitudes in their own units, by their logs."""
         test, problem = copy(self), self.problem
         test.problem = Problem(problem.points, problem.law, "log", False, plain=True)
         test.vector = np.clip(test.problem.entries(problem.values(self.vector)), test.problem.low, test.problem.high)
-        design = test._slopes(test.vector)
-        test.covariance = np.linalg.pinv(design.T @ design, hermitian=True)
+        test.covariance = test._covariance()
         return test
 
     def rejects(self, entry: int, value: float, level: float = 0.05) -> bool:
         """Whether a value of an entry, in the parameter's own unit, is rejected."""
-        test = self._own_units() if self._has_unit(entry) and self.vector[entry] > 0 else self
+        test = self._own_units if self._has_unit(entry) and self.vector[entry] > 0 else self
         grown, _ = test.growth(entry, test.problem.coordinate(entry, value))
         return grown > student.isf(level / 2, self.df) ** 2
 
@@ -114,7 +118,7 @@ class ProfileTest:
     def interval(self, entry: int, level: float = 0.05) -> tuple[End, End]:
         """All values of an entry that are not rejected, in the parameter's own unit."""
         if self._has_unit(entry):
-            return (0.0, None) if self.vector[entry] <= 0 else self._own_units().interval(entry, level)
+            return (0.0, None) if self.vector[entry] <= 0 else self._own_units.interval(entry, level)
         most = float(student.isf(level / 2, self.df) ** 2)
         own = partial(self.problem.own, entry)
         best = self.vector[entry]
