@@ -11,11 +11,13 @@ import pandas as pd
 
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices, parse_split
+from analysis.fitting.fit import fit_curves
 from analysis.fitting.goodness import rmse
 from analysis.fitting.held_out import held_out
-from analysis.fitting.points import select_points
+from analysis.fitting.points import Points, select_points
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.intervals.record import add_intervals
 from analysis.missing import Missing, attempt
 from analysis.questions.new_size import first_points, predict_new_size
 from analysis.questions.prediction import predict_same_run
@@ -79,6 +81,16 @@ def score_protocols(
     return scores
 
 
+def _ends_of_runs(fit: Fit, test: Points, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) 95 % ends of ln L at n held-out points of runs that go on."""
+    low, high = np.empty(len(test)), np.empty(len(test))
+    for i, name in enumerate(test.runs):
+        here = test.run == i
+        columns = {column: values[here] for column, values in test.columns.items()}
+        low[here], high[here] = predict_same_run(fit, name, test.x[here], seed, **columns)
+    return low, high
+
+
 def score_one(curves: Curves, choices: Choices, count: int) -> Score:
     """The score of one protocol: the split of the choices, with the level from the first `count` points held out."""
     every, _notes = select_points(curves, choices)
@@ -98,7 +110,8 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
     test = every.take(held)
 
     def run(part: Curves) -> tuple[Fit, dict[str, np.ndarray | None], tuple[np.ndarray, np.ndarray] | None, str]:
-        fit = fit_with_intervals(part, choices, parameters=False)
+        # Of a run that goes on, intervals are made once, of the real curves (below).
+        fit = fit_with_intervals(part, choices, parameters=False) if inter else fit_curves(part, choices)
         used = fit.points
         assert used is not None
         rules: dict[str, np.ndarray | None] = {}
@@ -113,13 +126,8 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
                 rules["line per size"] = np.array(
                     [line[n]["intercept"] - line[n]["efficiency"] * v for n, v in zip(sizes, test.x, strict=True)]
                 )
-            low, high = np.empty(len(test)), np.empty(len(test))
-            for i, name in enumerate(test.runs):
-                here = test.run == i
-                columns = {column: values[here] for column, values in test.columns.items()}
-                low[here], high[here] = predict_same_run(fit, name, test.x[here], choices.seed, **columns)
             own = "each run's own line and noise" if fit.law.slope is not None else "the law's curve of each size"
-            return fit, rules, (low, high), own
+            return fit, rules, None, own
         new = float(test.sizes[0])
         mine = None
         if count:
@@ -138,6 +146,8 @@ def score_one(curves: Curves, choices: Choices, count: int) -> Score:
 
     made = run(curves)
     fit, rules, ends, basis = made
+    if not inter:
+        ends = _ends_of_runs(add_intervals(fit), test, choices.seed)
     observed = test.ln_loss()
     if not np.isfinite(observed).all():
         raise InputError("a held-out test loss is 0 and eval_problems is unknown, so its log has no floor.")
