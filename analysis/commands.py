@@ -146,21 +146,23 @@ def forecast(
             show_rows(choices.where)
             show_scores(scores)
         return
-    found = predict(curves, choices, size, at, calibrate)
+    record = predict(curves, choices, size, at, calibrate)
     if as_json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(record, indent=2, allow_nan=False))
         return
     console = open_console()
-    show_verdict(console, found["verdict"])
-    place = "a fitted size" if found["fitted_size"] else f"{number(found['size_factor'])} times the largest fitted size"
-    console.print(
-        f"{found['formula']}\nlaw         {found['law']}, {found['n_points']} points of {found['n_runs']} runs\n"
-        f"size        {number(found['size'], 'parameters')}: {place}; tuned on it: {found['tuned_on_size']}\n"
-        f"rests on    {found['rests_on']}"
+    show_verdict(console, record["verdict"])
+    place = (
+        "a fitted size" if record["fitted_size"] else f"{number(record['size_factor'])} times the largest fitted size"
     )
-    show_rows(found["window"]["where"])
-    show_predictions(console, found)
-    show_warnings(console, found)
+    console.print(
+        f"{record['formula']}\nlaw         {record['law']}, {record['n_points']} points of {record['n_runs']} runs\n"
+        f"size        {number(record['size'], 'parameters')}: {place}; tuned on it: {record['tuned_on_size']}\n"
+        f"rests on    {record['rests_on']}"
+    )
+    show_rows(record["window"]["where"])
+    show_predictions(console, record)
+    show_warnings(console, record)
 
 
 def frontier(
@@ -194,11 +196,11 @@ def frontier(
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
         "where_only": where_only, "steps": steps, "points": points, "seed": seed,
     })  # fmt: skip
-    found = find(curves, choices, target, None if replicates is None else load(replicates))
+    record = find(curves, choices, target, None if replicates is None else load(replicates))
     if as_json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(record, indent=2, allow_nan=False))
     else:
-        show_frontier(found)
+        show_frontier(record)
 
 
 def compare(
@@ -237,16 +239,16 @@ def compare(
     }  # fmt: skip
     if by is not None:
         # The where of a study chooses one algorithm: here all are wanted, and only what is given counts.
-        found = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
+        record = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
     else:
         names = [name.strip() for name in str(laws).split(",") if name.strip()]
-        found = compare_laws(curves, names, choose_for(curves, given))
+        record = compare_laws(curves, names, choose_for(curves, given))
     if as_json:
-        print(json.dumps(found, indent=2, allow_nan=False))
+        print(json.dumps(record, indent=2, allow_nan=False))
     elif by is not None:
-        show_pairs(found)
+        show_pairs(record)
     else:
-        show_laws(found)
+        show_laws(record)
 
 
 def reproduce(

@@ -15,14 +15,14 @@ def show_rows(where: str | None) -> None:
         open_console().print(f"rows        where {where}")
 
 
-def show_frontier(found: dict) -> None:
-    console, x, each = open_console(), found["x"], found["each"]
-    show_verdict(console, found["verdict"])
-    if found["where"]:
-        console.print(f"rows        where {found['where']}; of group sizes and reuse all")
+def show_frontier(record: dict) -> None:
+    console, x, each = open_console(), record["x"], record["each"]
+    show_verdict(console, record["verdict"])
+    if record["where"]:
+        console.print(f"rows        where {record['where']}; of group sizes and reuse all")
     sized = lambda value: number(value, "parameters")  # noqa: E731
     for name, title, show in (("sizes", each, sized), ("group_size", "group size", number)):
-        part = found[name]
+        part = record[name]
         if "error" in part:
             console.print(f"best {title}: {part['error']}")
             continue
@@ -46,9 +46,9 @@ def show_frontier(found: dict) -> None:
             )
         elif law:
             console.print(f"law of G*   none: {law['error']}")
-    if found.get("untrained") is not None:
-        console.print(f"untrained   the best base model has loss {number(found['untrained'])} at no cost")
-    part = found["continuous"]
+    if record.get("untrained") is not None:
+        console.print(f"untrained   the best base model has loss {number(record['untrained'])} at no cost")
+    part = record["continuous"]
     if "error" not in part:
         rows = []
         for r in part["rows"]:
@@ -59,26 +59,26 @@ def show_frontier(found: dict) -> None:
         if part["per_prompt"] is not None:
             title += f"; {number(part['per_prompt'])} FLOPs per prompt and parameter"
         print_table(console, title, [part["x"], "N*", "95 %"], rows)
-    if isinstance(found["crossovers"], list):
+    if isinstance(record["crossovers"], list):
         rows = [
             [
                 sized(c["smaller"]), sized(c["larger"]), number(c["x"]), interval(c["ci95"]),
                 "yes" if c["identified"] else "not identified",
             ]
-            for c in found["crossovers"]
+            for c in record["crossovers"]
         ]  # fmt: skip
         print_table(console, "where neighbours cross", ["smaller", "larger", x, "95 %", "identified"], rows)
-    if isinstance(found.get("cost"), list):
+    if isinstance(record.get("cost"), list):
         rows = [
             [
                 sized(c["num_params"]), number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),
                 interval(c["ci95"]), interval(c["if_law_holds"]["ci95"]), c["why"],
             ]
-            for c in found["cost"]
+            for c in record["cost"]
         ]  # fmt: skip
-        names = ["N", "cost", "95 %", f"95 % if the {_goes_on(found['law'])} goes on", ""]
-        print_table(console, f"{x} to a test loss of {found['target']}", names, rows)
-    part = found["reuse"]
+        names = ["N", "cost", "95 %", f"95 % if the {_goes_on(record['law'])} goes on", ""]
+        print_table(console, f"{x} to a test loss of {record['target']}", names, rows)
+    part = record["reuse"]
     if "error" in part:
         console.print(f"data reuse: {part['error']}")
     else:
@@ -94,14 +94,14 @@ def show_frontier(found: dict) -> None:
         else:
             tested = number(part["highest_run"])
             console.print(f"reuse       the tau from which the loss is worse is not identified up to {tested}")
-    show_warnings(console, found)
+    show_warnings(console, record)
 
 
-def show_laws(found: dict) -> None:
-    show_rows(found["where"])
+def show_laws(record: dict) -> None:
+    show_rows(record["where"])
     console = open_console()
     rows = []
-    for row in found["rows"]:
+    for row in record["rows"]:
         if row["error"]:
             console.print(f"{row['law']}: {row['error']}")
             continue
@@ -109,39 +109,39 @@ def show_laws(found: dict) -> None:
         numbers = [number(row[name]) for name in ("rmse_rolling", "rmse_largest_size", "weight", "qaic")]
         more = "best" if gap is None else f"{gap['mean']:+.2g} {interval(gap['ci95'])}"
         rows.append([row["law"], numbers[0], more, *numbers[1:], str(row["n_parameters"])])
-    rows += [[name, number(value), "", "", "", "", ""] for name, value in found["baselines"].items()]
+    rows += [[name, number(value), "", "", "", "", ""] for name, value in record["baselines"].items()]
     names = ["law", "rmse ln L", "squared error above best", "largest size", "weight", "QAIC above best", "parameters"]
-    title = f"rest of each curve from {', '.join(f'{100 * f:.0f} %' for f in found['origins'])}: "
-    print_table(console, title + f"{found['n_held_out']} held-out points of {found['n_runs']} runs", names, rows)
-    console.print(found["verdict"])
+    title = f"rest of each curve from {', '.join(f'{100 * f:.0f} %' for f in record['origins'])}: "
+    print_table(console, title + f"{record['n_held_out']} held-out points of {record['n_runs']} runs", names, rows)
+    console.print(record["verdict"])
 
 
-def show_pairs(found: dict) -> None:
-    show_rows(found["where"])
+def show_pairs(record: dict) -> None:
+    show_rows(record["where"])
     console = open_console()
-    for study in found["studies"]:
-        what = f"{study[found['by']]} against {study['baseline']}{study['condition'] and ', ' + study['condition']}"
+    for study in record["studies"]:
+        what = f"{study[record['by']]} against {study['baseline']}{study['condition'] and ', ' + study['condition']}"
         console.print(f"{what}: {study_in_words(study, lambda size: number(size, 'parameters'))}")
-    for one in found["comparisons"]:
+    for one in record["comparisons"]:
         gap, level = one["efficiency"], one["level"]
         console.print(
             f"N = {number(one['num_params'], 'parameters')}{one['condition'] and ', ' + one['condition']}: "
-            f"{one[found['by']]} minus {one['baseline']}, "
+            f"{one[record['by']]} minus {one['baseline']}, "
             f"{one['n_pairs']} pairs by seed\n"
             f"  k      {gap['mean']:+.3g} {interval(gap['ci95'])}\n"
-            f"  ln L   {level['mean']:+.3g} {interval(level['ci95'])} at {found['x']} = {number(one['level_at'])}"
+            f"  ln L   {level['mean']:+.3g} {interval(level['ci95'])} at {record['x']} = {number(one['level_at'])}"
         )
         rows = [[number(r["loss"]), number(r["multiplier"]), interval(r["ci95"])] for r in one["multiplier"]]
         if rows:
-            console.print(f"  to the same loss {one[found['by']]} needs so many times less {found['x']}:")
+            console.print(f"  to the same loss {one[record['by']]} needs so many times less {record['x']}:")
             print_table(console, "", ["test loss", "multiplier", "95 % band"], rows)
         else:
             console.print(f"  no multiplier: {one['no_multiplier']}")
-    for run in found["unpaired"]:
+    for run in record["unpaired"]:
         console.print(f"unpaired    {run}")
 
 
-def show_predictions(console, found: dict) -> None:
+def show_predictions(console, record: dict) -> None:
     """The table of a forecast, then what its intervals are made of."""
     rows = [
         [
@@ -149,14 +149,14 @@ def show_predictions(console, found: dict) -> None:
             loss_cell(r),
             interval(r["ci95_mean"]), interval(r["ci95_run"]),
         ]
-        for r in found["predictions"]
+        for r in record["predictions"]
     ]  # fmt: skip
-    names = [found["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"]
+    names = [record["x"], "times fitted", "test loss", "95 %, mean curve", "95 %, one measured run"]
     print_table(console, "", names, rows)
-    for row in found["predictions"]:
+    for row in record["predictions"]:
         if row["parts"] is not None:
-            console.print(f"run at {number(row['x'])}: {interval_parts(row, found['law'])}")
-    if any(row["parts"] is not None for row in found["predictions"]):
+            console.print(f"run at {number(row['x'])}: {interval_parts(row, record['law'])}")
+    if any(row["parts"] is not None for row in record["predictions"]):
         console.print("law         an event after the window leaves no trace in it: the part of the law allows for one")
 
 
@@ -201,18 +201,18 @@ def show_scores(scores: list[dict]) -> None:
         )
 
 
-def show_fits(found) -> None:
+def show_fits(record) -> None:
     """A fit, or the fits of `--by`, for people: never a value without its interval or a pooled R2 without its floor."""
     from analysis.intervals.fitted import Fits
 
-    if not isinstance(found, Fits):
-        show_fit(found.json())
+    if not isinstance(record, Fits):
+        show_fit(record.json())
         return
-    for value, one in found.items():
-        open_console().rule(f"{found.column} = {value}", align="left")
+    for value, one in record.items():
+        open_console().rule(f"{record.column} = {value}", align="left")
         show_fit(one.json())
-    for value, message in found.failed.items():
-        open_console().print(f"{found.column} = {value} could not be fitted: {message}")
+    for value, message in record.failed.items():
+        open_console().print(f"{record.column} = {value} could not be fitted: {message}")
 
 
 def show_fit(record: dict) -> None:
@@ -303,21 +303,21 @@ def show_warnings(console, document: dict) -> None:
             console.print(f"warning     {warning}")
 
 
-def _show_consistency(console, found: dict) -> None:
-    data, cost = found["axes"]
+def _show_consistency(console, record: dict) -> None:
+    data, cost = record["axes"]
     rows = [
         [
             number(row["num_params"], "parameters"), number(row["phi"]), number(row["efficiency_data"]),
             number(row["efficiency_compute"]), number(row["difference"]),
             number(row["intercept_compute"] - row["intercept_by_constraint"]),
         ]
-        for row in found["per_size"]
+        for row in record["per_size"]
     ]  # fmt: skip
     names = ["N", f"{cost} / (N {data})", f"k on {data}", f"k on {cost}", "difference", "E off the constraint"]
     print_table(console, "free fits, line by line", names, rows)
-    test, p = found["by_run"], found["by_run"]["p"]
+    test, p = record["by_run"], record["by_run"]["p"]
     console.print(
-        f"constraint  phi {number(found['phi'])}; mean difference of k over {test['n_runs']} runs "
+        f"constraint  phi {number(record['phi'])}; mean difference of k over {test['n_runs']} runs "
         f"{number(test['mean_difference'])}, {'no test below three runs' if p is None else f'p = {p:.2g}'}"
     )
 
@@ -329,14 +329,14 @@ def show_findings(study: Path) -> None:
     from analysis.intervals.fitted import fit_with_intervals
 
     curves = load(study)
-    found = fit_with_intervals(curves, choose_for(curves, {})).json()
+    record = fit_with_intervals(curves, choose_for(curves, {})).json()
     console = open_console()
-    show_verdict(console, found.get("verdict"))
-    console.print(f"learning efficiency k(N) against {found['x']}, 95 % intervals:")
-    for row in found["per_size"]:
+    show_verdict(console, record.get("verdict"))
+    console.print(f"learning efficiency k(N) against {record['x']}, 95 % intervals:")
+    for row in record["per_size"]:
         k, ends = number(row["efficiency"]), interval(row["efficiency_ci95"])
         console.print(f"k({number(row['num_params'], 'parameters'):>7}) = {k:<7} {ends}   {row['n_runs']} runs")
-    for name, entry in found["values"].items():
+    for name, entry in record["values"].items():
         value = number(entry["value"], entry["unit"])
         known = f"= {value}" if entry["identified"] else "not identified"
         console.print(f"{name:<10} {known} {interval(entry['ci95'], entry['unit'])}")

@@ -83,7 +83,7 @@ def _open(source: str) -> tuple[Any, str]:
     try:
         client = mlflow.MlflowClient()
         experiment = client.get_experiment_by_name(name)
-        names = [found.name for found in client.search_experiments()]
+        names = [experiment.name for experiment in client.search_experiments()]
     except Exception as error:  # MLflow passes on whatever its database or connection raises
         raise InputError(f"{source}: MLflow at {uri} cannot be read ({clip(str(error))}).") from error
     if experiment is None:

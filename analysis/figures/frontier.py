@@ -19,7 +19,7 @@ from analysis.words import number, power_of_ten, size_labels
 def frontier(curves: Any, fit: Any, *, shown: Envelope | None = None, layout: Layout = "full") -> Drawn:
     """Which size has the lowest loss at a budget: each size's own line, the envelope and what it cannot separate.
 
-    `found`: the envelope of this fit, where it is known already.
+    `shown`: the envelope of this fit, where it is known already.
     """
     points = fitted_points(fit)
     shown = envelope(fit) if shown is None else shown

@@ -30,7 +30,7 @@ def multiplier(given: Effects, sizes: Sequence[float], *, layout: Layout = "full
     """
     base, other = given.names
     kept = [
-        (label, one) for label, one in zip(given.labels, given.found["comparisons"], strict=True)
+        (label, one) for label, one in zip(given.labels, given.record["comparisons"], strict=True)
         if one["multiplier"] and one["n_pairs"] > 1
     ]  # fmt: skip
     if not kept:

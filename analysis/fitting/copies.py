@@ -27,7 +27,7 @@ def copies(
     """
     at = [np.flatnonzero(run == i) for i in range(len(runs))]
     earlier: dict[bytes, list[int]] = {}
-    found = []
+    pairs = []
     for i, mine in enumerate(at):
         if len(mine) < LEAST:
             continue
@@ -37,11 +37,11 @@ def copies(
             one, two = at[j][:count], mine[:count]
             same = np.array_equal(step[one], step[two]) and np.array_equal(loss[one], loss[two])
             if same and len(set(loss[two])) >= LEAST and _chance(loss[two], trials, two) < CHANCE:
-                found.append((runs[j], runs[i], count))
+                pairs.append((runs[j], runs[i], count))
                 break
         else:
             earlier[start].append(i)
-    return found
+    return pairs
 
 
 def _chance(loss: np.ndarray, trials: np.ndarray | None, at: np.ndarray) -> float:
@@ -52,14 +52,14 @@ def _chance(loss: np.ndarray, trials: np.ndarray | None, at: np.ndarray) -> floa
     return math.prod(np.minimum(1.0, 1 / (2 * np.sqrt(np.pi * np.maximum(variance, 1e-12)))).tolist())
 
 
-def refuse_copies(source: str, found: list[tuple[str, str, int]], names: dict[str, str]) -> None:
+def refuse_copies(source: str, copies: list[tuple[str, str, int]], names: dict[str, str]) -> None:
     """Raise InputError where there are copies; `names`: of runs, as people read them."""
-    if not found:
+    if not copies:
         return
-    first, second, count = found[0]
+    first, second, count = copies[0]
     shown = [f"{run} ({names[run]})" if names.get(run, run) != run else run for run in (first, second)]
-    more = f"; so are {len(found) - 1} more, e.g. {found[1][1]} of {found[1][0]}" if found[1:] else ""
-    every = ", ".join(f"'{run}'" for _, run, _ in found)
+    more = f"; so are {len(copies) - 1} more, e.g. {copies[1][1]} of {copies[1][0]}" if copies[1:] else ""
+    every = ", ".join(f"'{run}'" for _, run, _ in copies)
     raise InputError(
         f"{source}: run {shown[1]} is a copy of run {shown[0]}, equal in all {count} points{more}; did the trainer "
         f'ignore the seed, or is an export in it twice? Drop one, or leave it out: --where "run_id not in [{every}]".'

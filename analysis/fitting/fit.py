@@ -38,7 +38,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     own = "log" if objective == "huber" else objective  # a size's own line knows no outliers
     lines = solution if choices.law == "per_size" else solve(used, get_law("per_size"), own)
     known = solution.values
-    found = {
+    record = {
         "schema_version": FIT_SCHEMA_VERSION,
         "law": choices.law,
         "formula": formula.formula,
@@ -87,11 +87,11 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "diagnostics": _diagnostics(used, solution, formula),
         "held_out": None,
     }  # fmt: skip
-    fit = Fit(found, used, solution, curves=chosen)
+    fit = Fit(record, used, solution, curves=chosen)
     if held.any():
-        found["held_out"] = _score(fit, rule, lines, every, held)
+        record["held_out"] = _score(fit, rule, lines, every, held)
     if formula.axes:
-        found["consistency"] = _consistency(fit)
+        record["consistency"] = _consistency(fit)
     return fit
 
 

@@ -33,16 +33,16 @@ def _solve_general(
             _solve_general(points.take(part), law, objective, published_bounds, response[part], start) for part in parts
         ]
         eta = np.empty(len(points))
-        for part, found in zip(parts, each, strict=True):
-            eta[part] = found.eta
-        joined = {name: np.concatenate([found.per_size[name] for found in each]) for name in each[0].per_size}
+        for part, solved in zip(parts, each, strict=True):
+            eta[part] = solved.eta
+        joined = {name: np.concatenate([solved.per_size[name] for solved in each]) for name in each[0].per_size}
         return Solution(
             {}, joined, eta, *(np.concatenate([getattr(f, name) for f in each]) for name in ("slope", "intercept")),
             objective=_criterion(points, objective, eta),
-            information=np.concatenate([found.information for found in each]),
+            information=np.concatenate([solved.information for solved in each]),
             starts=[{"num_params": float(n), **s} for n, f in zip(points.sizes, each, strict=True) for s in f.starts],
-            bound_hits=list(dict.fromkeys(name for found in each for name in found.bound_hits)),
-            rounds=max(found.rounds for found in each), converged=all(found.converged for found in each),
+            bound_hits=list(dict.fromkeys(name for solved in each for name in solved.bound_hits)),
+            rounds=max(solved.rounds for solved in each), converged=all(solved.converged for solved in each),
         )  # fmt: skip
     problem = Problem(points, law, objective, published_bounds)
     ended = []

@@ -18,7 +18,7 @@ def rmse(residual: np.ndarray) -> float:
 
 def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> list[str]:
     """What a reader must know before trusting the values."""
-    found = []
+    warnings = []
     table = curves.table[curves.table["run_id"].isin(points.runs)]
     size_of = dict(zip(points.runs, points.run_sizes(), strict=True))
     covered = {"reuse_factor"} if "reuse" in law.columns else set()  # the law says what a difference in it does
@@ -28,37 +28,37 @@ def _warnings(curves: Curves, points: Points, solution: Solution, law: Law) -> l
             mixed = values.groupby(values.index.map(size_of)).nunique(dropna=False).max() > 1  # type: ignore[arg-type]
             if mixed:
                 shown = ", ".join(str(value) for value in sorted(values.unique(), key=str)[:6])
-                found.append(f"runs of one size differ in {name} ({shown}) and are fitted together; use where or by")
+                warnings.append(f"runs of one size differ in {name} ({shown}) and are fitted together; use where or by")
     if any(word in " ".join(curves.filters) for word in ("test_loss", "pass_at_1")):
-        found.append("where selects points by their result, which biases the fit")
+        warnings.append("where selects points by their result, which biases the fit")
     counts = np.bincount(points.size)
     few = [f"{points.sizes[i]:.4g}" for i in np.flatnonzero(counts < 3)]
     if few and law.slope is not None:
-        found.append(f"fewer than 3 points at N = {', '.join(few)}: nothing there tests the line")
+        warnings.append(f"fewer than 3 points at N = {', '.join(few)}: nothing there tests the line")
     zeros = int((points.loss == 0).sum())
     if zeros and points.trials is not None:
-        found.append(f"{zeros} points have no error at all: ln L is taken at half an error there")
+        warnings.append(f"{zeros} points have no error at all: ln L is taken at half an error there")
     if law.group and len(points.sizes) == 1:
-        found.append(
+        warnings.append(
             f"there is one {law.each} only, {law.letter} = {points.sizes[0]:.4g}: nothing to compare; choose rows with "
             "more of them by where"
         )
     if law.shape is not None and len(points.sizes) == 2:
-        found.append("two sizes determine the law exactly: nothing is left to test it")
-    found += [f"{name} is at a bound of its range" for name in solution.bound_hits]
+        warnings.append("two sizes determine the law exactly: nothing is left to test it")
+    warnings += [f"{name} is at a bound of its range" for name in solution.bound_hits]
     elsewhere = sum(not start["best"] for start in solution.starts)
     if elsewhere:
-        found.append(f"{elsewhere} of {len(solution.starts)} starts ended in a worse optimum than the one given")
+        warnings.append(f"{elsewhere} of {len(solution.starts)} starts ended in a worse optimum than the one given")
     if solution.condition_number is not None and solution.condition_number > 1e5:
-        found.append(
+        warnings.append(
             f"the parameters are hardly distinguishable (condition number {solution.condition_number:.1g}): the curve "
             "is determined, its parameters are not"
         )
     if law.shape is not None and solution.values[law.amplitude] == 0:
-        found.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")
+        warnings.append(f"no size improves with X: {law.amplitude} is 0 and {law.scale} is undetermined")
     if not solution.converged:
-        found.append("the fit did not converge")
-    return found
+        warnings.append("the fit did not converge")
+    return warnings
 
 
 BILLIONS = 2000  # no policy that is trained has fewer parameters; 0.5 to 2000 is N in billions or millions
@@ -70,9 +70,9 @@ def suspect_columns(points: Points, lines: Solution, size_column: str) -> list[s
 
     `lines`: each size's own line.
     """
-    found, sizes = [], points.sizes
+    suspects, sizes = [], points.sizes
     if size_column.startswith("num_params") and sizes[-1] < BILLIONS:
-        found.append(
+        suspects.append(
             f"{size_column} is {sizes[0]:.4g} to {sizes[-1]:.4g}, and N counts parameters, 7e9 for 7 billion: is the "
             "column in billions? Multiply it"
         )
@@ -84,10 +84,10 @@ def suspect_columns(points: Points, lines: Solution, size_column: str) -> list[s
         ]
         if min(rises) > RISE:
             sized = "every size" if len(rises) > 1 else "the only size"
-            found.append(
+            suspects.append(
                 f"the loss rises with X at {sized}: is the column an accuracy? test_loss is 1 - pass@1: take 1 minus it"
             )
-    return found
+    return suspects
 
 
 def _r2(observed: np.ndarray, fitted: np.ndarray) -> float | None:
@@ -119,32 +119,32 @@ def _diagnostics(points: Points, solution: Solution, law: Law) -> dict[str, Any]
 
     The last two are of the Jacobian in (ln amplitude, ln scale) at the optimum, levels eliminated.
     """
-    found: dict[str, Any] = {
+    diagnostics: dict[str, Any] = {
         "rounds": solution.rounds, "objective_value": solution.objective, "bound_hits": solution.bound_hits,
         "starts": solution.starts, "share_best": None, "condition_number": None, "correlation": None,
     }  # fmt: skip
     if not law.closed_form:
         if solution.starts:
-            found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
-        found["condition_number"] = solution.condition_number
+            diagnostics["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
+        diagnostics["condition_number"] = solution.condition_number
         if solution.covariance is not None:
             names, covariance = solution.covariance
             sd = np.sqrt(np.maximum(np.diag(covariance), 1e-300))
-            found["correlation"] = {
+            diagnostics["correlation"] = {
                 f"{names[i]}, {names[j]}": float(covariance[i, j] / sd[i] / sd[j])
                 for i in range(len(names)) for j in range(i)
             }  # fmt: skip
-        return found
+        return diagnostics
     if law.shape is None or not solution.starts:
-        return found
+        return diagnostics
     scale, h = solution.values[law.scale], 1e-5
-    found["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
+    diagnostics["share_best"] = float(np.mean([start["best"] for start in solution.starts]))
     f = law.shape(points.sizes, scale)
     df = (law.shape(points.sizes, scale * np.exp(h)) - law.shape(points.sizes, scale * np.exp(-h))) / (2 * h)
     jacobian = np.sqrt(solution.information)[:, None] * solution.values[law.amplitude] * np.column_stack([f, df])
     singular = np.linalg.svd(jacobian, compute_uv=False)
     if singular[-1] > 1e-12 * singular[0] > 0:
         covariance = np.linalg.inv(jacobian.T @ jacobian)
-        found["condition_number"] = float(singular[0] / singular[-1])
-        found["correlation"] = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
-    return found
+        diagnostics["condition_number"] = float(singular[0] / singular[-1])
+        diagnostics["correlation"] = float(covariance[0, 1] / np.sqrt(covariance[0, 0] * covariance[1, 1]))
+    return diagnostics

@@ -84,8 +84,8 @@ def _between_runs(
     some = points.take(np.isin(np.arange(len(points)), mine))
     each = replace(some, sizes=np.arange(len(some.runs)) + 1.0, size=some.run)
     begin = _solve_weighted(each, np.ones(len(each)), response[mine], law, False)
-    found, *_ = _iterate(each, objective, law, False, begin, TOLERANCE)
-    eta, of_size = found.eta(each), points.size[mine]
+    solved, *_ = _iterate(each, objective, law, False, begin, TOLERANCE)
+    eta, of_size = solved.eta(each), points.size[mine]
     weight, _response = _linearise(each, objective, eta)
     # Of the objective linear a size has weight 1, whatever the number of its points: so had each run here.
     share = np.bincount(each.run)[each.run] if objective == "linear" else np.ones(len(each))
@@ -96,10 +96,10 @@ def _between_runs(
 
     run_size, run_share = np.zeros(len(some.runs), int), np.ones(len(some.runs))
     run_size[some.run], run_share[some.run] = of_size, share
-    by_run = found.information * run_share
+    by_run = solved.information * run_share
     information = np.bincount(run_size, by_run, minlength=len(points.sizes))
     known = apart & (information > 0)  # where each run is one point, they lie on the line through all of them
-    mean = np.bincount(run_size, by_run * found.slope, minlength=len(known)) / np.where(known, information, 1.0)
+    mean = np.bincount(run_size, by_run * solved.slope, minlength=len(known)) / np.where(known, information, 1.0)
     every = np.where(known, total(weight), 1.0)
     middle_x, middle = total(weight * points.x[mine]) / every, total(weight * eta) / every
     slope = np.where(known, mean, line.slope)

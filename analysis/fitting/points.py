@@ -183,20 +183,20 @@ def _check_axis(used: pd.DataFrame, x: str, source: str) -> None:
 def reuse_at(used: pd.DataFrame, curves: Curves) -> np.ndarray:
     """D / U at each point: row by row where the source has it, else from the run's tau and its last D."""
     if "prompts_unique" in used and "prompts_seen" in used and used["prompts_unique"].notna().all():
-        found = used["prompts_seen"] / used["prompts_unique"]
+        reuse = used["prompts_seen"] / used["prompts_unique"]
     elif "reuse_factor_so_far" in used:
-        found = used["reuse_factor_so_far"]
+        reuse = used["reuse_factor_so_far"]
     elif "reuse_factor" in used and "prompts_seen" in used:
         last = used["run_id"].map(curves.table.groupby("run_id")["prompts_seen"].max())
-        found = used["prompts_seen"] * used["reuse_factor"] / last
+        reuse = used["prompts_seen"] * used["reuse_factor"] / last
     else:
         raise InputError(
             f"{curves.source}: law data_constrained needs how often data repeat: columns prompts_seen and "
             "prompts_unique, or reuse_factor; without repeats use law chinchilla."
         )
-    if found.isna().any():
-        raise InputError(f"{curves.source}: reuse is blank at step {used['step'][found.isna()].iloc[0]}; fill it.")
-    return np.maximum(found.to_numpy(float), 1.0)
+    if reuse.isna().any():
+        raise InputError(f"{curves.source}: reuse is blank at step {used['step'][reuse.isna()].iloc[0]}; fill it.")
+    return np.maximum(reuse.to_numpy(float), 1.0)
 
 
 def _tie_axes(used: pd.DataFrame, axes: tuple[str, str], size: np.ndarray, sizes: np.ndarray) -> np.ndarray:

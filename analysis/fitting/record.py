@@ -157,17 +157,17 @@ class Fit:
     @classmethod
     def load(cls, path: str | Path) -> Fit:
         """A fit from its record. Raises InputError for an unknown schema version."""
-        found = files.read_json(Path(path))
-        if found is None:
+        document = files.read_json(Path(path))
+        if document is None:
             raise InputError(f"{path}: no such file.")
-        return cls.from_json(found, str(path))
+        return cls.from_json(document, str(path))
 
     @classmethod
-    def from_json(cls, found: Any, where: str = "fit record") -> Fit:
-        version = found.get("schema_version") if isinstance(found, dict) else None
+    def from_json(cls, document: Any, where: str = "fit record") -> Fit:
+        version = document.get("schema_version") if isinstance(document, dict) else None
         if version != FIT_SCHEMA_VERSION:
             raise InputError(
                 f"{where}: schema_version {version!r} of a fit is not known, this program reads {FIT_SCHEMA_VERSION}; "
                 "fit again, or read it with the program that wrote it."
             )
-        return cls(found)
+        return cls(document)

@@ -70,8 +70,8 @@ class CurveBand:
             self._seeds = seed_scatter(problem, vector)
         except NoScatter as reason:
             raise InputError(f"no band: {reason}.") from None
-        found = scatter(problem, vector)
-        self._of_law: Scatter = self._seeds if isinstance(found, str) else found
+        of_law = scatter(problem, vector)
+        self._of_law: Scatter = self._seeds if isinstance(of_law, str) else of_law
         self._tests = tests_of(problem, fit.solution, self._of_law)
         self.basis = self._of_law.basis
 
@@ -102,12 +102,12 @@ class CurveBand:
         centre = eta(test.vector)
         return CurveValues(centre, gradient, test, missed, seeds, self._noise(centre), test.df)
 
-    def _shift(self, found: Scatter, size: int | None, ln_x: np.ndarray) -> np.ndarray:
+    def _shift(self, spread: Scatter, size: int | None, ln_x: np.ndarray) -> np.ndarray:
         """(m,) variance of the shift of a run or a size; of a size that was not fitted, that of those that were."""
         mine = np.ones(len(self.points), bool) if size is None else self.points.size == size
-        groups = np.unique(found.group[mine])
-        middle = float(np.mean(self.points.x[mine] - found.away[mine]))
-        return found.level[groups].mean() + found.slope[groups].mean() * (ln_x - middle) ** 2
+        groups = np.unique(spread.group[mine])
+        middle = float(np.mean(self.points.x[mine] - spread.away[mine]))
+        return spread.level[groups].mean() + spread.slope[groups].mean() * (ln_x - middle) ** 2
 
     def _noise(self, ln_loss: np.ndarray) -> np.ndarray:
         """(m,) variance of one evaluation about its run's curve, in ln L."""

@@ -28,7 +28,7 @@ class Fits(dict):
         """`{"by": column, "fits": [{"group": value, ...}], "failed": [{"group": value, "error": text}]}`."""
         return {
             "by": self.column,
-            "fits": [{"group": _plain(value), **found.json()} for value, found in self.items()],
+            "fits": [{"group": _plain(value), **fit.json()} for value, fit in self.items()],
             "failed": [{"group": _plain(value), "error": message} for value, message in self.failed.items()],
         }
 
@@ -58,7 +58,7 @@ def fit_groups(curves: Curves, choices: Choices, by: str, **options: bool) -> Fi
     return fits
 
 
-def save_in_study(found: Fit | Fits, curves: Curves) -> list[Path]:
+def save_in_study(fitted: Fit | Fits, curves: Curves) -> list[Path]:
     """Write the records under fits/ of the study that the curves came from; nothing where they came from elsewhere.
 
     The name tells law, axis and objective; its last part is a hash of every choice, so other choices are other files.
@@ -66,7 +66,7 @@ def save_in_study(found: Fit | Fits, curves: Curves) -> list[Path]:
     if curves.folder is None:
         return []
     paths = []
-    for one in found.values() if isinstance(found, Fits) else [found]:
+    for one in fitted.values() if isinstance(fitted, Fits) else [fitted]:
         record = one.record
         names = ["law", "x", "objective", "size_column", "window", "split", "bounds", "seed", "runs"]
         chosen = {**{name: record[name] for name in names}, "misfit": record["intervals"]["misfit"]}

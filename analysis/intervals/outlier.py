@@ -42,8 +42,8 @@ def outlier(lines: RunLines, test: LawTest) -> Outlier | None:
     if n < FEWEST:
         return None
     variance = test.weight @ test.variance
-    found = [_left_out(i, lines.slope, variance, lines.num_params, test) for i in range(n)]
-    expected, spread = (np.array(values) for values in zip(*found, strict=True))
+    outliers = [_left_out(i, lines.slope, variance, lines.num_params, test) for i in range(n)]
+    expected, spread = (np.array(values) for values in zip(*outliers, strict=True))
     distance = (lines.slope - expected) / spread
     worst = int(np.argmax(np.abs(distance)))
     p = min(1.0, n * 2 * float(student.sf(abs(distance[worst]), df)))

@@ -61,9 +61,9 @@ class ProfileTest:
         free = np.arange(len(start)) != (-1 if held is None else held)
 
         def whole(part: np.ndarray) -> np.ndarray:
-            found = start.copy()
-            found[free] = part
-            return found
+            vector = start.copy()
+            vector[free] = part
+            return vector
 
         def missed(part: np.ndarray) -> np.ndarray:
             eta = np.clip(problem.eta(whole(part)), -50, 50)
@@ -72,11 +72,11 @@ class ProfileTest:
         if not free.any():
             return start, float(np.sum(missed(start[free]) ** 2))
         bounds = (problem.low[free], problem.high[free])
-        found = least_squares(
+        optimum = least_squares(
             missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part), free), bounds, "dogbox",
             x_scale="jac", max_nfev=30, ftol=1e-6, xtol=1e-6, gtol=1e-6,
         )  # fmt: skip
-        return whole(found.x), 2 * float(found.cost)
+        return whole(optimum.x), 2 * float(optimum.cost)
 
     def growth(self, entry: int, value: float, *starts: np.ndarray) -> tuple[float, np.ndarray]:
         """(growth of the squares where an entry has this value, the vector there), the best from the starts; without

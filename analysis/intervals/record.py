@@ -145,14 +145,14 @@ def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
     known = {name: entry["value"] for name, entry in values.items()}
     at = [np.flatnonzero(points.run == i) for i in range(len(points.runs))]
     rng = np.random.default_rng([fit.record["seed"], 1])
-    found: dict[str, list[float]] = {name: [] for name in values}
+    drawn_values: dict[str, list[float]] = {name: [] for name in values}
     for _ in range(draws):
         drawn = points.draw([at[i] for i in rng.integers(len(at), size=len(at))])
         for name, value in solve_near(drawn, fit.law, fit.record["objective"], known).items():
-            found[name].append(value)
+            drawn_values[name].append(value)
     for name, entry in values.items():
-        low, high = np.quantile(found[name], (LEVEL / 2, 1 - LEVEL / 2))
-        entry["ci95"], entry["stderr"] = [float(low), float(high)], float(np.std(found[name], ddof=1))
+        low, high = np.quantile(drawn_values[name], (LEVEL / 2, 1 - LEVEL / 2))
+        entry["ci95"], entry["stderr"] = [float(low), float(high)], float(np.std(drawn_values[name], ddof=1))
         entry["identified"] = not entry["at_bound"]
 
 
@@ -189,8 +189,8 @@ def _holds(ends: Sequence[float | None], value: float) -> bool:
 
 def _by_size(points: Points, test: RunTest) -> list[tuple[float, float] | None]:
     """The intervals per size in the order of the fit's sizes; None for a size without a line."""
-    found = dict(zip(test.lines.sizes, efficiency_intervals(test), strict=True))
-    return [found.get(size) for size in points.sizes]
+    by_size = dict(zip(test.lines.sizes, efficiency_intervals(test), strict=True))
+    return [by_size.get(size) for size in points.sizes]
 
 
 def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
@@ -229,25 +229,25 @@ def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
         warnings.append(f"differences between sizes exceed seed noise: k(N) misses some of them (p = {p:.2g})")
 
 
-def _add_outlier(fit: Fit, found: Outlier) -> None:
+def _add_outlier(fit: Fit, outlier: Outlier) -> None:
     """Name a run that is unlike the others, with the law's values without it."""
     record, points, law = fit.record, fit.points, fit.law
     assert points is not None
-    without = solve(points.take(np.array(points.runs)[points.run] != found.run), law, record["objective"]).values
+    without = solve(points.take(np.array(points.runs)[points.run] != outlier.run), law, record["objective"]).values
     shown = [
         f"{law.symbols[name]} {without[name]:.3g} (with it {fit.values[name]['value']:.3g})"
         for name in law.tested_on_slopes
     ]
-    name = dict(zip(record["runs"], record["run_names"], strict=True)).get(found.run, found.run)
+    name = dict(zip(record["runs"], record["run_names"], strict=True)).get(outlier.run, outlier.run)
     record["intervals"]["outlying_run"] = {
-        "run": found.run, "num_params": found.num_params, "slope": found.slope, "expected": found.expected,
-        "distance": found.distance, "p": found.p,
+        "run": outlier.run, "num_params": outlier.num_params, "slope": outlier.slope, "expected": outlier.expected,
+        "distance": outlier.distance, "p": outlier.p,
         "values_without": {name: float(without[name]) for name in law.tested_on_slopes},
     }  # fmt: skip
     record["warnings"].append(
-        f"run {name} (N = {_short(found.num_params)}) is unlike the others: its slope {found.slope:.3g} is "
-        f"{abs(found.distance):.3g} standard deviations from {found.expected:.3g}, the law by the other runs "
-        f"(p = {found.p:.2g}); without it {', '.join(shown)}; look at its curve, it may have collapsed"
+        f"run {name} (N = {_short(outlier.num_params)}) is unlike the others: its slope {outlier.slope:.3g} is "
+        f"{abs(outlier.distance):.3g} standard deviations from {outlier.expected:.3g}, the law by the other runs "
+        f"(p = {outlier.p:.2g}); without it {', '.join(shown)}; look at its curve, it may have collapsed"
     )
 
 

@@ -55,24 +55,25 @@ def forecast(
     known = [row["num_params"] for row in fit.per_size]
     seen = any(math.isclose(size, num_params, rel_tol=1e-6) for size in known)
     if seen:
-        found = predict_fitted_size(fit, num_params, np.log(at_x), choices.seed)
+        forecast = predict_fitted_size(fit, num_params, np.log(at_x), choices.seed)
     else:
-        found = predict_new_size(fit, num_params, np.log(at_x), first, choices.seed)
+        forecast = predict_new_size(fit, num_params, np.log(at_x), first, choices.seed)
     assert fit.points is not None
     furthest = (
         fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
     )
     furthest = float(np.exp(furthest.max()))
-    parts = found.parts()
+    parts = forecast.parts()
     rows = [
         {
-            "x": float(value), "loss": float(np.exp(min(found.ln_loss[i], 0.0))), "x_factor": float(value / furthest),
-            "ci95_mean": _interval(found.mean, i), "ci95_run": _interval(found.run, i),
+            "x": float(value), "loss": float(np.exp(min(forecast.ln_loss[i], 0.0))),
+            "x_factor": float(value / furthest),
+            "ci95_mean": _interval(forecast.mean, i), "ci95_run": _interval(forecast.run, i),
             "if_law_holds": {
-                "ci95_mean": _interval(found.mean_by_law, i), "ci95_run": _interval(found.run_by_law, i)
+                "ci95_mean": _interval(forecast.mean_by_law, i), "ci95_run": _interval(forecast.run_by_law, i)
             },
             "parts": None if parts is None else {name: float(half[i]) for name, half in parts.items()},
-            "median": None if found.median is None else float(np.exp(found.median[i])),
+            "median": None if forecast.median is None else float(np.exp(forecast.median[i])),
         }
         for i, value in enumerate(at_x)
     ]  # fmt: skip
@@ -82,7 +83,7 @@ def forecast(
     unknown = [f"{row['x']:.3g}" for row in rows if row["ci95_mean"] and not row["identified"]]
     if unknown:
         warnings.append(f"at X = {', '.join(unknown)} the loss is not identified: its interval holds nearly every loss")
-    if (found.ln_loss > 0).any():
+    if (forecast.ln_loss > 0).any():
         warnings.append("the law says a loss above 1 there: shown as 1")
     warnings += [
         f"at X = {row['x']:.3g} the law is outside what the {fit.law.each}'s own runs say: it misses them"
@@ -95,7 +96,7 @@ def forecast(
         "size": float(num_params), "fitted_size": seen, "size_factor": float(num_params / max(known)),
         "n_points": fit.record["n_points"], "n_runs": fit.record["n_runs"], "sizes": known,
         "window": fit.record["window"],
-        "rests_on": found.rests_on, "tuned_on_size": f"level on its first {calibrate} points" if calibrate else
+        "rests_on": forecast.rests_on, "tuned_on_size": f"level on its first {calibrate} points" if calibrate else
         "its own runs" if seen else "nothing", "predictions": rows, "warnings": warnings,
     }  # fmt: skip
 
@@ -112,7 +113,7 @@ def _identified(ends: list[float] | None) -> bool:
 
 def _reach(num_params: float, sizes: Sequence[float], rows: Sequence[dict[str, Any]], each: str) -> list[str]:
     """How far a forecast reaches beyond the data, in words, where that is far."""
-    found, low, high = [], min(sizes), max(sizes)
+    words, low, high = [], min(sizes), max(sizes)
     if each == "size" and not low / FAR <= num_params <= high * FAR:
         far = (
             f"{low / num_params:.2g} times below the smallest fitted size {low:.4g}"
@@ -123,9 +124,9 @@ def _reach(num_params: float, sizes: Sequence[float], rows: Sequence[dict[str, A
             f"{num_params:.6g}{unit}" for power, unit in UNITS.items() if low / FAR <= num_params * power <= high * FAR
         ]
         asked = f": were {meant[0]} parameters meant?" if meant else ": nothing in the data speaks of it"
-        found.append(f"size {num_params:.6g} is {far}{asked}")
+        words.append(f"size {num_params:.6g} is {far}{asked}")
     beyond = [row for row in rows if row["x_factor"] > FAR]
     if beyond:
         each_x = ", ".join(f"{row['x']:.3g} is {row['x_factor']:.2g} times" for row in beyond)
-        found.append(f"X = {each_x} the largest X of the data: nothing tests the law so far")
-    return found
+        words.append(f"X = {each_x} the largest X of the data: nothing tests the law so far")
+    return words

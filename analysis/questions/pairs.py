@@ -51,7 +51,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
         if value == base:
             continue
         of_base, of_other = lines[base].runs, other.runs
-        twice = [key for runs in (of_base, of_other) for key, found in runs.items() if len(found) > 1]
+        twice = [key for runs in (of_base, of_other) for key, same in runs.items() if len(same) > 1]
         if twice:
             raise InputError(
                 f"by {by}: several runs of size {twice[0][0]:.4g} share seed {twice[0][2]:g}; give every run a "
@@ -132,14 +132,14 @@ class Paired:
         """The one test over sizes: `difference_shown`, the pooled multiplier, the sizes at which it is shown."""
         if not self._several:
             return Missing("one pair at each size: the spread between seeds is not known").json()
-        found = study_test(*self._sides, self._size, self._low, self._high)
-        shown = found.p < LEVEL
+        test = study_test(*self._sides, self._size, self._low, self._high)
+        shown = test.p < LEVEL
         return {
-            "n_sizes": len(self._sizes), "n_pairs": len(self._size), "difference_shown": shown, "p": found.p,
-            "p_level": found.p_level, "p_slope": found.p_slope, "multiplier": found.multiplier,
-            "ci95": list(found.ci95), "power_at_1.5": found.power, "degrees_of_freedom": found.df,
+            "n_sizes": len(self._sizes), "n_pairs": len(self._size), "difference_shown": shown, "p": test.p,
+            "p_level": test.p_level, "p_slope": test.p_slope, "multiplier": test.multiplier,
+            "ci95": list(test.ci95), "power_at_1.5": test.power, "degrees_of_freedom": test.df,
             # Sizes are asked only where the study shows something: this keeps the false claims of a study at 5 %.
-            "shown_at": [float(n) for n, p in zip(self._sizes, found.p_sizes, strict=True) if shown and p < LEVEL],
+            "shown_at": [float(n) for n, p in zip(self._sizes, test.p_sizes, strict=True) if shown and p < LEVEL],
         }  # fmt: skip
 
     def of_size(self, i: int) -> dict[str, Any]:
@@ -282,18 +282,18 @@ def test_set_noise(pairs: Frame) -> float:
 class Effects(NamedTuple):
     """What `compare_by` found on the algorithms, with the label of each comparison."""
 
-    found: dict[str, Any]
+    record: dict[str, Any]
     labels: list[str]
     names: tuple[str, str]  # baseline, other
 
     def verdicts(self) -> list[str]:
         """The verdict over all sizes, for each of the others and each condition."""
-        comparisons = self.found["comparisons"]
+        comparisons = self.record["comparisons"]
         label = {one["num_params"]: name for one, name in zip(comparisons, self.labels, strict=True)}
         return [
             labelled(f"{str(study['algorithm']).upper()} against {self.names[0]}", study["condition"])
             + f": {study_in_words(study, lambda size: label[size])}"
-            for study in self.found["studies"]
+            for study in self.record["studies"]
         ]
 
 

@@ -134,7 +134,7 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         float(n): final_losses(rows)
         for n, rows in evaluations(fitted.curves, fitted.record["size_column"]).groupby("size")
     }
-    target = float(np.median([found.runs["final"].mean() for found in finals.values()]))
+    target = float(np.median([side.runs["final"].mean() for side in finals.values()]))
     rows = []
     for entry in cost_to_target(fitted, target):
         row = {"num_params": entry["num_params"], "target": target, "x": entry["x"], "why": entry["why"]}

@@ -20,7 +20,7 @@ def algorithm_effects(given: Effects | Missing) -> Section:
         return Section([f"Slopes and compute are not compared: {ended(given.reason)}"], {})
     base, other = given.names
     rows = []
-    for label, one in zip(given.labels, given.found["comparisons"], strict=True):
+    for label, one in zip(given.labels, given.record["comparisons"], strict=True):
         row: dict[str, Any] = {"label": label, "num_params": one["num_params"], "pairs": one["n_pairs"]}
         row["algorithm"] = str(one["algorithm"]).upper()
         for name in ("efficiency", "level", "intercept"):
@@ -52,7 +52,7 @@ def algorithm_effects(given: Effects | Missing) -> Section:
     )
     without = [f"{row['label']}: {row['reason']}" for row in rows if row["reason"]]
     note += f" No multiplier: {'; '.join(without)}." if without else ""
-    unpaired = given.found["unpaired"]
+    unpaired = given.record["unpaired"]
     note += f" {counted(len(unpaired), 'run')} without a partner." if unpaired else ""
     table = Table(
         "algorithm_effects", f"{base} and {other}: learning efficiency and effective compute", frame, columns, note

@@ -38,7 +38,7 @@ def settings_frame(study: Study) -> Frame | None:
         by_size: dict[float, set[str]] = {}
         for run in sorted(fitted):
             by_size.setdefault(sizes[run], set()).add(plain(values[run]))
-        within = len({frozenset(found) for found in by_size.values()}) > 1
+        within = len({frozenset(settings) for settings in by_size.values()}) > 1
         role = "constant" if len(shown) == 1 else "varies with size" if within else "varied"
         rows.append({"field": name, "value": ", ".join(shown), "role": role})
     return pd.DataFrame(rows)
