@@ -69,7 +69,9 @@ def fit(
 
     Args:
         source: Curves, or anything that `load` takes.
-        law: a name of `analysis.laws`, default efficiency; x: the column on the horizontal axis, default the
+        law: a name of `analysis.laws`, default efficiency; or a function of N, X and parameters that returns L,
+            `def my_law(n, x, a=1.0, b: (0, 2) = 0.3): return a * x**-b` (defaults are starts, annotations bounds); or
+            an `analysis.laws.Law`. x: the column on the horizontal axis, default the
             law's own: train_flops, of laws of data prompts_seen, of tau step.
         objective: log (default), binomial, linear or huber (see `analysis.fitting.choices`).
         where: which rows, e.g. `num_params <= 32e9 and algorithm == grpo`. A study's own section does not count here:
@@ -80,6 +82,8 @@ def fit(
         size_column: what N is; default `num_params_non_embedding` where present, else `num_params`.
         seed: of random numbers: the self-test draws studies, fits draw none.
         bounds: None, or "published" for the bounds of the law's source.
+        fix, bound: parameters held at a value or between two, in their own units: {"n0": 13e9}, {"k_max": (0, 2)}, or
+            the text of the command line.
         law_exact: narrower intervals that are right only if the sizes follow the law exactly.
         coverage: run the self-test of the intervals and put what it measured beside them (some seconds).
         parameters: also intervals of the parameters of laws that are not lines (up to some seconds).
@@ -164,11 +168,11 @@ def compare_laws(source: Source, laws: Sequence[str], **given: Unpack[Given]) ->
         InputError: for fewer than two laws, an unknown law, a law of another grouping or tied axes, and where no law
         could be fitted.
     """
-    return _laws.compare_laws(load(source), laws, choose(given, without=("law", "split")))
+    return _laws.compare_laws(load(source), laws, choose(given, without=("law", "split", "fix", "bound")))
 
 
 # What a comparison by pairs does not take: each run has a line of its own.
-NO_FIT = ("law", "objective", "split", "seed", "bounds")
+NO_FIT = ("law", "objective", "split", "seed", "bounds", "fix", "bound")
 
 
 def compare_by(

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from analysis.printed import (
+    show_correlation,
     show_fits,
     show_frontier,
     show_laws,
@@ -43,6 +44,12 @@ SplitOption = Annotated[
     str | None, typer.Option(help="none, inter (hold out the largest size), intra:FRACTION. [default: none]")
 ]
 BoundsOption = Annotated[str | None, typer.Option(help="published: the parameter bounds of the law's source.")]
+FixOption = Annotated[
+    list[str] | None, typer.Option(help="A parameter held at a value, e.g. n0=13e9; may stand several times.")
+]
+BoundOption = Annotated[
+    list[str] | None, typer.Option(help="A parameter held between two values, e.g. k_max=0:2; may stand several times.")
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of random numbers.")]
 
 
@@ -59,11 +66,16 @@ def fit(
     points: PointsOption = None,
     split: SplitOption = None,
     bounds: BoundsOption = None,
+    fix: FixOption = None,
+    bound: BoundOption = None,
     law_exact: Annotated[
         bool, typer.Option("--law-exact", help="Narrower intervals, right only if sizes follow the law exactly.")
     ] = False,
     coverage: Annotated[
         bool, typer.Option("--coverage", help="Simulate studies from the fit and print how often its intervals hold.")
+    ] = False,
+    contours: Annotated[
+        bool, typer.Option("--contours", help="Correlations, and a figure of regions of two parameters at once.")
     ] = False,
     seed: SeedOption = 0,
     as_json: AsJson = False,
@@ -76,23 +88,45 @@ def fit(
 
     from analysis.curves.load import load
     from analysis.fitting.choices import choose_for
+    from analysis.fitting.record import Fit
     from analysis.intervals.fitted import fit_groups, fit_with_intervals, save_in_study
+    from scaling.schema import InputError
 
     curves = load(source)
     choices = choose_for(curves, {
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
         "where_only": where_only, "steps": steps, "points": points, "split": split, "seed": seed, "bounds": bounds,
+        "fix": fix, "bound": bound,
     })  # fmt: skip
     column = curves.defaults.get("by") if by is None else by
+    regions = []
     if column is not None:
+        if contours:
+            raise InputError(
+                f"contours are of one fit; leave out --contours, or --by {column} and choose with --where."
+            )
         fits = fit_groups(curves, choices, column, law_exact=law_exact, coverage=coverage)
     else:
         fits = fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage)
+        if contours:
+            from analysis.intervals.contours import contours as find_regions
+
+            regions = find_regions(fits)
+            fits.record["contours"] = [region.json() for region in regions]
     saved = save_in_study(fits, curves)
     if as_json:
         print(json.dumps(fits.json(), indent=2, allow_nan=False))
     else:
         show_fits(fits)
+        if contours:
+            show_correlation(fits.json())
+    if regions and isinstance(fits, Fit):
+        from analysis.figures import save
+        from analysis.figures.contours import contours as draw
+
+        folder = Path() if curves.folder is None else curves.folder / "figures"
+        save(draw(fits, regions), draw(fits, regions, layout="column"), folder, "contours")
+        saved.append(folder / "contours.png")
     for path in saved:
         print(f"saved {path}", file=sys.stderr)
 
@@ -115,6 +149,8 @@ def forecast(
     where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
+    fix: FixOption = None,
+    bound: BoundOption = None,
     seed: SeedOption = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -134,6 +170,7 @@ def forecast(
     choices = choose_for(curves, {
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
         "where_only": where_only, "steps": steps, "points": points, "seed": seed,
+        "fix": fix, "bound": bound,
     })  # fmt: skip
     if (size is None) != (not at):
         raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
@@ -181,6 +218,8 @@ def frontier(
     where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
+    fix: FixOption = None,
+    bound: BoundOption = None,
     seed: SeedOption = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -195,6 +234,7 @@ def frontier(
     choices = choose_for(curves, {
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
         "where_only": where_only, "steps": steps, "points": points, "seed": seed,
+        "fix": fix, "bound": bound,
     })  # fmt: skip
     record = find(curves, choices, target, None if replicates is None else load(replicates))
     if as_json:
@@ -242,7 +282,7 @@ def compare(
         record = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
     else:
         names = [name.strip() for name in str(laws).split(",") if name.strip()]
-        record = compare_laws(curves, names, choose_for(curves, given))
+        record = compare_laws(curves, names, choose_for(curves, given, without=("fix", "bound")))
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
     elif by is not None:
@@ -279,6 +319,8 @@ def report(
     points: PointsOption = None,
     split: SplitOption = None,
     bounds: BoundsOption = None,
+    fix: FixOption = None,
+    bound: BoundOption = None,
     seed: SeedOption = 0,
 ) -> None:
     """Write the report: figures, tables and what is not identified.
@@ -293,6 +335,7 @@ def report(
     choices = choose_for(curves, {
         "law": law, "x": x, "size_column": size_column, "objective": objective, "where": where,
         "where_only": where_only, "steps": steps, "points": points, "split": split, "seed": seed, "bounds": bounds,
+        "fix": fix, "bound": bound,
     })  # fmt: skip
     if out is not None:
         make_folder(output_folder(out))

@@ -226,7 +226,8 @@ def show_fit(record: dict) -> None:
         f"axes        X = {record['x']} ({record['x_unit'] or 'unit not stated'}), N = {record['size_column']} "
         f"({record['size_convention']})\n"
         f"objective   {record['objective']}: {record['objective_meaning']}; weights: {record['weights']}\n"
-        f"window      {', '.join(chosen) or 'everything after step 0'}: steps {window['first_step']} to "
+        + "".join(f"{name:<12}{record[name]}\n" for name in ("fix", "bound") if name in record)
+        + f"window      {', '.join(chosen) or 'everything after step 0'}: steps {window['first_step']} to "
         f"{window['last_step']}\n"
         f"used        {record['n_points']} points of {record['n_runs']} runs of {record['n_sizes']} sizes: "
         f"{few_names(record['run_names'])}"
@@ -245,7 +246,8 @@ def show_fit(record: dict) -> None:
             shown = value if entry["identified"] else f"not identified (optimum {value})"
             bound = " at a bound" if entry["at_bound"] else ""
             error = number(entry["stderr"], unit)
-            rows.append([name, shown + bound, interval(entry["ci95"], unit), error, unit])
+            ends = "fixed" if "fixed" in entry else interval(entry["ci95"], unit)
+            rows.append([name, shown + bound, ends, error, unit])
         print_table(console, "values", ["", "value", "95 % interval", "standard error", "unit"], rows)
     rows = [
         [
@@ -288,6 +290,27 @@ def show_fit(record: dict) -> None:
         _show_consistency(console, record["consistency"])
     _show_held_out(console, record["held_out"])
     show_warnings(console, record)
+
+
+def show_correlation(record: dict) -> None:
+    """Correlations of the shared parameters at the optimum, and how far they reach two at a time."""
+    known = record["diagnostics"]["correlation"]
+    if isinstance(known, float):  # of a law with a shape there is one pair
+        names = [name for name in record["values"] if "fixed" not in record["values"][name]]
+        known = {f"{names[1]}, {names[0]}": known}
+    console = open_console()
+    if known:
+        print_table(console, "correlation", ["parameters", "correlation"], [[k, number(v)] for k, v in known.items()])
+    rows = []
+    for region in record["contours"]:
+        ends = list(zip(*region["outline"], strict=True))
+        units = [record["values"][name]["unit"] for name in region["parameters"]]
+        rows.append([
+            ", ".join(region["parameters"]), f"{100 * region['level']:.0f} %",
+            *(interval([min(values), max(values)], unit) for values, unit in zip(ends, units, strict=True)),
+            "" if region["closed"] else "open on a side",
+        ])  # fmt: skip
+    print_table(console, "two parameters at once", ["parameters", "", "first", "second", ""], rows)
 
 
 def show_verdict(console, verdict: dict | None) -> None:

@@ -198,6 +198,8 @@ def interval(ends: Sequence[float | None] | None, show: Callable[[float], str] =
 def parameter(value: Mapping[str, Any]) -> str:
     """A value of a fit with its interval, or that it is not identified; never the value alone."""
     show = show_of(value)
+    if "fixed" in value:
+        return f"{show(value['value'])} (fixed)"
     return f"{show(value['value'])} {interval(value['ci95'], show)}" if value["identified"] else "not identified"
 
 

@@ -27,6 +27,7 @@ NUMBER_COLUMNS = [
     *schema.TIMING_COLUMNS,
     "reuse_factor_so_far",
     "loss",
+    "loss_error",
 ]
 WHOLE_COLUMNS = ["step", "seed", "group_size", "num_params", "num_params_non_embedding"]  # kept as integers if they are
 # Counts from the start of a run; the other columns of section `compute` may fall.

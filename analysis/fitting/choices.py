@@ -9,8 +9,9 @@ object is passed. A split holds points out before anything is fitted:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
 import pandas as pd
@@ -18,7 +19,7 @@ import pandas as pd
 from analysis.curves.check import check_where
 from analysis.curves.frame import RUN_KEYS, Curves
 from analysis.curves.where import both
-from analysis.laws import Law, get_law
+from analysis.laws import Law, get_law, give, within
 from scaling import schema
 from scaling.schema import InputError, check_name, did_you_mean
 
@@ -62,6 +63,33 @@ OBJECTIVES = {
 }
 
 
+# ---------------------------------------------------------------- parameters
+
+
+def parse_bounds(fix: str | None, bound: str | None) -> dict[str, tuple[float, float]]:
+    """Bounds by name of parameter from "n0=13e9, k_max=0.5" (both ends equal) and "k_max=0:2". Raises InputError."""
+    chosen: dict[str, tuple[float, float]] = {}
+    for what, text, form, example in (
+        ("fix", fix, "NAME=VALUE", "n0=13e9"),
+        ("bound", bound, "NAME=LOW:HIGH", "k_max=0:2"),
+    ):
+        for part in (text or "").split(",") if text is not None else []:
+            name, sign, value = part.partition("=")
+            name, ends = name.strip(), value.split(":") if what == "bound" else [value, value]
+            try:
+                low, high = (float(end) for end in ends)
+            except ValueError:
+                low = high = math.nan
+            if not sign or math.isnan(low) or math.isnan(high) or (what == "fix" and math.isinf(low)):
+                raise InputError(f"{what}: {part.strip()!r} is not {form}; write e.g. {example}, several with a comma.")
+            if what == "bound" and not low < high:
+                raise InputError(f"bound: {part.strip()!r} must have the lower end first; to fix {name} use fix.")
+            if name in chosen:
+                raise InputError(f"{what}: {name} is bounded twice; give it once.")
+            chosen[name] = (low, high)
+    return chosen
+
+
 # ---------------------------------------------------------------- points
 
 
@@ -95,6 +123,8 @@ class Choices:
         size_column: what N is; None for `num_params_non_embedding` where present, else `num_params`.
         seed: of random numbers: self-tests and forecasts draw, fits draw none.
         bounds: "published" for the parameter bounds of the law's source; None for wide ones.
+        fix: parameters held at a value, "n0=13e9"; bound: held between two, "k_max=0:2". Several with commas, in the
+            parameters' own units, before any other bounds.
     """
 
     law: str = "efficiency"
@@ -107,9 +137,11 @@ class Choices:
     size_column: str | None = None
     seed: int = 0
     bounds: str | None = None
+    fix: str | None = None
+    bound: str | None = None
 
     def __post_init__(self) -> None:
-        get_law(self.law)
+        _ = self.formula
         check_name(self.objective, OBJECTIVES, "objective")
         parse_window(self.steps, "steps")
         parse_window(self.points, "points")
@@ -119,7 +151,13 @@ class Choices:
 
     @property
     def formula(self) -> Law:
-        return get_law(self.law)
+        """The law, with the bounds that were chosen."""
+        law, chosen = get_law(self.law), parse_bounds(self.fix, self.bound)
+        return within(law, chosen) if chosen else law
+
+    def with_law(self, name: str) -> Choices:
+        """The same choices of another law; bounds that were chosen are of the law they were chosen for."""
+        return self if name == self.law else replace(self, law=name, fix=None, bound=None)
 
     def axis(self, curves: Curves) -> str:
         """The column on the horizontal axis: the one chosen, else the first of the law's own that the curves have."""
@@ -145,7 +183,7 @@ class Given(TypedDict, total=False):
     `where` adds to the condition of a study's own section where that counts; `where_only` stands in its place.
     """
 
-    law: str | None
+    law: str | Law | Callable[..., Any] | None
     x: str | None
     objective: str | None
     where: str | None
@@ -156,6 +194,17 @@ class Given(TypedDict, total=False):
     size_column: str | None
     seed: int | None
     bounds: str | None
+    fix: str | Sequence[str] | Mapping[str, float] | None
+    bound: str | Sequence[str] | Mapping[str, tuple[float, float]] | None
+
+
+def _in_one_text(value: Any) -> str:
+    """`n0=13e9, k_max=0.5` of such a text, of several, or of a mapping."""
+    if isinstance(value, Mapping):
+        value = [
+            f"{name}={':'.join(map(str, ends)) if isinstance(ends, Sequence) else ends}" for name, ends in value.items()
+        ]
+    return value if isinstance(value, str) else ", ".join(value)
 
 
 def choose(given: Given, without: Sequence[str] = ()) -> Choices:
@@ -164,6 +213,11 @@ def choose(given: Given, without: Sequence[str] = ()) -> Choices:
     for name in given:
         check_name(name, legal, "choice here")
     known: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if "law" in known and not isinstance(known["law"], str):
+        if not (isinstance(known["law"], Law) or callable(known["law"])):
+            raise InputError(f"law: {known['law']!r} is neither a name, a Law nor a function of N, X and parameters.")
+        known["law"] = give(known["law"])
+    known |= {name: _in_one_text(known[name]) for name in ("fix", "bound") if known.get(name)}
     only = known.pop("where_only", None)
     if only is not None and "where" in known:
         raise InputError(
@@ -182,8 +236,10 @@ def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Cho
     """
     chosen: Any = {name: value for name, value in curves.defaults.items() if name not in ("by", *without)}
     law = given.get("law")
-    if law is not None and law != chosen.get("law") and get_law(law).x[0] != "train_flops":
-        chosen.pop("x", None)
+    if law is not None and law != chosen.get("law", "efficiency"):
+        chosen = {name: value for name, value in chosen.items() if name not in ("fix", "bound")}  # of another law
+        if isinstance(law, str) and get_law(law).x[0] != "train_flops":
+            chosen.pop("x", None)
     own = chosen.pop("where", None)
     chosen |= {name: value for name, value in given.items() if value is not None}
     if "where_only" not in chosen and (where := both(own, chosen.get("where"))) is not None:
@@ -194,7 +250,8 @@ def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Cho
 # An example of each choice that a study's `analysis:` section may make.
 EXAMPLES = {
     "where": "algorithm == grpo", "steps": "3:60", "points": ":-80", "x": "train_flops", "law": "efficiency",
-    "objective": "log", "size_column": "num_params", "by": "algorithm", "split": "inter",
+    "objective": "log", "size_column": "num_params", "by": "algorithm", "split": "inter", "fix": "n0=13e9",
+    "bound": "k_max=0:2",
 }  # fmt: skip
 
 
@@ -222,7 +279,7 @@ def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
 
 def legal_x(table: pd.DataFrame) -> list[str]:
     """The columns that may stand on the horizontal axis."""
-    never = ("num_params", "num_params_non_embedding", "seed", "reuse_factor", *schema.EVAL_COLUMNS)
+    never = ("num_params", "num_params_non_embedding", "seed", "reuse_factor", "loss_error", *schema.EVAL_COLUMNS)
     return [name for name in table.select_dtypes("number").columns if name not in never]
 
 

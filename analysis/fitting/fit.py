@@ -35,6 +35,8 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     used = every.take(~held)
     _check_enough(used, formula, curves.source)
     solution = solve(used, formula, objective, choices.bounds == "published")
+    if not np.isfinite(solution.eta).all():
+        raise InputError(f"{curves.source}: law {formula.name} is not finite at these points, whatever its parameters.")
     own = "log" if objective == "huber" else objective  # a size's own line knows no outliers
     lines = solution if choices.law == "per_size" else solve(used, get_law("per_size"), own)
     known = solution.values
@@ -53,7 +55,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "size_convention": _convention(chosen),
         "objective": objective,
         "objective_meaning": OBJECTIVES[objective],
-        "weights": _weights(used, objective),
+        "weights": _weights(used, objective, "loss_error" in chosen.table and used.trials is not None),
         "window": {
             "where": chosen.condition,
             "steps": choices.steps, "points": choices.points, "smoothing": None, "first_step": int(used.step.min()),
@@ -79,6 +81,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
                 "at_bound": p.name in solution.bound_hits, "meaning": p.meaning, "log_scale": p.scale,
+                **({"fixed": True, "identified": True, "ci95": list(p.chosen or ()), "stderr": 0.0} if p.fixed else {}),
             }
             for p in formula.shared
         },
@@ -87,7 +90,8 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "diagnostics": _diagnostics(used, solution, formula),
         "held_out": None,
     }  # fmt: skip
-    fit = Fit(record, used, solution, curves=chosen)
+    record |= {name: text for name in ("fix", "bound") if (text := getattr(choices, name)) is not None}
+    fit = Fit(record, used, solution, curves=chosen, formula=formula)
     if held.any():
         record["held_out"] = _score(fit, rule, lines, every, held)
     if formula.axes:
@@ -149,11 +153,13 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
         )
 
 
-def _weights(points: Points, objective: str) -> str:
+def _weights(points: Points, objective: str, by_errors: bool) -> str:
     if objective == "linear":
         return "equal in total for each size"
     if objective == "huber":
         return "equal for each point"
+    if by_errors:
+        return "by loss_error"
     return "counts of evaluated samples" if points.trials is not None else "equal for each point: no counts"
 
 

@@ -56,7 +56,8 @@ def _solve_general(
     vector, value, held = _at_bounds(problem, vector, value)
     converged = best[3] or moved < 1e-6
     names = [parameter.name for parameter, _ in problem.slots]
-    searched = [p.name for p in law.parameters if not p.linear]
+    held &= problem.low < problem.high
+    searched = [p.name for p in law.parameters if not p.linear and not p.fixed]
     starts = []
     for begin, end, reached, _ in ended:
         start_values, end_values = problem.values(begin), problem.values(end)
@@ -102,7 +103,7 @@ def _projected(problem: Problem, begin: np.ndarray, response: np.ndarray) -> np.
     loss = np.maximum(np.exp(response), 1e-3)
     aim, per_log = (response, 1.0) if problem.law.link == "log" else (loss, loss**-2)
     weight = problem.weight * per_log * (loss**2 / problem.each if problem.objective == "linear" else 1.0)
-    searched = ~problem.linear
+    searched = ~problem.linear & (problem.low < problem.high)
     if not searched.any():
         return problem.with_linear(begin, weight, aim)
     root = np.sqrt(weight)

@@ -110,7 +110,7 @@ def _goodness(points: Points, solution: Solution, law: Law) -> dict[str, Any]:
         "r2_within": 1 - float(np.sum((points.loss - np.exp(eta)) ** 2)) / within if within > 0 else None,
         "rmse_ln_loss": rmse(residual) if np.isfinite(residual).all() else None,
         "rmse_loss": rmse(points.loss - np.exp(eta)),
-        "n_parameters": sum(len(points.sizes) if p.per_size else 1 for p in law.parameters),
+        "n_parameters": sum(len(points.sizes) if p.per_size else 1 for p in law.parameters if not p.fixed),
     }
 
 
@@ -135,7 +135,7 @@ def _diagnostics(points: Points, solution: Solution, law: Law) -> dict[str, Any]
                 for i in range(len(names)) for j in range(i)
             }  # fmt: skip
         return diagnostics
-    if law.shape is None or not solution.starts:
+    if law.shape is None or not solution.starts or any(parameter.fixed for parameter in law.shared):
         return diagnostics
     scale, h = solution.values[law.scale], 1e-5
     diagnostics["share_best"] = float(np.mean([start["best"] for start in solution.starts]))

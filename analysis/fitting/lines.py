@@ -53,7 +53,11 @@ def _solve_lines(
             }
             for begin, (end, reached, _, _) in zip(begun, ended, strict=True)
         ]  # fmt: skip
-    hits = [p.name for p in law.shared if _at_bound(values[p.name], p.limits(points.sizes, published_bounds))]
+    hits = [
+        p.name
+        for p in law.shared
+        if not p.fixed and _at_bound(values[p.name], p.limits(points.sizes, published_bounds))
+    ]
     free = {"efficiency": line.slope, "intercept": line.intercept}
     return Solution(
         values, {p.name: free[p.name] for p in law.parameters if p.per_size}, line.eta(points), line.slope,
@@ -226,13 +230,16 @@ def _search_scale(
         best = _amplitude(f, slope, information, amplitude_limits)
         return -best * float((information * (slope - best * f)) @ (high - low)) / h
 
+    if limits[0] == limits[1]:
+        return limits[0]
     grid = np.linspace(math.log(limits[0]), math.log(limits[1]), 101)
     missed = misses(grid)
     i = int(np.argmin(missed))
     if 0 < i < len(grid) - 1 and derivative(grid[i - 1]) < 0 < derivative(grid[i + 1]):
         return math.exp(brentq(derivative, grid[i - 1], grid[i + 1], xtol=tolerance, rtol=tolerance))
     if missed.max() - missed.min() <= 1e-13 * float(np.sum(information * slope**2)):
-        return float(np.sqrt(sizes[0] * sizes[-1]))  # flat (no slope above 0): any scale fits, take one inside
+        # Flat (no slope above 0): any scale fits, take one inside.
+        return float(np.clip(np.sqrt(sizes[0] * sizes[-1]), *limits))
     edge = (grid[0], grid[1]) if i == 0 else (grid[-2], grid[-1])
     if i in (0, len(grid) - 1) and derivative(edge[0]) < 0 < derivative(edge[1]):
         return math.exp(brentq(derivative, *edge, xtol=tolerance, rtol=tolerance))

@@ -152,6 +152,8 @@ def select_points(
     run, runs = pd.factorize(used["run_id"])
     loss, names = used[response].to_numpy(float), [str(name) for name in runs]
     trials = _trials(used, notes) if response == "test_loss" else None
+    if trials is None and "loss_error" in used:
+        notes.append("loss_error is not used: of a cross-entropy every point weighs the same")
     refuse_copies(curves.source, copies(names, run, size, used["step"].to_numpy(), loss, trials), curves.names)
     ln_x = np.log(used[x].to_numpy(float)) if not law.axes else _tie_axes(used, law.axes, size, sizes)
     return (
@@ -213,10 +215,30 @@ def axis_ratio(ratio: np.ndarray, size: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 def _trials(used: pd.DataFrame, notes: list[str]) -> np.ndarray | None:
-    """Q per point, or None, with a note, where the data carry no counts."""
+    """Q per point: from the counts, or from a standard error of the loss, which goes before them; None, with a note,
+    where the data carry neither."""
+    if "loss_error" in used:
+        return _trials_of_errors(used, notes)
     missing = len(used) if "eval_problems" not in used else int(used["eval_problems"].isna().sum())
     if missing:
         notes.append(f"eval_problems is unknown for {missing} of {len(used)} points: every point weighs the same")
         return None
     samples = used["eval_samples"].fillna(1.0) if "eval_samples" in used else 1.0
     return (used["eval_problems"] * samples).to_numpy(float)
+
+
+def _trials_of_errors(used: pd.DataFrame, notes: list[str]) -> np.ndarray:
+    """Q per point that gives an error rate this standard error: L (1 - L) / error^2.
+
+    Where L or 1 - L is below the error, as where no error was counted, the error stands in its place.
+    """
+    loss, error = used["test_loss"].to_numpy(float), used["loss_error"].to_numpy(float)
+    bad = ~(error > 0)
+    if bad.any():
+        first = used[bad].iloc[0]
+        raise InputError(
+            f"loss_error is {first['loss_error']:g} in run {first['run_id']} at step {first['step']}; a standard error "
+            "is above 0 in every evaluated row: fill it, or remove the column."
+        )
+    notes.append("weights and noise by loss_error, the standard error of each loss")
+    return np.maximum(loss * (1 - loss), np.minimum(error, 0.25)) / error**2

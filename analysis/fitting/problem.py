@@ -222,7 +222,7 @@ class Problem:
 
     def starts(self, own: dict[str, float] | None) -> list[np.ndarray]:
         """Vectors with every combination of the parameters' starts; sizes move together."""
-        searched = [p for p in self.law.parameters if not p.linear]
+        searched = [p for p in self.law.parameters if not p.linear and not p.fixed]
         combinations = list(itertools.product(*(range(len(p.starts)) for p in searched)))
         chosen: list[dict[str, Any]] = [
             {p.name: k for p, k in zip(searched, combination, strict=True)} for combination in combinations
@@ -236,7 +236,8 @@ class Problem:
         for choice in [*([None] if own else []), *chosen]:
             vector = np.zeros(len(self.slots))
             for slot, (parameter, i) in enumerate(self.slots):
-                if parameter.linear:
+                if parameter.linear or parameter.fixed:
+                    vector[slot] = self.low[slot] if parameter.fixed else 0.0
                     continue
                 value = (
                     own[parameter.name] if choice is None and own

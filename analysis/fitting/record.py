@@ -15,7 +15,7 @@ from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
 from analysis.fitting.points import Points
 from analysis.fitting.solution import Solution
-from analysis.laws import Law, get_law
+from analysis.laws import Law
 from scaling import files
 from scaling.schema import InputError
 
@@ -37,6 +37,7 @@ class Fit:
         curve_band: the bands of a law whose curves are no straight lines, None until one was asked for.
         shape: the model of shape behind the verdict (`analysis.intervals.shape`), None where no run has the points.
         curves: the curves the fit was made from (before the window), None for a loaded fit.
+        formula: the law, None for a loaded fit: a law that was given as a function may have been defined anew since.
         drawer: what `plot` calls; `analysis/__init__.py` sets it, because figures stand above fits.
     """
 
@@ -49,10 +50,12 @@ class Fit:
     curve_band: Any = None
     shape: Any = None
     curves: Curves | None = None
+    formula: Law | None = None
 
     @property
     def law(self) -> Law:
-        return get_law(self.record["law"])
+        """The law, with the bounds that were chosen."""
+        return self.formula or self.choices.formula
 
     @property
     def values(self) -> dict[str, dict[str, Any]]:
@@ -84,7 +87,7 @@ class Fit:
         return Choices(
             record["law"], record["x"], record["objective"], window["where"], window["steps"], window["points"],
             record["split"], record["size_column"], record["seed"],
-            None if record["bounds"] == "wide" else record["bounds"],
+            None if record["bounds"] == "wide" else record["bounds"], record.get("fix"), record.get("bound"),
         )  # fmt: skip
 
     def frame(self) -> pd.DataFrame:

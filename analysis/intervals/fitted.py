@@ -69,6 +69,7 @@ def save_in_study(fitted: Fit | Fits, curves: Curves) -> list[Path]:
     for one in fitted.values() if isinstance(fitted, Fits) else [fitted]:
         record = one.record
         names = ["law", "x", "objective", "size_column", "window", "split", "bounds", "seed", "runs"]
+        names += [name for name in ("fix", "bound") if name in record]
         chosen = {**{name: record[name] for name in names}, "misfit": record["intervals"]["misfit"]}
         digest = hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:6]
         name = f"{record['law']}-{record['x']}-{record['objective']}-{digest}.json"

@@ -60,9 +60,12 @@ def _grid_min(values: np.ndarray) -> np.ndarray:
     """Minimum over the last axis, refined by a parabola through the lowest three."""
     i = np.clip(values.argmin(-1), 1, values.shape[-1] - 2)[..., None]
     a, b, c = (np.take_along_axis(values, i + d, -1)[..., 0] for d in (-1, 0, 1))
-    bend, low = a - 2 * b + c, np.minimum(np.minimum(a, b), c)
-    ok = (bend > 1e-12) & (abs(a - c) <= 2 * bend)
-    return np.where(ok, b - (a - c) ** 2 / (8 * np.where(ok, bend, 1)), low)
+    low = np.minimum(np.minimum(a, b), c)
+    a, c = (np.where(np.isfinite(side), side, b) for side in (a, c))  # beyond a bound nothing bends
+    with np.errstate(invalid="ignore"):  # nothing within the bounds: infinite throughout
+        bend = a - 2 * b + c
+        ok = (bend > 1e-12) & (abs(a - c) <= 2 * bend)
+        return np.where(ok, b - (a - c) ** 2 / (8 * np.where(ok, bend, 1)), low)
 
 
 def _scale_grid(law: Law, sizes: np.ndarray) -> tuple[np.ndarray, tuple[bool, bool]]:
@@ -74,6 +77,8 @@ def _scale_grid(law: Law, sizes: np.ndarray) -> tuple[np.ndarray, tuple[bool, bo
     assert law.shape is not None
     low, high = np.log(sizes[[0, -1]])
     bounds = np.log(law.parameter(law.scale).limits(sizes))
+    if law.parameter(law.scale).chosen is not None:  # a user's bounds are no place where the data end: not open there
+        return np.linspace(bounds[0], bounds[1], max(int(np.ptp(bounds) / STEP) + 2, 64)), (False, False)
     bounds = np.where(np.isfinite(bounds), bounds, (low - 12, high + 12))
     if not law.parameter(law.scale).of_size:
         return np.linspace(bounds[0], bounds[1], max(int(np.ptp(bounds) / STEP) + 2, 64)), (True, True)
@@ -115,7 +120,9 @@ class LawTest:
         self.law, shape = law, law.shape
         sizes, index = np.unique(num_params, return_inverse=True)
         belongs = (index == np.arange(len(sizes))[:, None]) * 1.0
-        self.sizes, self.runs_per_size, self.df = sizes, belongs.sum(1), len(slope) - 2
+        self._limits = law.parameter(law.amplitude).limits(sizes)
+        self.free = sum(not law.parameter(name).fixed for name in law.tested_on_slopes)
+        self.sizes, self.runs_per_size, self.df = sizes, belongs.sum(1), len(slope) - self.free
         prior = MISFIT if misfit is None else misfit
         if self.runs_per_size.max() == 1:
             prior = EXACT  # without repeats misfit cannot be told from seeds: the scatter about the law has both
@@ -140,7 +147,8 @@ class LawTest:
             self.size_variance = 1 / summed + w * (1 + r) * self.median * grown / self.runs_per_size.mean()
             precision = 1 / self.size_variance
             self.information, b = precision @ (f**2).T, (precision * mean) @ f.T
-            self.slope_at = np.maximum(b / self.information, 0)
+            self._best_at = b / self.information
+            self.slope_at = np.clip(self._best_at, *self._limits)
             square = (precision * mean**2).sum(1)[:, None] - 2 * self.slope_at * b + self.slope_at**2 * self.information
             self.square, self.least = square, np.maximum(_grid_min(square), NOTHING)
             h = self.by_scale(sizes, 1.0, at)  # the Jeffreys-like volume of (amplitude, ln scale)
@@ -175,12 +183,22 @@ class LawTest:
     def _squares(self, value: float, num_params: float | None) -> np.ndarray:
         """(cells, grid) profile of the squares where k(num_params), or without a size the amplitude, is `value`."""
         g = 1.0 if num_params is None else self.shape(num_params, np.exp(self.ln_scale))
-        return self.square + self.information * (value / g - self.slope_at) ** 2
+        amplitude, (low, high) = value / g, self._limits
+        grown = (amplitude - self._best_at) ** 2 - (self.slope_at - self._best_at) ** 2
+        return np.where((amplitude < low) | (amplitude > high), np.inf, self.square + self.information * grown)
 
     def p_efficiency(self, value: float, num_params: float | None = None) -> float:
         """p of k(num_params) = value; of amplitude = value without a size."""
         square = self._squares(value, num_params)
         return float(self.weight @ f_tail((_grid_min(square) - self.least) / self.scale, self.df))
+
+    def p_pair(self, amplitude: np.ndarray) -> np.ndarray:
+        """(m, grid) p of amplitude and scale together, F(2, df): at m amplitudes and every scale of the grid."""
+        grown = self.square + self.information * (
+            (amplitude[:, None, None] - self._best_at) ** 2 - (self.slope_at - self._best_at) ** 2
+        )
+        unit = np.maximum(grown - self.least[:, None], 0) / self.scale[:, None]
+        return np.einsum("c,mcg->mg", self.weight, (self.df / (self.df + unit)) ** (self.df / 2))
 
     def scale_interval(self) -> tuple[float | None, float | None]:
         """All scales with p > .05; None at an end where the grid ends before p falls below."""
@@ -194,11 +212,18 @@ class LawTest:
             return float(np.exp(self.ln_scale[i] + share * (self.ln_scale[j] - self.ln_scale[i])))
 
         last = len(self.ln_scale) - 1
-        return None if low == 0 else crossing(low - 1, low), None if high == last else crossing(high, high + 1)
+        chosen = self.law.parameter(self.law.scale).chosen or (None, None)  # the bound of a user is an end
+        return (
+            chosen[0] if low == 0 else crossing(low - 1, low),
+            chosen[1] if high == last else crossing(high, high + 1),
+        )
 
     def efficiency_interval(self, num_params: float | None = None) -> tuple[float | None, float | None]:
         """All k(num_params), or all amplitudes, with p > .05, on a log grid; an end that only the bound of the scale
         closes is None, as one beyond the grid."""
+        if self._limits[0] == self._limits[1]:  # the amplitude is fixed: a slope moves with the scale alone
+            at = [self._limits[0] * float(self.shape(num_params, scale)) for scale in self.scale_interval() if scale]
+            return (min(at), max(at)) if len(at) == 2 else (None, None)
         largest = float((self.weight @ self.mean).max())
         if largest <= 0:
             return None, None
@@ -258,24 +283,27 @@ class LawTest:
 
     def misfit_p(self) -> float | None:
         """p of "sizes miss k(N) by no more than seeds do", at the best shape without misfit; None without repeats."""
-        n, runs = len(self.sizes), self.df + 2
-        if n < 3 or runs <= n:
+        n, runs, free = len(self.sizes), self.df + self.free, self.free
+        if n <= free or runs <= n:
             return None
         exact = np.array([x == 0 for _, _, x in self.cells])
         best = np.where(exact, self.weight, -1).argmax()
-        ratio = (self.least[best] / (n - 2)) / max(self.within[best] / (runs - n), 1e-300)
-        return float(betainc((runs - n) / 2, (n - 2) / 2, (runs - n) / (runs - n + (n - 2) * ratio)))
+        ratio = (self.least[best] / (n - free)) / max(self.within[best] / (runs - n), 1e-300)
+        return float(betainc((runs - n) / 2, (n - free) / 2, (runs - n) / (runs - n + (n - free) * ratio)))
 
     def covariance(self, amplitude: float, scale: float) -> np.ndarray | None:
         """(2, 2) covariance of (amplitude, ln scale) at run level, averaged over the shapes of variance; None where it
         is singular."""
         jacobian = np.column_stack([self.shape(self.sizes, scale), self.by_scale(self.sizes, amplitude, scale)])
-        total = np.zeros((2, 2))
+        free = [not self.law.parameter(name).fixed for name in self.law.tested_on_slopes]
+        jacobian, total = jacobian[:, free], np.zeros((2, 2))
+        if not any(free):
+            return total
         for weight, unit, variance in zip(self.weight, self.scale, self.size_variance, strict=True):
             information = jacobian.T @ (jacobian / variance[:, None])
             if not np.linalg.cond(information) < 1e14:
                 return None
-            total += weight * unit * np.linalg.inv(information)
+            total[np.ix_(free, free)] += weight * unit * np.linalg.inv(information)
         return total
 
 

@@ -41,13 +41,15 @@ class ProfileTest:
         self._whiten = noise.whitener(at)
         self.df = float(noise.df[np.unique(noise.group[at])].min())
         self._aim = self._whiten(noise.response[at])
-        self.vector, self.least = self._minimum(problem.vector(solution, size), None)
+        self.vector, self.least = self._minimum(problem.vector(solution, size))
         self.covariance = self._covariance()
 
     def _covariance(self) -> np.ndarray:
         """(entries, entries) of the vector, by the derivatives there."""
-        design = self._slopes(self.vector)
-        return np.linalg.pinv(design.T @ design, hermitian=True)
+        design = self._slopes(self.vector) * (self.problem.low < self.problem.high)
+        size = np.abs(design).max(axis=0)
+        size = np.where(size > 0, size, 1.0)  # entries of other units would look singular
+        return np.linalg.pinv((design / size).T @ (design / size), hermitian=True) / np.outer(size, size)
 
     def _slopes(self, vector: np.ndarray, which: np.ndarray | None = None) -> np.ndarray:
         """(m, entries) derivative of the whitened curve by the entries of the mask, or by all."""
@@ -55,10 +57,10 @@ class ProfileTest:
             slopes = np.clip(np.nan_to_num(self.problem.log_columns(vector, which)), -HUGE, HUGE)
         return self._whiten(slopes)
 
-    def _minimum(self, start: np.ndarray, held: int | None) -> tuple[np.ndarray, float]:
-        """(vector, weighted squares) at the optimum near a start; the entry `held` stays."""
+    def _minimum(self, start: np.ndarray, *held: int) -> tuple[np.ndarray, float]:
+        """(vector, weighted squares) at the optimum near a start; the entries `held` stay."""
         problem = self.problem
-        free = np.arange(len(start)) != (-1 if held is None else held)
+        free = ~np.isin(np.arange(len(start)), held) & (problem.low < problem.high)
 
         def whole(part: np.ndarray) -> np.ndarray:
             vector = start.copy()
@@ -90,7 +92,7 @@ class ProfileTest:
         return max(square - self.least, 0.0), there
 
     @cached_property
-    def _own_units(self) -> ProfileTest:
+    def own_units(self) -> ProfileTest:
         """The same test with amplitudes in their own units, by their logs."""
         test, problem = copy(self), self.problem
         test.problem = Problem(problem.points, problem.law, "log", False, plain=True)
@@ -98,9 +100,15 @@ class ProfileTest:
         test.covariance = test._covariance()
         return test
 
+    def growth_of_pair(self, pair: list[int], values: np.ndarray) -> float:
+        """Growth of the squares where two entries have these values, or stand at their bounds short of them."""
+        held = self.vector.copy()
+        held[pair] = np.clip(values, self.problem.low[pair], self.problem.high[pair])
+        return max(self._minimum(held, *pair)[1] - self.least, 0.0)
+
     def rejects(self, entry: int, value: float, level: float = 0.05) -> bool:
         """Whether a value of an entry, in the parameter's own unit, is rejected."""
-        test = self._own_units if self._has_unit(entry) and self.vector[entry] > 0 else self
+        test = self.own_units if self._has_unit(entry) and self.vector[entry] > 0 else self
         grown, _ = test.growth(entry, test.problem.coordinate(entry, value))
         return grown > student.isf(level / 2, self.df) ** 2
 
@@ -118,7 +126,7 @@ class ProfileTest:
     def interval(self, entry: int, level: float = 0.05) -> tuple[End, End]:
         """All values of an entry that are not rejected, in the parameter's own unit."""
         if self._has_unit(entry):
-            return (0.0, None) if self.vector[entry] <= 0 else self._own_units.interval(entry, level)
+            return (0.0, None) if self.vector[entry] <= 0 else self.own_units.interval(entry, level)
         most = float(student.isf(level / 2, self.df) ** 2)
         own = partial(self.problem.own, entry)
         best = self.vector[entry]
@@ -127,7 +135,8 @@ class ProfileTest:
 
         def end(side: int) -> End:
             limit = self.problem.low[entry] if side < 0 else self.problem.high[entry]
-            near, start, reach = best, self.vector, min(step, 5.0)
+            most_at_once = 5.0 if self.problem.logs[entry] else 5.0 * max(1.0, abs(best))
+            near, start, reach = best, self.vector, min(step, most_at_once)
             for _ in range(12):
                 far = float(np.clip(best + side * reach, self.problem.low[entry], self.problem.high[entry]))
                 grown, ended = self.growth(entry, far, self.vector, start)
@@ -136,8 +145,10 @@ class ProfileTest:
                     if crossing is not None:
                         return own(crossing)
                 if far == limit:
-                    # A share has a natural end at 0 or 1; a scale or an exponent was only searched so far.
-                    return own(far) if self.problem.linear[entry] else None
+                    # A share has a natural end at 0 or 1; a scale or an exponent was only searched so far, but not
+                    # beyond the bound of a user.
+                    natural = self.problem.linear[entry] or self.problem.slots[entry][0].chosen is not None
+                    return own(far) if natural else None
                 near, start, reach = far, ended, 2 * reach
             return None
 

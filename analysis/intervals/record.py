@@ -151,6 +151,8 @@ def _add_bootstrap(fit: Fit, draws: int = 300) -> None:
         for name, value in solve_near(drawn, fit.law, fit.record["objective"], known).items():
             drawn_values[name].append(value)
     for name, entry in values.items():
+        if "fixed" in entry:
+            continue
         low, high = np.quantile(drawn_values[name], (LEVEL / 2, 1 - LEVEL / 2))
         entry["ci95"], entry["stderr"] = [float(low), float(high)], float(np.std(drawn_values[name], ddof=1))
         entry["identified"] = not entry["at_bound"]
@@ -161,7 +163,7 @@ def _add_profiles(fit: Fit, tests: Sequence[ProfileTest]) -> None:
     missed = set()
     for size, test in enumerate(tests):
         for entry, (parameter, i) in enumerate(test.problem.slots):
-            if parameter.name in fit.law.tested_on_slopes:
+            if parameter.name in fit.law.tested_on_slopes or parameter.fixed:
                 continue
             ends = test.interval(entry)
             if parameter.per_size:
@@ -197,11 +199,15 @@ def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
     values, warnings = record["values"], record["warnings"]
     amplitude, scale = (values[name] for name in law.tested_on_slopes)
     big, small = (law.symbols[name] for name in law.tested_on_slopes)
-    amplitude["ci95"], scale["ci95"] = list(test.efficiency_interval()), list(test.scale_interval())
+    for entry, ends in ((amplitude, test.efficiency_interval), (scale, test.scale_interval)):
+        if "fixed" not in entry:
+            entry["ci95"] = list(ends())
     covariance = test.covariance(amplitude["value"], scale["value"]) if amplitude["value"] > 0 else None
     if covariance is not None:
         amplitude["stderr"], scale["stderr"] = math.sqrt(covariance[0, 0]), scale["value"] * math.sqrt(covariance[1, 1])
     for symbol, entry in ((big, amplitude), (small, scale)):
+        if "fixed" in entry:
+            continue
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
         if not _holds(entry["ci95"], entry["value"]):
             entry["identified"] = False

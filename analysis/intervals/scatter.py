@@ -108,12 +108,13 @@ class _Noise:
     def by_sizes(self) -> Scatter:
         """How sizes scatter about a law that they share. Raises NoScatter."""
         problem, points = self.problem, self.points
-        n, parameters = len(points.sizes), len(problem.slots)
+        searched = problem.low < problem.high
+        n, parameters = len(points.sizes), int(searched.sum())
         level, slope, every, square, away = self.shifts(1 / self.variance, points.size, n)
         free = n - parameters / 2  # a level and a slope of each size, less the parameters
         if free < LEAST or (square == 0).any():
             raise NoScatter(f"{n} sizes say too little of how sizes scatter about a law of {parameters} parameters")
-        columns = problem.log_columns(self.vector) / self.variance[:, None]
+        columns = problem.log_columns(self.vector, searched) / self.variance[:, None]
         design = np.vstack([
             np.array([_total(c, points.size, n) / every for c in columns.T]).T,
             np.array([_total(c * away, points.size, n) / square for c in columns.T]).T,

@@ -10,13 +10,13 @@ from __future__ import annotations
 import importlib
 import math
 import pkgutil
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from scaling.schema import check_name
+from scaling.schema import InputError, check_name
 
 TINY = 1e-12  # least loss of a formula that can fall below 0
 
@@ -29,6 +29,7 @@ class Parameter:
         bounds: (low, high); with `of_size`, low is in units of the smallest and high of the largest size of the data;
             with `of_x`, the same of X. Such scales are positive and are searched on a log axis.
         published: the bounds that the source of the law used, an option of the fit.
+        chosen: the bounds of a user, in the parameter's own unit, before all others; both ends equal where it is fixed.
         per_size: one value for each size; such a parameter says nothing about a size that was not fitted.
         linear: the curve is linear in it, so a fit eliminates it in closed form.
         starts: where a search begins, for a parameter that is not linear: values, or with `of_size` and `of_x`
@@ -47,6 +48,7 @@ class Parameter:
     of_size: bool = False
     of_x: bool = False
     published: tuple[float, float] | None = None
+    chosen: tuple[float, float] | None = None
     per_size: bool = False
     linear: bool = False
     starts: tuple[float, ...] = ()
@@ -62,8 +64,14 @@ class Parameter:
     def scale(self) -> bool:
         return self.of_size or self.of_x
 
+    @property
+    def fixed(self) -> bool:
+        return self.chosen is not None and self.chosen[0] == self.chosen[1]
+
     def limits(self, sizes: np.ndarray, published: bool = False, x: np.ndarray | None = None) -> tuple[float, float]:
         """Bounds in the parameter's own unit for data with these sizes and, for `of_x`, these X."""
+        if self.chosen is not None:
+            return self.chosen
         if published and self.published is not None:
             return self.published
         low, high = self.bounds
@@ -193,6 +201,25 @@ class Law:
         return (self.amplitude, self.scale) if self.shape is not None else ()
 
 
+def within(law: Law, chosen: Mapping[str, tuple[float, float]]) -> Law:
+    """The law with bounds that a user chose, in the parameters' own units; (v, v) fixes a parameter at v.
+
+    Raises InputError for a name that is no parameter of the law, and for bounds that its range does not hold.
+    """
+    parameters = {parameter.name: parameter for parameter in law.parameters}
+    for name, (low, high) in chosen.items():
+        parameter = parameters[check_name(name, parameters, f"parameter of law {law.name}")]
+        least, most = (0.0, math.inf) if parameter.scale else parameter.bounds
+        if not least <= low <= high <= most or (parameter.scale and (low == 0 or high == math.inf)):
+            legal = "above 0 and finite" if parameter.scale else f"from {least:g} to {most:g}"
+            raise InputError(
+                f"{name} of law {law.name} cannot be {low:g}:{high:g}: both ends must be {legal}, the lower one first."
+            )
+        # Such bounds are of the parameter itself: no other may move its unit.
+        parameters[name] = replace(parameter, chosen=(low, high), at_x="", at_size="")
+    return replace(law, parameters=tuple(parameters.values()))
+
+
 def saturation(n, scale):
     """N / (N + scale), in [0, 1]: the shape of k(N), and of a level that saturates."""
     return 1 / (1 + scale / n)
@@ -240,6 +267,20 @@ SATURATING: dict[str, Any] = {
 DATA = ("prompts_seen", "tokens_seen", "train_flops")  # axes of laws of data; compute only where the data are unknown
 
 
+_of_users: dict[str, Law] = {}  # laws that were given in place of a name, in this process
+
+
+def give(law: Law | Callable[..., Any]) -> str:
+    """Make a law that is a `Law` or a function known by its name, which is returned. Raises InputError."""
+    from analysis.laws._given import law_of
+
+    given = law if isinstance(law, Law) else law_of(law)
+    if given.name in law_names():
+        raise InputError(f"law {given.name} is the name of a shipped law; give yours another name.")
+    _of_users[given.name] = given
+    return given.name
+
+
 def law_names() -> list[str]:
     """Names of the laws: the modules of this folder."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
@@ -247,4 +288,6 @@ def law_names() -> list[str]:
 
 def get_law(name: str) -> Law:
     """The law of that name. Raises InputError naming the legal ones and the nearest match."""
+    if name in _of_users:
+        return _of_users[name]
     return importlib.import_module(f"{__name__}.{check_name(name, law_names(), 'law')}").LAW

@@ -52,9 +52,9 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
         raise InputError(f"a comparison needs two laws or more; there is {', '.join(laws) or 'none'}.")
 
     def fitted(law: str, split: str) -> Fit:
-        return fit_curves(curves, replace(choices, law=law, where=None, split=split))
+        return fit_curves(curves, replace(choices.with_law(law), where=None, split=split))
 
-    every, _notes = select_points(curves, replace(choices, law="per_size"))
+    every, _notes = select_points(curves, choices.with_law("per_size"))
     count = np.bincount(every.run)
     order = np.arange(len(every)) - np.concatenate([[0], np.cumsum(count)])[every.run]
     observed = every.ln_loss()
@@ -70,7 +70,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
     rows: list[dict[str, Any]] = [{"law": name, "error": None} for name in laws]
     for row in rows:
         try:
-            own = select_points(curves, replace(choices, law=row["law"]))[0]  # with the columns that this law asks for
+            own = select_points(curves, choices.with_law(row["law"]))[0]  # with the columns that this law asks for
             predicted[row["law"]] = _roll(own, blocks, [fitted(row["law"], f"intra:{f:g}") for f in origins])
         except InputError as error:
             row["error"] = str(error)
@@ -93,7 +93,7 @@ def compare_laws(curves: Curves, laws: Sequence[str], choices: Choices) -> dict[
         }  # fmt: skip
         if name != best and len(count) > 1:
             row["difference"] = paired_difference(by_run[best].tolist(), by_run[name].tolist())
-        row |= _largest_size(name, select_points(curves, replace(choices, law=name))[0], fitted)
+        row |= _largest_size(name, select_points(curves, choices.with_law(name))[0], fitted)
     return {
         "source": curves.source, "where": curves.condition, "x": choices.x, "objective": choices.objective,
         "n_points": len(every), "n_runs": len(count),

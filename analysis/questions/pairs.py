@@ -32,7 +32,7 @@ def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline
 
     Of the choices only rows, window and axes count: each run has a line of its own.
     """
-    choices = replace(choices, law="per_size")  # each run has a line of its own, whatever law the study is about
+    choices = choices.with_law("per_size")  # each run has a line of its own, whatever law the study is about
     curves = choices.rows(curves)
     groups = dict(curves.groups(by))
     if len(groups) < 2:
@@ -89,7 +89,7 @@ class _Lines:
     """One line per run of one value: `runs` {(size, condition, seed): [names]}; `ends` of ln X by name."""
 
     def __init__(self, curves: Curves, choices: Choices, condition: dict[str, str]):
-        chosen, _notes = select_points(curves, replace(choices, law="per_size"))
+        chosen, _notes = select_points(curves, choices.with_law("per_size"))
         self._of_runs = lines = run_lines(chosen)
         seed = curves.table.groupby("run_id")["seed"].first()
         self.runs: dict[tuple[float, str, float], list[str]] = {}

@@ -98,7 +98,7 @@ def read_study(curves: Curves, choices: Choices) -> Study:
     fits, no_fit = fit_axes(curves, choices)
     if not fits and choices.law != "per_size":
         # A law of N needs sizes to compare; each size's own line is there without.
-        choices = replace(choices, law="per_size")
+        choices = choices.with_law("per_size")
         fits, _ = fit_axes(curves, choices)
     main = next(iter(fits.values()), None)
     without_largest: Fit | Missing = NO_FIT
@@ -151,7 +151,7 @@ def compute_fit(curves: Curves, choices: Choices, fits: dict[str, Fit], no_fit: 
     if not (law.group or law.axes) and "train_flops" in fits:
         return fits["train_flops"]
     if law.group or law.axes or law.of_data:
-        return fit_with_intervals(curves, replace(choices, law="per_size", x="train_flops"))
+        return fit_with_intervals(curves, replace(choices.with_law("per_size"), x="train_flops"))
     return known(no_fit.get("train_flops", NO_FIT))
 
 
