@@ -48,8 +48,9 @@ analysis.intervals analysis.intervals.law_test analysis.intervals.size_test anal
 analysis.intervals.paired_test
 analysis.intervals.run_lines analysis.intervals.run_test analysis.intervals.scatter analysis.intervals.profile
 analysis.intervals.outlier analysis.intervals.stacks
-analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
+analysis.intervals.missed_sizes analysis.intervals.shape analysis.intervals.verdict analysis.intervals.law_doubt
 analysis.intervals.curve_band analysis.intervals.coverage analysis.intervals.record analysis.intervals.fitted
+analysis.intervals.contours
 analysis.questions analysis.questions.size_curves analysis.questions.finals analysis.questions.runs
 analysis.questions.residuals analysis.questions.prediction
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs

@@ -22,6 +22,7 @@ from analysis.fitting.record import Fit
 from analysis.fitting.solve import solve
 from analysis.intervals.coverage import coverage
 from analysis.intervals.law_test import LEVEL, LawTest
+from analysis.intervals.missed_sizes import missed_sizes
 from analysis.intervals.outlier import Outlier, outlier
 from analysis.intervals.profile import ProfileTest, profile_tests
 from analysis.intervals.run_lines import RunLines
@@ -113,7 +114,12 @@ def _add_verdict(fit: Fit) -> None:
         fit.shape = Shape(fit.points, fit.law, fit.solution)
     except NoShape:
         fit.shape = None
-    verdict = verdict_of(fit.shape, fit.record["goodness"]["r2_within"], fit.law.slope is not None)
+    points, law, missed = fit.points, fit.law, np.zeros(0, bool)
+    if law.shared and not law.closed_form and len(points.sizes) > 1:
+        missed = missed_sizes(points, law, fit.solution)
+    names = [_short(size) for size in points.sizes[np.flatnonzero(missed)]]
+    straight = law.slope is not None
+    verdict = verdict_of(fit.shape, fit.record["goodness"]["r2_within"], straight, names, len(points.sizes))
     fit.record["verdict"] = dict(verdict)
     if verdict["verdict"] in FLAWED:
         fit.warnings.insert(0, f"verdict: {verdict['text']}")

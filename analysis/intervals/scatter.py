@@ -97,13 +97,7 @@ class _Noise:
 
     def shifts(self, weight: np.ndarray, by: np.ndarray, size: int) -> tuple[np.ndarray, ...]:
         """(level, slope, sum of weights, sum of squares of ln X, ln X from the middle) of the residuals by group."""
-        x = self.points.x
-        every = np.maximum(_total(weight, by, size), 1e-300)
-        away = x - (_total(weight * x, by, size) / every)[by]
-        square = _total(weight * away**2, by, size)
-        some = square > 1e-12 * every
-        slope = np.where(some, _total(weight * away * self.relative, by, size) / np.where(some, square, 1.0), 0.0)
-        return _total(weight * self.relative, by, size) / every, slope, every, np.where(some, square, 0.0), away
+        return shifts_of(self.relative, self.points.x, weight, by, size)
 
     def by_sizes(self) -> Scatter:
         """How sizes scatter about a law that they share. Raises NoScatter."""
@@ -157,6 +151,18 @@ class _Noise:
 
     def _scatter(self, group, away, level, slope, df, basis: str) -> Scatter:
         return Scatter(self.response, self.variance, group, away, level, slope, df, basis, self.extra, self.dispersion)
+
+
+def shifts_of(
+    residual: np.ndarray, x: np.ndarray, weight: np.ndarray, by: np.ndarray, size: int
+) -> tuple[np.ndarray, ...]:
+    """As `_Noise.shifts`, of any residuals (n,) at ln X (n,)."""
+    every = np.maximum(_total(weight, by, size), 1e-300)
+    away = x - (_total(weight * x, by, size) / every)[by]
+    square = _total(weight * away**2, by, size)
+    some = square > 1e-12 * every
+    slope = np.where(some, _total(weight * away * residual, by, size) / np.where(some, square, 1.0), 0.0)
+    return _total(weight * residual, by, size) / every, slope, every, np.where(some, square, 0.0), away
 
 
 class NoScatter(InputError):

@@ -1,8 +1,10 @@
 """Before any parameter: does the law describe these curves?
 
     describes            nothing in the curves speaks against the law
+    misses sizes         the law is far from the curves of some sizes: parameters depend on which sizes are fitted
     bends                the slope changes along the curves: parameters depend on the window
-    does not describe    the slope changes to less than a third, or the loss rises: parameters mean nothing here
+    does not describe    the slope changes to less than a third, the law is far from half of the sizes, or the loss
+                         rises: parameters mean nothing here
     cannot tell          the fall of the loss does not stand out of the noise, or there are too few points
 
 By the model of shape (`analysis.intervals.shape`). A law of lines bends where its slope does; of a law with curves the
@@ -13,18 +15,20 @@ laws with a floor and Chinchilla surfaces by their own laws: 9 of 300.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
 
+from analysis.intervals.missed_sizes import MANY
 from analysis.intervals.shape import Shape
-from analysis.words import number
+from analysis.words import joined, number
 
 FLAGGED = 0.3  # ln odds beyond which the curves are not the law's
 LEAST_THIRD = 1 / 3  # of the steepest third of the window: below it a law of lines says nothing of the curves
 LEAST_SHARE = 1 / 2  # of the mean slope: the same for a law with curves, as (1 - 1/2) / (1 + 1/2) = 1/3
 RISING = -2.3  # z of the mean slope
-FLAWED = ("bends", "does not describe")
+FLAWED = ("bends", "misses sizes", "does not describe")
 LEAST_SIGNAL = 5.0  # slope in its standard errors, root mean square over sizes
 
 
@@ -32,7 +36,7 @@ class Verdict(TypedDict):
     """See the head of this file.
 
     Fields:
-        verdict: describes, bends, does not describe or cannot tell. text: a sentence without its stop.
+        verdict: describes, bends, misses sizes, does not describe or cannot tell. text: a sentence without its stop.
         odds: ln evidence of "not the law" over "the law", flagged above .3. p_law: posterior probability of the law.
         slopes: -d ln L / d ln X in the three thirds of the window, mean over sizes, smoothed by the likeliest deviation
         law_slopes: those of a law with curves. rise_z: z of the mean slope.
@@ -50,12 +54,15 @@ class Verdict(TypedDict):
     signal: float | None
 
 
-def verdict_of(shape: Shape | None, r2_within: float | None, straight: bool) -> Verdict:
+def verdict_of(
+    shape: Shape | None, r2_within: float | None, straight: bool, missed: Sequence[str] = (), sizes: int = 1
+) -> Verdict:
     """The verdict on a fit.
 
     Args:
         shape: None where no curve has enough points. r2_within: the share of the variation within sizes that the law
-        explains; below 0 a constant does better. straight: whether the law's curves are lines.
+        explains; below 0 a constant does better. straight: whether the law's curves are lines. missed: names of the
+        sizes that a law is far from (`analysis.intervals.missed_sizes`), of so many sizes.
     """
     if shape is None:
         text = "cannot tell: no run has enough evaluated points"
@@ -81,8 +88,16 @@ def verdict_of(shape: Shape | None, r2_within: float | None, straight: bool) -> 
     if signal >= LEAST_SIGNAL and r2_within is not None and r2_within < 0:
         text = f"does not describe the curves, a constant for each size is nearer to them: {nothing}"
         return _verdict("does not describe", text, *known)
+    if missed and len(missed) >= MANY * sizes:
+        text = (
+            f"does not describe the curves, it is far from {len(missed)} of {sizes} sizes ({joined(missed)}): {nothing}"
+        )
+        return _verdict("does not describe", text, *known)
     if shape.odds > FLAGGED:
         return _verdict("bends", f"bends ({told}): parameters depend on the window", *known)
+    if missed:
+        text = f"misses sizes, it is far from {joined(missed)}: parameters depend on which sizes are fitted"
+        return _verdict("misses sizes", text, *known)
     if signal < LEAST_SIGNAL:
         text = "cannot tell: the fall of the loss does not stand out of the noise"
         return _verdict("cannot tell", text, *known)
