@@ -154,7 +154,7 @@ def select_points(
     trials = _trials(used, notes) if response == "test_loss" else None
     if trials is None and "loss_error" in used:
         notes.append("loss_error is not used: of a cross-entropy every point weighs the same")
-    refuse_copies(curves.source, copies(names, run, size, used["step"].to_numpy(), loss, trials), curves.names)
+    refuse_copies(curves.source, copies(names, run, size, loss, trials), curves.names)
     ln_x = np.log(used[x].to_numpy(float)) if not law.axes else _tie_axes(used, law.axes, size, sizes)
     return (
         Points(

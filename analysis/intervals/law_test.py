@@ -25,6 +25,7 @@ POWER = {0.0: 0.4, 1.0: 0.3, 1.5: 0.3}  # seed sd grows as slope ** g: prior wei
 RATIO = (0.0, 0.1, 0.32, 1.0, 3.2, 10.0, 100.0)  # seed variance / median sampling variance, equal weights
 MISFIT = {0.0: 0.7, 4.0: 0.12, 16.0: 0.12, 64.0: 0.06}  # variance of sizes about the law, in run variances: weight
 EXACT = {0.0: 1.0}
+ROUNDING = 1e-22  # least variance of a slope: lines without any noise are still not known beyond rounding
 NOTHING = 1e-12  # least weighted sum of squares: data without any noise still have a scale
 STEP = 0.05  # of the grid of ln scale
 SAME = 0.01  # relative change of the shape below which sizes cannot tell where the scale is
@@ -117,7 +118,8 @@ class LawTest:
         least: np.ndarray | None = None,
     ):
         assert law.shape is not None
-        self.law, shape = law, law.shape
+        self.law, shape, self._exact = law, law.shape, bool((variance <= ROUNDING).all())
+        variance = np.maximum(variance, ROUNDING)
         sizes, index = np.unique(num_params, return_inverse=True)
         belongs = (index == np.arange(len(sizes))[:, None]) * 1.0
         self._limits = law.parameter(law.amplitude).limits(sizes)
@@ -284,7 +286,7 @@ class LawTest:
     def misfit_p(self) -> float | None:
         """p of "sizes miss k(N) by no more than seeds do", at the best shape without misfit; None without repeats."""
         n, runs, free = len(self.sizes), self.df + self.free, self.free
-        if n <= free or runs <= n:
+        if n <= free or runs <= n or self._exact:
             return None
         exact = np.array([x == 0 for _, _, x in self.cells])
         best = np.where(exact, self.weight, -1).argmax()

@@ -86,6 +86,15 @@ def add_intervals(fit: Fit, law_exact: bool = False, self_test: bool = False, pa
     }
     for row, interval in zip(record["per_size"], _by_size(fit.points, test), strict=True):
         row["efficiency_ci95"] = None if interval is None else list(interval)
+    outside = [
+        _short(row["num_params"]) for row in record["per_size"]
+        if row["efficiency_ci95"] is not None and not _holds(row["efficiency_ci95"], row["efficiency"])
+    ]  # fmt: skip
+    if outside:
+        warnings.append(
+            f"k of N = {', '.join(outside)} is outside the interval that its runs give: its curve is no line, or its "
+            "losses are near 1, where a count weighs a point most"
+        )
     if test.law is not None:
         _add_law_intervals(record, fit.law, test.law)
         if (unlike := outlier(test.lines, test.law)) is not None:
@@ -217,7 +226,10 @@ def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
         entry["identified"] = None not in entry["ci95"] and not entry["at_bound"]
         if not _holds(entry["ci95"], entry["value"]):
             entry["identified"] = False
+            at_bound = any(value["at_bound"] for value in (amplitude, scale))
             warnings.append(
+                f"{symbol} of the fit is outside the interval that the slopes of the runs give without these bounds: "
+                "the bound holds it there" if at_bound else
                 f"{symbol} of the fit is outside the interval that the slopes of the runs give: the law misses"
             )
     low, high = scale["ci95"]

@@ -50,7 +50,8 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
 
     `ci95` holds the doubt about the law beyond the window; without it, it stands in `if_law_holds`.
     Where it is not reached `x` is None and `why` says "never" (a line that does not fall, a floor of the law above the
-    target) or that it lies beyond 1000 times the largest X that was run. An end of the band is None beyond that too.
+    target) or that it lies beyond 1000 times the largest X that was run, or below a thousandth of the smallest. An end
+    of the band is None beyond that too.
     """
     if not 0 < target < 1:
         raise InputError(f"target: {target:g} is not a test loss; it lies between 0 and 1.")
@@ -72,8 +73,11 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
             line = np.log(fit.predict(size, grid, **law_columns(fit.law)))
         entry["x"] = _first_below(grid, line, math.log(target))
         if entry["x"] is None:
+            below = float(line[0]) <= math.log(target)
             end = math.inf if straight else float(fit.predict(size, high * 1e60, **law_columns(fit.law)))
-            if straight and row["efficiency"] <= 0:
+            if below:
+                entry["why"] = f"below it from the start: a {FAR:g}th of the smallest X that was run is enough"
+            elif straight and row["efficiency"] <= 0:
                 entry["why"] = "never: the line does not fall"
             elif not straight and end > target:
                 entry["why"] = f"never: the law ends at {end:.3g}"
@@ -108,12 +112,10 @@ def _with_doubt(fit: Fit, size: float, grid: np.ndarray, by_law: Sequence[np.nda
 
 
 def _first_below(grid: np.ndarray, line: np.ndarray, level: float) -> float | None:
-    """First X at which a line is at or below a level; None where it stays above."""
+    """First X at which a line is at or below a level; None where it stays above, or is below from the first X on."""
     below = np.flatnonzero(line <= level)
-    if len(below) == 0:
+    if len(below) == 0 or below[0] == 0:
         return None
     i = int(below[0])
-    if i == 0:
-        return float(grid[0])
     share = (line[i - 1] - level) / (line[i - 1] - line[i])
     return float(np.exp(np.log(grid[i - 1]) + share * (np.log(grid[i]) - np.log(grid[i - 1]))))
