@@ -28,6 +28,17 @@ def truth(size, x):
     return 0.9 * np.exp(-0.07 * i - 0.13 / (1 + 12e9 / size) * (np.log(x) - 6.0))
 
 
+def test_a_forecast_far_below_the_data_is_refused_and_one_cut_off_at_1_is_not_identified():
+    curves = make_curves(synthetic(noise=1.0, runs=2))
+    with pytest.raises(InputError, match=r"X = 1 is 5.1e\+02 times below the smallest X of the data.*from 51.2 on"):
+        forecast(curves, 7e9, 1.0, x="prompts_seen")
+    table = synthetic(noise=1.0, runs=2)
+    near = table.assign(test_loss=(1.11 * table["test_loss"]).clip(upper=1.0))
+    row = forecast(make_curves(near), 72e9, 60.0, x="prompts_seen")["predictions"][0]
+    assert row["loss"] == 1 or row["ci95_mean"][0] < 1
+    assert row["identified"] == (row["ci95_mean"][0] < 1)
+
+
 def test_an_exact_law_is_predicted_exactly_at_a_fitted_size():
     found = forecast(make_curves(synthetic(runs=2)), 7e9, [40000.0, 60000.0], x="prompts_seen")
     k = 0.13 / (1 + 12 / 7)

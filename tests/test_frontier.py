@@ -113,6 +113,15 @@ def test_the_cost_of_a_loss_inverts_the_line():
             assert row["extrapolated"] == (truth > 1e20 or truth < 1e10)
 
 
+def test_a_loss_that_is_below_from_the_first_x_on_has_no_cost_and_no_end_at_the_edge_of_the_search():
+    fit = fitted(noise=0.001)
+    first = float(np.exp(fit.points.x.min())) / 1e3
+    for entry in cost_to_target(fit, 0.97):
+        ends = [entry["x"], *(entry["ci95"] or []), *(entry["if_law_holds"]["ci95"] or [])]
+        assert all(end is None or end > 1.001 * first for end in ends)
+    assert "below it from the start" in " ".join(entry["why"] for entry in cost_to_target(fit, 0.9999))
+
+
 def test_never_where_the_line_rises_or_the_law_has_a_floor():
     rising = table()
     rising.loc[rising["num_params"] == 1e6, "test_loss"] = 0.5 + 0.2 * rising["step"] / 40 + 1e-12 * rising["seed"]

@@ -37,6 +37,36 @@ def test_vector_a():
     assert short(test.scale_interval(), 1e9) == [7.83, 20.6]
 
 
+def test_curves_that_do_not_move_say_nothing_of_sizes():
+    table = synthetic(runs=3)
+    table["test_loss"] = 0.5
+    fit = analysis.fit(make_curves(table), x="prompts_seen")
+    assert fit.record["intervals"]["misfit_p"] is None
+    assert not any("exceed seed noise" in text for text in fit.warnings)
+
+
+def test_a_k_outside_its_own_interval_is_said():
+    table = synthetic(runs=3, steps=15, k_max=0.3, n0=1e7, sizes=[1e9, 4e9, 16e9, 64e9])
+    rng = np.random.default_rng(0)
+    bent = np.minimum(0.9999, 1.3 * table["test_loss"].clip(upper=0.99))
+    table["test_loss"] = rng.binomial(500, bent) / 500
+    fit = analysis.fit(make_curves(table), x="prompts_seen")
+    outside = [
+        row for row in fit.per_size if not row["efficiency_ci95"][0] <= row["efficiency"] <= row["efficiency_ci95"][1]
+    ]
+    assert outside and any(text.startswith("k of N = ") and "losses are near 1" in text for text in fit.warnings)
+
+
+def test_a_bound_that_binds_is_no_miss_of_the_law():
+    fit = analysis.fit(
+        make_curves(synthetic(sizes=[1e6, 4e6, 16e6, 64e6], n0=1e7, runs=2, noise=1.0)),
+        x="prompts_seen",
+        bounds="published",
+    )
+    assert fit.values["n0"]["at_bound"]
+    assert "the bound holds it there" in " ".join(fit.warnings) and "the law misses" not in " ".join(fit.warnings)
+
+
 def test_vector_b():
     test = law_test(EFFICIENCY, SLOPE[::2], VARIANCE[::2], SIZE[::2])
     assert short(test.efficiency_interval()) == [0.0884, 0.201]  # given as .088

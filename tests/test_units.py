@@ -11,11 +11,9 @@ from analysis.fitting.choices import Choices
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.laws import get_law, law_names
 
-# Their level is a formula of N at X = 1, so another unit of X is another law.
-LEVEL_AT_ONE = ("efficiency_log_level", "efficiency_saturating_level")
 # They want other columns or longer curves.
 OTHER_SHAPE = ("broken_power", "data_constrained", "group_size", "tau", "consistency")
-LAWS = [name for name in law_names() if name not in (*LEVEL_AT_ONE, *OTHER_SHAPE)]
+LAWS = [name for name in law_names() if name not in OTHER_SHAPE and not get_law(name).level_at_one]
 
 
 def plateau(sizes, seeds, seed=0, exponent=0.5):

@@ -76,7 +76,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
             *suspect_columns(used, lines, choose_size_column(chosen, choices.size_column, formula)),
             *_warnings(chosen, used, solution, formula),
         ],
-        "notes": [*curves.notes, *_axis_note(choices, x), *notes],
+        "notes": [*curves.notes, *_axis_note(choices, x), *_unit_note(formula, x), *notes],
         "values": {
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
@@ -97,6 +97,14 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     if formula.axes:
         record["consistency"] = _consistency(fit)
     return fit
+
+
+def _unit_note(law: Law, x: str) -> list[str]:
+    """What a reader must know of a law that changes with the unit of X."""
+    if not law.level_at_one:
+        return []
+    unit = schema.COLUMNS[x].unit if x in schema.COLUMNS else ""
+    return [f"its level is that at X = 1{' ' + unit if unit else ''}: with X in another unit it is another law"]
 
 
 def _axis_note(choices: Choices, x: str) -> list[str]:

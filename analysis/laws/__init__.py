@@ -109,6 +109,7 @@ class Law:
         columns: what else a point must have, by name (see `analysis.fitting.points.select_points`).
         axes: two columns that the law ties together; its X is their mean on a log axis, the second brought to the
             first by its median ratio.
+        level_at_one: its level is a formula of N at X = 1: in another unit of X it is another law, and a fit says so.
         cross_entropy: the loss may be a cross-entropy in nats instead of an error rate.
     """
 
@@ -132,6 +133,7 @@ class Law:
     columns: tuple[str, ...] = ()
     axes: tuple[str, str] | None = None
     cross_entropy: bool = False
+    level_at_one: bool = False
 
     def __post_init__(self) -> None:
         if self.shape is None:

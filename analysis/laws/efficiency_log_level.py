@@ -29,5 +29,6 @@ LAW = Law(
     ),
     curve=lambda n, x, values: values["e0"] - values["e1"] * np.log(n) - saturating_slope(n, values) * np.log(x),
     predicts="any size and any X",
+    level_at_one=True,
     **SATURATING,
 )

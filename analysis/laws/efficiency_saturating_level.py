@@ -42,5 +42,6 @@ LAW = Law(
         values["e_inf"] + values["e1"] * saturation(n, values["n_e"]) - saturating_slope(n, values) * np.log(x)
     ),
     predicts="any size and any X",
+    level_at_one=True,
     **SATURATING,
 )

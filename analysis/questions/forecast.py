@@ -54,11 +54,17 @@ def forecast(
     fit = fit_with_intervals(curves, choices, parameters=False)
     known = [row["num_params"] for row in fit.per_size]
     seen = any(math.isclose(size, num_params, rel_tol=1e-6) for size in known)
+    assert fit.points is not None
+    first_x = float(np.exp(fit.points.x.min()))
+    if (at_x < first_x / FAR).any():
+        raise InputError(
+            f"forecast: X = {at_x.min():.4g} is {first_x / at_x.min():.2g} times below the smallest X of the data; "
+            f"nothing speaks of it there: give X from {first_x / FAR:.3g} on."
+        )
     if seen:
         forecast = predict_fitted_size(fit, num_params, np.log(at_x), choices.seed)
     else:
         forecast = predict_new_size(fit, num_params, np.log(at_x), first, choices.seed)
-    assert fit.points is not None
     furthest = (
         fit.points.x[np.isclose(fit.points.sizes[fit.points.size], num_params, rtol=1e-6)] if seen else fit.points.x
     )
@@ -107,8 +113,9 @@ UNITS = {1e9: "e9", 1e6: "e6", 1e3: "e3"}  # that are left out of a number of pa
 
 
 def _identified(ends: list[float] | None) -> bool:
-    """Whether the interval of the mean curve bounds the loss: below 1, or else within WIDEST from end to end."""
-    return ends is not None and ends[1] <= WIDEST * ends[0]
+    """Whether the interval of the mean curve bounds the loss: within WIDEST from end to end, and not at 1, where it is
+    only cut off."""
+    return ends is not None and ends[1] <= WIDEST * ends[0] and ends[0] < 1
 
 
 def _reach(num_params: float, sizes: Sequence[float], rows: Sequence[dict[str, Any]], each: str) -> list[str]:
