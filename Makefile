@@ -1,4 +1,4 @@
-# make quickstart | test | test-fast | test-page | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
+# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
 # `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-fast test-page test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
+.PHONY: setup quickstart test test-fast test-launch test-page test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
 
 setup: $(VENV)/.ready
 
@@ -22,11 +22,15 @@ quickstart: setup
 	$(BIN)/scaling quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not page"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not page and not launch"
 
 # All but the tests marked slow.
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not slow and not page"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not slow and not page and not launch"
+
+# Whole launches: processes that are killed, resumed, stopped and extended, and several processes for one run.
+test-launch: setup
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m launch
 
 # Every page that a report can be, the notebooks, and the stubs of CONTRIBUTING.md.
 test-page: setup

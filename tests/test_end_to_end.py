@@ -12,6 +12,8 @@ from scaling import files, record, schema
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
+pytestmark = pytest.mark.launch
+
 STUDY = """
 study: mini
 base:

@@ -15,6 +15,8 @@ from scaling.config.reading import dump, parse_config
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
+pytestmark = pytest.mark.launch
+
 MINI = """
 study: mini
 base:

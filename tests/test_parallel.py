@@ -16,6 +16,8 @@ from scaling import checkpoint, files, record, schema
 from scaling.config.parts import ResourcesConfig
 from scaling.parallel import PeerLost, Team, passes
 
+pytestmark = pytest.mark.launch
+
 HERE = Path(__file__).parent
 ENVIRONMENT = {
     **os.environ,

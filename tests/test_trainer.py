@@ -194,6 +194,7 @@ def crash_at(monkeypatch, moment):
     monkeypatch.setattr(record.Attempt, "sync", dying(record.Attempt.sync))
 
 
+@pytest.mark.launch
 @pytest.mark.parametrize("moments", [range(0, 30), range(30, 60, 4), range(60, 200, 3)], ids=["start", "middle", "end"])
 def test_dying_at_any_write_changes_nothing(finished, artifacts, tmp_path, monkeypatch, moments):
     died = 0

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.launch
+
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("scaling", "sweeps", "analysis")
 
