@@ -1,7 +1,11 @@
 """Predict a size that was not fitted, with its level predicted or calibrated on its first points.
 
     predicted     slope by the law; level in the middle of a curve linear in ln N; nothing tuned on the size
-    calibrated    the level from the mean of its first m points, a number that is declared
+    calibrated    the level from the mean of its first m points, a number that is declared; the slope by the law and by
+                  the line through these points, each weighed by its variance
+
+A slope by both, over 24 trials on the reference curves (two axes, the three largest sizes, 5 to 30 points): rmse of ln L
+.047, by the law alone .065, by the run's own line .055.
 
 Draws: a shape of variance by its posterior weight and its size, scale and amplitude of k(N) from their test, then
 level, misfit, seeds and the noise of an evaluation. One run per size: the spread between seeds is borrowed from the
@@ -177,6 +181,7 @@ def predict_new_size(
     lines, repeats = test.lines, np.bincount(test.lines.size).max() > 1
     slopes = _slopes(test.law, num_params, rng, bool(repeats))
     k, dispersion = float(fit.efficiency(num_params)), float(lines.dispersion.mean())
+    misfit = (doubt := LawDoubt(fit)).slope_misfit(num_params, k) * more.standard_normal((DRAWS, 1))
     z = rng.standard_normal((2, DRAWS, 1))
     rho = _seed_correlation(lines)
     seed_slope = slopes.seed_sd[:, None] * z[0]
@@ -198,9 +203,17 @@ def predict_new_size(
         # These points are of one run: its seed is in them, and what follows is the same run.
         of_mean = seeds = -seed_slope * away
         basis = f"slope by law {law.name}, level from the first {len(first)} points of the size"
+        own = _own_slope(fit, first, k)
+        if own is not None:
+            known = float(np.var(slopes.mean) + np.var(seed_slope) + np.var(misfit))
+            share = known / (known + own[1])
+            steps = own[0] + rng.standard_normal((DRAWS, 1)) * math.sqrt(own[1])
+            mixed = (1 - share) * slopes.mean[:, None] + share * steps
+            slopes, misfit = _SlopeDraws(mixed[:, 0], slopes.seed_sd), (1 - share) * misfit
+            k, seeds = (1 - share) * k + share * own[0], (1 - share) * seeds
+            of_mean = seeds
+            basis += f"; {100 * share:.0f} % of the slope is that of those points"
     mean = at - slopes.mean[:, None] * away
-    doubt = LawDoubt(fit)
-    misfit = doubt.slope_misfit(num_params, k) * more.standard_normal((DRAWS, 1))
     by_others = doubt.new_size(num_params, ln_x, k, DRAWS, more, None if first is None else centre)
     changed = doubted - (slopes.mean[:, None] + misfit) * away + by_others
     noise = rng.standard_normal(mean.shape)
@@ -217,6 +230,33 @@ def predict_new_size(
         run_by_law,
         np.minimum(np.median(changed, 0), 0.0) if doubt.flagged else None,
     )
+
+
+def _own_slope(fit: Fit, first: Points, efficiency: float) -> tuple[float, float] | None:
+    """(slope of the first points of a run, variance of what it says of the rest of the run); None where fewer than two
+    fitted runs go on after as many points.
+
+    How far an early slope misleads is seen in the fitted runs: the slope of their later points less that of their
+    first, in units of the law's slope there, since what bends a curve grows with it.
+    """
+    points, count = fit.points, len(first)
+    assert points is not None
+    if count < 3 or np.ptp(first.x) == 0:
+        return None
+    misled = []
+    for run in range(len(points.runs)):
+        mine = np.flatnonzero(points.run == run)
+        mine = mine[np.argsort(points.step[mine], kind="stable")]
+        early, late = mine[:count], mine[count:]
+        law = float(fit.efficiency(points.sizes[points.size[mine[0]]]))
+        if len(late) < 3 or law <= 0 or np.ptp(points.x[early]) == 0 or np.ptp(points.x[late]) == 0:
+            continue
+        slopes = [-np.polyfit(points.x[part], points.ln_loss()[part], 1)[0] for part in (early, late)]
+        misled.append((slopes[1] - slopes[0]) / law)
+    if len(misled) < 2:
+        return None
+    slope = -float(np.polyfit(first.x, first.ln_loss(), 1)[0])
+    return slope, float(np.mean(np.square(misled))) * efficiency**2
 
 
 def first_points(points: Points, count: int) -> Points:
