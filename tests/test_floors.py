@@ -56,7 +56,7 @@ analysis.questions.residuals analysis.questions.prediction
 analysis.questions.efficiency analysis.questions.windows analysis.questions.pairs
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
-analysis.questions.new_size analysis.questions.forecast analysis.questions.scores
+analysis.questions.unseen_size analysis.questions.new_size analysis.questions.forecast analysis.questions.scores
 analysis.questions.laws
 analysis.figures.style analysis.figures.axes analysis.figures.labels analysis.figures.svg
 analysis.figures.compute_split analysis.figures.algorithm_comparison analysis.figures.reuse

@@ -229,8 +229,9 @@ def _add_law_intervals(record: dict[str, Any], law: Law, test: LawTest) -> None:
             at_bound = any(value["at_bound"] for value in (amplitude, scale))
             warnings.append(
                 f"{symbol} of the fit is outside the interval that the slopes of the runs give without these bounds: "
-                "the bound holds it there" if at_bound else
-                f"{symbol} of the fit is outside the interval that the slopes of the runs give: the law misses"
+                "the bound holds it there"
+                if at_bound
+                else f"{symbol} of the fit is outside the interval that the slopes of the runs give: the law misses"
             )
     low, high = scale["ci95"]
     opened = record["intervals"]["open"]
