@@ -461,3 +461,14 @@ def test_a_law_of_reuse_factors_has_a_page_that_speaks_of_them(tmp_path):
     text = re.sub(r"<[^>]+>", "", report(tmp_path).read_text(encoding="utf-8"))
     assert "There is one reuse factor only, τ = 1: nothing to compare" in text
     assert "Each reuse factor has a line of its own" in text and "size at which k" not in text
+
+
+@pytest.mark.parametrize(("loss", "what"), [(1.0, "solved nothing, L = 1"), (0.0, "left nothing unsolved, L = 0")])
+def test_curves_of_one_number_have_a_page_that_says_what_cannot_be(tmp_path, plain_figures, loss, what):
+    """A study folder with pairs, reuse and group sizes in which runs solved nothing, or all."""
+    page = make(tmp_path, study_table().assign(test_loss=loss))
+    assert page.says(f"What a loss costs is not asked: at their end half of the sizes or more {what}.")
+    assert page.says("cannot tell: the loss does not vary")
+    assert page.says("There is no R2: the loss does not vary.")
+    assert page.says("all fitted losses are equal, so no window has an R2")
+    assert not page.says("fewer than three windows")

@@ -34,6 +34,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     held = held_out(rule, every.run, every.size)
     used = every.take(~held)
     _check_enough(used, formula, curves.source)
+    _check_losses(used, objective, curves.source)
     solution = solve(used, formula, objective, choices.bounds == "published")
     if not np.isfinite(solution.eta).all():
         raise InputError(f"{curves.source}: law {formula.name} is not finite at these points, whatever its parameters.")
@@ -150,6 +151,17 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
         raise InputError(
             f"{source}: law {law.name} describes how slopes change with size and needs two sizes or more, here "
             f"{lines} of {len(points.sizes)} has a slope; use --law per_size."
+        )
+
+
+def _check_losses(points: Points, objective: str, source: str) -> None:
+    """Squared error on L has no best line where every loss of a size is 0: it falls with ln L without end."""
+    nothing = points.sum_by_size(points.loss) == 0
+    if objective == "linear" and nothing.any():
+        sizes = ", ".join(f"{size:.4g}" for size in points.sizes[nothing])
+        raise InputError(
+            f"{source}: every loss at size {sizes} is 0, and objective linear has no optimum there; use --objective "
+            "log or binomial, which count half an error, or leave the size out by --where."
         )
 
 

@@ -68,7 +68,8 @@ def size_budgets(
     crossed, crossings = crossings_table(fitted, labels)
     cost_said, costs = cost_table(fitted, labels)
     curve_said, curve = continuous_table(main if main.law.predicts_unseen else fitted, scored)
-    tables = {"segments": sized, "crossovers": crossings, "cost": costs} | ({"continuous": curve} if curve else {})
+    made = {"segments": sized, "crossovers": crossings, "cost": costs, "continuous": curve}
+    tables = {name: table for name, table in made.items() if table is not None}
     of_lines = []
     if main.law.name != fitted.law.name:
         why = "is one of data" if main.law.of_data else "ties two axes" if main.law.axes else f"is of {main.law.each}s"
@@ -127,7 +128,7 @@ def crossing_ends(row: Mapping[str, Any], show: Callable[[float], str]) -> str:
     return "–" if ends is None and not row["inside"] else interval(ends or (None, None), show)
 
 
-def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
+def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table | None]:
     """What each size pays for a loss that half of the sizes reached."""
     axis = fitted.record["x"]
     finals = {
@@ -135,6 +136,9 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         for n, rows in evaluations(fitted.curves, fitted.record["size_column"]).groupby("size")
     }
     target = float(np.median([side.runs["final"].mean() for side in finals.values()]))
+    if not 0 < target < 1:
+        what = "solved nothing" if target >= 1 else "left nothing unsolved"
+        return [f"What a loss costs is not asked: at their end half of the sizes or more {what}, L = {target:.0f}."], None
     rows = []
     for entry in cost_to_target(fitted, target):
         row = {"num_params": entry["num_params"], "target": target, "x": entry["x"], "why": entry["why"]}

@@ -73,12 +73,16 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
     said = [f"The choice of this page is {choice_words(study)}; {counted(len(fits), 'other choice')} were tried."]
     k = frame[f"k_{last:.0f}"].dropna()
     law, label = study.main.law, study.fit_labels[last]
-    said.append(f"Over all of them k of the largest {law.each}, {label}, lies within {span(k.tolist())}.")
+    within = span(k.tolist())
+    lies = f"lies within {within}" if "–" in within else f"is {within}"
+    said.append(f"Over all of them k of the largest {law.each}, {label}, {lies}.")
     documents = [study.main.json(), *(fitted.json() for fitted in fits)]
     for name in study.main.json()["values"]:
         identified = sum(document["values"].get(name, {}).get("identified", False) for document in documents)
         said.append(f"{law.symbols[name]} is identified under {identified} of {len(documents)}.")
     pooled, constant = frame["r2_pooled"].dropna(), frame["r2_pooled_constant"].dropna()
+    if pooled.empty or constant.empty:
+        return [*said, "There is no R2: the loss does not vary."]
     said.append(
         f"Pooled R2 stays within {span(pooled.tolist(), number)} throughout, beside "
         f"{span(constant.tolist(), number)} for "
