@@ -261,8 +261,16 @@ def study_in_words(study: Mapping[str, Any], size_label: Callable[[float], str])
     """The verdict of pairs over all sizes (`analysis.compare_by`, `studies`): a difference that is shown, or none."""
     if "error" in study:
         return f"not compared over sizes: {study['error']}"
-    multiplier, (low, high) = study["multiplier"], study["ci95"]
     over = f"over {counted(study['n_sizes'], 'size')}"
+    at = joined([size_label(size) for size in study["shown_at"]])
+    shown_at = f"shown at {at}" if at else "at no size by itself"
+    if study["multiplier"] is None:
+        without = "the losses do not fall, so there is no multiplier"
+        if not study["difference_shown"]:
+            return f"no difference shown {over}; {without}"
+        what = "slopes" if study["p_slope"] < study["p_level"] else "levels"
+        return f"the {what} differ {over} (p = {study['p']:.2g}); {without}; {shown_at}"
+    multiplier, (low, high) = study["multiplier"], study["ci95"]
     power = f"a multiplier of 1.5 is shown in {100 * study['power_at_1.5']:.0f} % of such studies"
     if not study["difference_shown"]:
         return f"no difference shown (multiplier {amount(multiplier)} {interval([low, high])} {over}; {power})"
@@ -274,5 +282,4 @@ def study_in_words(study: Mapping[str, Any], size_label: Callable[[float], str])
     else:
         ends = interval([1 / high, 1 / low])
         said = f"{amount(1 / multiplier)} times more compute {ends} {over} (p = {study['p']:.2g})"
-    at = joined([size_label(size) for size in study["shown_at"]])
-    return f"{said}; {f'shown at {at}' if at else 'at no size by itself'}"
+    return f"{said}; {shown_at}"
