@@ -224,9 +224,11 @@ def whole(value: float) -> str:
 AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D", "tokens_seen": "T", "step": "t"}
 
 
-def as_sentence(text: str) -> str:
+def as_sentence(text: str, symbols: Sequence[str] = ()) -> str:
+    """With a capital and a full stop; a symbol of the law at its beginning stays as it is."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    begins_with_symbol = re.split(r"[\s,]", text)[0] in symbols
+    return (text[:1] if begins_with_symbol else text[:1].upper()) + text[1:] + ("" if text.endswith(".") else ".")
 
 
 Labels = Mapping[float, str]

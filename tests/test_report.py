@@ -17,7 +17,7 @@ from analysis.figures import labels
 from analysis.fitting.choices import Choices
 from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols
-from analysis.reporting import laws, study
+from analysis.reporting import curves, laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
@@ -435,6 +435,24 @@ def test_symbols_become_markup_and_words_do_not():
     assert prose("see Figure 3.") == 'see <a href="#figure-3">Figure 3</a>.'
     assert prose("95 % <b>") == "95\u00a0% &lt;b&gt;"
     assert prose("run-k, CPU and num_params.N") == "run-k, CPU and num_params.N"
+
+
+@pytest.mark.parametrize(
+    ("warning", "shown"),
+    [
+        ("b and g of the fit are outside the intervals", "b and g of the fit are outside the intervals."),
+        ("b of the fit is outside the interval", "b of the fit is outside the interval."),
+        ("a is at a bound of its range", "a is at a bound of its range."),
+        ("the fit did not converge", "The fit did not converge."),
+        ("k_max is at a bound of its range", "Kmax is at a bound of its range."),
+        ("no size improves: k_max is 0 and n0 is undetermined", "No size improves: Kmax is 0 and N0 is undetermined."),
+        ("no interval for a, n0: none", "No interval for a and N0: none."),
+    ],
+)
+def test_a_warning_names_parameters_by_their_symbols_and_never_with_a_capital(warning, shown, monkeypatch):
+    names = {"a": "a", "b": "b", "g": "g", "k_max": "Kmax", "n0": "N0"}
+    monkeypatch.setattr(curves, "get_law", lambda name: SimpleNamespace(symbols=names))
+    assert curves.other_warnings({"law": "own", "warnings": [warning]}) == [shown]
 
 
 def test_open_ends_and_missing_intervals_are_words():

@@ -81,7 +81,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "values": {
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
-                "at_bound": p.name in solution.bound_hits, "meaning": p.meaning, "log_scale": p.scale,
+                "at_bound": p.name in solution.bound_hits, "meaning": formula.meaning(p), "log_scale": p.scale,
                 **({"fixed": True, "identified": True, "ci95": list(p.chosen or ()), "stderr": 0.0} if p.fixed else {}),
             }
             for p in formula.shared

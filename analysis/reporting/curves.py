@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,19 +34,24 @@ def other_warnings(document: Mapping[str, Any]) -> list[str]:
     """The warnings of a fit that no sentence about the parameters of k(N) says already."""
     symbols = get_law(document["law"]).symbols
     return [
-        as_sentence(with_symbols(text, symbols)) for text in document["warnings"] if text not in open_ends(document)
+        as_sentence(with_symbols(text, symbols), list(symbols.values()))
+        for text in document["warnings"]
+        if text not in open_ends(document)
     ]
 
 
 def with_symbols(text: str, symbols: Mapping[str, str]) -> str:
-    """A warning of a fit with the symbols of parameters in place of their names, where it begins with them or lists
-    those without an interval."""
+    """A warning of a fit with the symbols of parameters in place of their names: where it begins with them, lists those
+    without an interval, or has a name that no word of a sentence is, k_max or n0."""
     head, colon, rest = text.partition(": ")
     if head.startswith("no interval for "):
         names = head.removeprefix("no interval for ").split(", ")
         return f"no interval for {joined([symbols.get(name, name) for name in names])}{colon}{rest}"
-    first, _, more = text.partition(" ")
-    return f"{symbols[first]} {more}" if first in symbols and more.startswith(("is at a bound", "of the fit")) else text
+    begins = re.match(r"(\w+(?:, \w+)*(?: and \w+)?) (?=(?:is|are) at a bound|of the fit)", text)
+    if begins:
+        names = re.split(r", | and ", begins[1])
+        return f"{joined([symbols.get(name, name) for name in names])} {text[begins.end():]}"
+    return re.sub(r"\b[A-Za-z]+[\d_]\w*", lambda word: symbols.get(word[0], word[0]), text)
 
 
 def fit_sentences(fitted: Fit) -> list[str]:
