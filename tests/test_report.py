@@ -3,24 +3,28 @@
 import json
 import os
 import re
+import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
+from synthetic_curves import LADDER, STEPS, study_table, synthetic, write_cells, write_run
 
 import analysis
 from analysis import figures, report
 from analysis.figures import labels
-from analysis.fitting.choices import Choices
+from analysis.curves.check import make_curves
+from analysis.fitting.choices import Choices, choose_for
 from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols
 from analysis.reporting import curves, laws, study
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
+from analysis.reporting.provenance import command
 from analysis.reporting.runs import cut_sentence
 from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
@@ -341,10 +345,10 @@ def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
 # ---------------------------------------------------------------- studies that lack something
 
 
-def make(tmp_path, table, **study):
+def make(tmp_path, table, **choices):
     source = tmp_path / "mine.csv"
     table.to_csv(source, index=False)
-    return Page(report(source, tmp_path / "out"))
+    return Page(report(source, tmp_path / "out", **choices))
 
 
 def test_what_is_not_identified_is_said_so(tmp_path, plain_figures):
@@ -438,6 +442,30 @@ def test_symbols_become_markup_and_words_do_not():
 
 
 @pytest.mark.parametrize(
+    ("given", "own", "options"),
+    [
+        ({}, {}, ""),
+        ({}, ANALYSIS, ""),
+        ({"seed": 3, "size_column": "num_params", "bounds": "published"}, {},
+         " --size-column num_params --seed 3 --bounds published"),
+        ({"law": "chinchilla", "x": "tokens_seen", "steps": "3:", "fix": "e=0.1", "objective": "huber"}, {},
+         " --law chinchilla --x tokens_seen --objective huber --steps 3: --fix e=0.1"),
+        ({"where": "size == 7", "points": ":-8"}, {"where": "a == 1", "x": "step"},
+         " --where-only '(a == 1) and (size == 7)' --points :-8"),
+        ({"law": "chinchilla"}, {"x": "step", "fix": "n0=13e9"}, " --law chinchilla"),
+    ],
+)  # fmt: skip
+def test_the_command_on_the_page_makes_the_same_choices(given, own, options):
+    source = replace(make_curves(synthetic(steps=4)), defaults=own)
+    asked = choose_for(source, given)
+    said = command(source, "s.csv", asked)
+    assert said == f"scaling report s.csv{options}"
+    words = shlex.split(said)[3:]
+    again = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2])}
+    assert choose_for(source, again | ({"seed": int(again["seed"])} if "seed" in again else {})) == asked
+
+
+@pytest.mark.parametrize(
     ("warning", "shown"),
     [
         ("b and g of the fit are outside the intervals", "b and g of the fit are outside the intervals."),
@@ -490,3 +518,32 @@ def test_curves_of_one_number_have_a_page_that_says_what_cannot_be(tmp_path, pla
     assert page.says("There is no R2: the loss does not vary.")
     assert page.says("all fitted losses are equal, so no window has an R2")
     assert not page.says("fewer than three windows")
+
+
+def test_what_a_split_holds_out_is_held_out_everywhere(tmp_path, plain_figures):
+    """72B is in no window, no other fit and no forecast of a page without it; the where and the window are told."""
+    choices = {"law": "efficiency", "where": "num_params >= 3e9 and step > 2", "split": "inter"}
+    page = Page(report("reference:qwen2.5_base", tmp_path, **choices))
+    fitted = analysis.fit("reference:qwen2.5_base", **choices)
+    n0 = short_number(fitted.values["n0"]["value"])
+    assert fitted.values["n0"]["identified"] and fitted.per_size[-1]["num_params"] == 32e9
+    assert page.says(f"this page uses steps 3–105, where it is {n0}")
+    assert page.says("The choice of this page is steps 3–105, where num_params >= 3e9 and step > 2, log objective, "
+                     "training compute, without 72B; ")  # fmt: skip
+    runs = pd.read_csv(tmp_path / "report" / "tables" / "runs.csv").sort_values("num_params")
+    assert runs["fitted"].tolist() == ["no", "no", "yes", "yes", "yes", "yes", "held out"]
+    new = pd.read_csv(tmp_path / "report" / "tables" / "next_runs.csv").iloc[0]
+    assert (new["what"], new["num_params"]) == ("72B, held out", 72e9)
+    smaller = "3e9 <= num_params and num_params <= 32e9 and step > 2"
+    smaller = analysis.forecast("reference:qwen2.5_base", 72e9, new["x"], where=smaller)
+    assert new["loss"] == pytest.approx(smaller["predictions"][0]["loss"])
+    assert page.says("Runs that the fits have not seen") and not page.says("Runs that were not made")
+    assert page.says("Fitted without 72B, the law predicts k = ")
+    assert page.says("scaling report reference:qwen2.5_base --where 'num_params >= 3e9 and step > 2' --split inter")
+
+
+def test_a_page_of_the_first_part_of_each_curve_uses_no_later_point(tmp_path, plain_figures):
+    page = make(tmp_path, study_table(papo=None, reuse=None, groups=None), split="intra:0.5")
+    assert page.says("the first 50 % of each curve;") and not page.says("Fitted without")
+    runs = pd.read_csv(tmp_path / "out" / "report" / "tables" / "runs.csv")
+    assert set(runs["fitted"]) == {"in part"}

@@ -103,12 +103,13 @@ def unseen_slope(study: Study) -> str:
     if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
         return ""
     label = study.fit_labels[held["num_params"]]
-    own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
+    rows = [row["efficiency_ci95"] for row in main.per_size if row["num_params"] == held["num_params"]]
+    own_ends = f" {interval(rows[0])}" if rows else ""  # a page that holds the size out has no line of it
     inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
     return (
         f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
         f"{interval(held['efficiency_law_ci95'])} there; its own line has "
-        f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}."
+        f"{amount(held['efficiency_own_line'])}{own_ends}: {inside}."
     )
 
 
