@@ -15,8 +15,8 @@ from synthetic_curves import LADDER, STEPS, study_table, synthetic, write_cells,
 
 import analysis
 from analysis import figures, report
-from analysis.figures import labels
 from analysis.curves.check import make_curves
+from analysis.figures import labels
 from analysis.fitting.choices import Choices, choose_for
 from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols

@@ -117,7 +117,8 @@ class StudyTest(NamedTuple):
     Fields:
         p_level, p_slope: of the level in the middle of the shared range and of the slope; p: twice the lesser, the
         verdict. multiplier: C of the baseline over that of the other for one loss, pooled, and its 95 % interval;
-        power: chance to show 1.5; all three None where the losses do not fall (`fall`). p_sizes: (sizes,) adjusted for their number. df: degrees of freedom.
+        power: chance to show 1.5; all three None where the losses do not fall (`fall`). p_sizes: (sizes,) adjusted for
+        their number. df: degrees of freedom.
     """
 
     p_level: float
@@ -160,9 +161,7 @@ def study_test(base: Lines, other: Lines, size: np.ndarray, low: np.ndarray, hig
         multiplier, ends = float(np.exp(-gain)), (float(np.exp(-most)), float(np.exp(-least)))
         power = level.power(slope, float(np.log(1.5)), LEVEL / 2)
     p_sizes = holm(np.minimum(1.0, len(places) * places.min(0)))
-    return StudyTest(
-        p_level, p_slope, min(1.0, 2 * min(p_level, p_slope)), multiplier, ends, power, p_sizes, level.df
-    )
+    return StudyTest(p_level, p_slope, min(1.0, 2 * min(p_level, p_slope)), multiplier, ends, power, p_sizes, level.df)
 
 
 def multiplier_band(base: Lines, other: Lines, size: np.ndarray, i: int, ln_losses: np.ndarray) -> np.ndarray:

@@ -138,7 +138,8 @@ class Paired:
         return {
             "n_sizes": len(self._sizes), "n_pairs": len(self._size), "difference_shown": shown, "p": test.p,
             "p_level": test.p_level, "p_slope": test.p_slope, "multiplier": test.multiplier,
-            "ci95": None if test.ci95 is None else list(test.ci95), "power_at_1.5": test.power, "degrees_of_freedom": test.df,
+            "ci95": None if test.ci95 is None else list(test.ci95), "power_at_1.5": test.power,
+            "degrees_of_freedom": test.df,
             # Sizes are asked only where the study shows something: this keeps the false claims of a study at 5 %.
             "shown_at": [float(n) for n, p in zip(self._sizes, test.p_sizes, strict=True) if shown and p < LEVEL],
         }  # fmt: skip

@@ -45,7 +45,11 @@ def segments_table(envelope: Envelope, labels: Labels, name: str, title: str, ax
         Column(f"best {what}", lambda row: labels[row["best"]], left=True),
         Column(
             "indistinguishable from it",
-            lambda row: (row["not_rejected"] or "none: the others are rejected") if row["compared"] else "only one run",
+            lambda row: (
+                (row["not_rejected"] or "none: the others are rejected")
+                if row["compared"]
+                else f"no other {what} was run here"
+            ),
             left=True,
         ),
     ]
@@ -138,7 +142,9 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table | None]:
     target = float(np.median([side.runs["final"].mean() for side in finals.values()]))
     if not 0 < target < 1:
         what = "solved nothing" if target >= 1 else "left nothing unsolved"
-        return [f"What a loss costs is not asked: at their end half of the sizes or more {what}, L = {target:.0f}."], None
+        return [
+            f"What a loss costs is not asked: at their end half of the sizes or more {what}, L = {target:.0f}."
+        ], None
     rows = []
     for entry in cost_to_target(fitted, target):
         row = {"num_params": entry["num_params"], "target": target, "x": entry["x"], "why": entry["why"]}

@@ -50,7 +50,7 @@ def with_symbols(text: str, symbols: Mapping[str, str]) -> str:
     begins = re.match(r"(\w+(?:, \w+)*(?: and \w+)?) (?=(?:is|are) at a bound|of the fit)", text)
     if begins:
         names = re.split(r", | and ", begins[1])
-        return f"{joined([symbols.get(name, name) for name in names])} {text[begins.end():]}"
+        return f"{joined([symbols.get(name, name) for name in names])} {text[begins.end() :]}"
     return re.sub(r"\b[A-Za-z]+[\d_]\w*", lambda word: symbols.get(word[0], word[0]), text)
 
 
