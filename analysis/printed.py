@@ -37,7 +37,7 @@ def show_frontier(record: dict) -> None:
         print_table(console, f"best {title} by {x}", ["from", "to", "best", "indistinguishable from it"], rows)
         for s in part["switches"]:
             if s["kind"] == "crossover":
-                known = number(s["x"]) if s["identified"] else f"not identified (lines cross at {number(s['x'])})"
+                known = number(s["x"]) if s["identified"] else f"not identified (they cross at {number(s['x'])})"
                 console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {interval(s['ci95'])}")
         law = part.get("law")
         if law and "error" not in law:

@@ -245,12 +245,26 @@ def ended(text: str) -> str:
 
 def at_x(axis: str, value: float) -> str:
     """`C = 3.5×10¹¹ FLOPs`, `D = 960`."""
-    letter = AXIS_SHORT.get(axis, "X")
-    return f"{letter} = {power_of_ten(value)} FLOPs" if axis.endswith("flops") else f"{letter} = {value:,.4g}"
+    return f"{AXIS_SHORT.get(axis, 'X')} = {show_x(axis)(value)}{' FLOPs' if axis.endswith('flops') else ''}"
 
 
 def show_x(axis: str) -> Callable[[float], str]:
-    return power_of_ten if axis.endswith("flops") else "{:,.4g}".format
+    return power_of_ten if axis.endswith("flops") else count_words
+
+
+def count_words(value: float) -> str:
+    """A count of prompts, tokens or steps: 12.5, 960, 53,760, 2.1×10⁹."""
+    return f"{value:,.4g}" if value < 1e3 else whole(value) if value < 1e7 else power_of_ten(value)
+
+
+RAW = r"\d(?:\.\d+)?e[+-]\d\d"  # as records and errors write a number that is not near 1
+SIZES = re.compile(rf"(?<![\w.])((?:N|N0|size|sizes) [=<>]? ?)({RAW}(?:, {RAW})*)")
+
+
+def number_words(text: str) -> str:
+    """A sentence of a record or an error with its raw numbers as a page writes them: `N = 162B`, `X = 9×10²⁰`."""
+    text = SIZES.sub(lambda m: m[1] + ", ".join(short_number(float(one)) for one in m[2].split(", ")), text)
+    return re.sub(rf"(?<![\w.]){RAW}(?!\w)", lambda m: power_of_ten(float(m[0])), text)
 
 
 def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:

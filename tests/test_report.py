@@ -21,6 +21,7 @@ from analysis.fitting.choices import Choices, choose_for
 from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols
 from analysis.reporting import curves, laws, study
+from analysis.reporting.efficiency import efficiency_sentence
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
@@ -28,7 +29,7 @@ from analysis.reporting.provenance import command
 from analysis.reporting.runs import cut_sentence
 from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
-from analysis.words import amount, interval, interval_text, number, parameter, short_number
+from analysis.words import amount, at_x, interval, interval_text, number, number_words, parameter, short_number
 from scaling import files, record, schema
 from scaling.schema import InputError
 
@@ -461,7 +462,9 @@ def test_the_command_on_the_page_makes_the_same_choices(given, own, options):
     said = command(source, "s.csv", asked)
     assert said == f"scaling report s.csv{options}"
     words = shlex.split(said)[3:]
-    again = {name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2])}
+    again = {
+        name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)
+    }
     assert choose_for(source, again | ({"seed": int(again["seed"])} if "seed" in again else {})) == asked
 
 
@@ -481,6 +484,45 @@ def test_a_warning_names_parameters_by_their_symbols_and_never_with_a_capital(wa
     names = {"a": "a", "b": "b", "g": "g", "k_max": "Kmax", "n0": "N0"}
     monkeypatch.setattr(curves, "get_law", lambda name: SimpleNamespace(symbols=names))
     assert curves.other_warnings({"law": "own", "warnings": [warning]}) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("size 1.62e+11 is 2.2 times", "size 162B is 2.2 times"),
+        ("points at N = 5e+08, 1.5e+09: nothing", "points at N = 0.5B, 1.5B: nothing"),
+        ("at X = 8.97e+20 the law", "at X = 9×10²⁰ the law"),
+        ("a loss of 5e-05", "a loss of 5×10⁻⁵"),
+        ("where num_params >= 3e9 and step > 2", "where num_params >= 3e9 and step > 2"),
+        ("run a1e+05b, 0.5e", "run a1e+05b, 0.5e"),
+    ],
+)
+def test_raw_numbers_of_records_are_words_on_a_page(text, shown):
+    assert number_words(text) == shown
+
+
+def test_counts_and_values_without_an_interval_read_as_words():
+    assert (at_x("prompts_seen", 53760.0), at_x("train_flops", 3.5e11)) == ("D = 53,760", "C = 3.5×10¹¹ FLOPs")
+    assert (at_x("step", 12.5), at_x("tokens_seen", 2.1e9)) == ("t = 12.5", "T = 2.1×10⁹")
+    lines = [{"num_params": n, "efficiency": k, "efficiency_ci95": None} for n, k in ((5e8, 0.007), (72e9, 0.107))]
+    fitted = SimpleNamespace(law=SimpleNamespace(each="size"), json=lambda: {"x": "train_flops", "per_size": lines})
+    labels = {5e8: "0.5B", 72e9: "72B"}
+    said = "Learning efficiency against training compute is k = .007 (0.5B) and .107 (72B), both without an interval."
+    assert efficiency_sentence(fitted, labels) == said
+    lines[1]["efficiency_ci95"] = [0.1, 0.12]
+    assert efficiency_sentence(fitted, labels).endswith(".107 [.100, .120] (72B), that of 0.5B without an interval.")
+
+
+def test_a_law_that_is_farther_than_a_constant_says_so():
+    rng = np.random.default_rng(0)
+    table = synthetic(sizes=[1e9, 3e9, 9e9], steps=20)
+    table["test_loss"] = np.clip(0.3 + 0.02 * table["step"] + 0.01 * rng.standard_normal(len(table)), 0, 1)
+    fitted = analysis.fit(make_curves(table))
+    assert fitted.record["goodness"]["r2_within"] <= 0
+    fitted.record["goodness"]["r2_within"] = -0.29
+    said = " ".join(curves.fit_sentences(fitted))
+    assert "A constant for each size is nearer to the points than it (R2 within sizes −.290); pooled" in said
+    assert "-29 %" not in said
 
 
 def test_open_ends_and_missing_intervals_are_words():

@@ -234,7 +234,8 @@ def compared_algorithms(curves: Any) -> Compared:
     frame = evaluations(curves)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
     if len(present) < 2:
-        raise InputError(f"needs runs of two algorithms; there is only {', '.join(present) or 'none named'}.")
+        there = f"there is only {present[0]}" if present else "the source names none"
+        raise InputError(f"needs runs of two algorithms; {there}.")
     if frame["seed"].isna().any():
         raise InputError("needs the column seed: the comparison is paired by seed.")
     baseline = BASELINE if BASELINE in present else present[0]
@@ -303,6 +304,8 @@ class Effects(NamedTuple):
 
 def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:
     """Pairs of runs that differ in the algorithm, on training compute. Raises InputError: there are none."""
+    if "algorithm" not in curves.table:
+        raise InputError("needs runs of two algorithms; the source names none.")
     # The rows of a study's own analysis are those of one algorithm: here all are wanted.
     compared = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
     others = {str(one["algorithm"]) for one in compared["comparisons"]}

@@ -54,10 +54,14 @@ def segments_table(envelope: Envelope, labels: Labels, name: str, title: str, ax
         ),
     ]
     note = (
-        "Best: the lowest own line at the budget. Indistinguishable: not rejected as best at 5 % somewhere in the "
-        f"stretch; {rest}"
+        f"Best: the lowest {own_line(envelope)} at the budget. Indistinguishable: not rejected as best at 5 % somewhere "
+        f"in the stretch; {rest}"
     )
     return Table(name, title, pd.DataFrame(rows), columns, note)
+
+
+def own_line(envelope: Envelope) -> str:
+    return "own line" if envelope.curves is None or envelope.curves.straight else "curve by the law"
 
 
 def size_budgets(
@@ -88,6 +92,7 @@ def one_run_each(fitted: Fit) -> bool:
 
 def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
     axis, rows = fitted.record["x"], []
+    lines = "lines" if fitted.law.slope is not None else "curves"
     for entry in crossovers(fitted):
         row = {key: entry[key] for key in ("smaller", "larger", "x", "identified", "inside")}
         low, high = entry["ci95"]
@@ -95,7 +100,9 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
             why = ""
         elif not entry["inside"]:
             why = (
-                "the lines meet where not both sizes were run" if entry["x"] else "they do not meet where both were run"
+                f"the {lines} meet where not both sizes were run"
+                if entry["x"]
+                else "they do not meet where both were run"
             )
         else:
             sides = [side for side, end in (("smaller", low), ("larger", high)) if end is None]
@@ -109,13 +116,13 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
     columns = [
         Column("sizes", lambda row: f"{labels[row['smaller']]} and {labels[row['larger']]}"),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
-        Column(f"lines meet at {AXIS_SHORT.get(axis, 'X')}", of("x", show_x(axis))),
+        Column(f"{lines} meet at {AXIS_SHORT.get(axis, 'X')}", of("x", show_x(axis))),
         Column("indistinguishable within", lambda row: crossing_ends(row, show_x(axis))),
         Column("why", of("reason"), left=True),
     ]
     note = (
         f"Neighbouring sizes, each {with_what}. Within the interval the two mean "
-        "curves are indistinguishable at 5 %. A crossing that is not identified is where two lines meet on paper."
+        f"curves are indistinguishable at 5 %. A crossing that is not identified is where two {lines} meet on paper."
     )
     known = int(frame["identified"].sum()) if len(frame) else 0
     verb = "are" if known > 1 else "is"

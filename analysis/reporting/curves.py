@@ -68,9 +68,12 @@ def fit_sentences(fitted: Fit) -> list[str]:
     ]
     pooled, constant, within = (goodness.get(name) for name in ("r2_pooled", "r2_pooled_constant", "r2_within"))
     if pooled is not None and constant is not None and within is not None:
+        how = f"It explains {100 * within:.0f} % of the variation of L within {each}s"
+        if within < 0:
+            how = f"A constant for each {each} is nearer to the points than it (R2 within {each}s {number(within)})"
         said.append(
-            f"It explains {100 * within:.0f} % of the variation of L within {each}s (pooled over {each}s its R2 is "
-            f"{number(pooled)}, beside {number(constant)} for the same with k = 0, no learning at all)."
+            f"{how}; pooled over {each}s its R2 is {number(pooled)}, beside {number(constant)} for the same with k = "
+            "0, no learning at all."
         )
     if goodness.get("rmse_ln_loss") is not None:
         said.append(f"The points scatter about it by {number(goodness['rmse_ln_loss'])} in ln L (root mean square).")
