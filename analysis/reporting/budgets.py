@@ -54,8 +54,8 @@ def segments_table(envelope: Envelope, labels: Labels, name: str, title: str, ax
         ),
     ]
     note = (
-        f"Best: the lowest {own_line(envelope)} at the budget. Indistinguishable: not rejected as best at 5 % somewhere "
-        f"in the stretch; {rest}"
+        f"Best: the lowest {own_line(envelope)} at the budget. Indistinguishable: not rejected as best at 5 % "
+        f"somewhere in the stretch; {rest}"
     )
     return Table(name, title, pd.DataFrame(rows), columns, note)
 
