@@ -358,7 +358,7 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
                 "predicts": law.predicts,
                 "predicts_unseen_size": law.predicts_unseen,
                 "parameters": [
-                    {"name": p.name, "unit": p.unit, "meaning": p.meaning, "per_size": p.per_size}
+                    {"name": p.name, "unit": p.unit, "meaning": law.meaning(p), "per_size": p.per_size}
                     for p in law.parameters
                 ],
             }
@@ -367,9 +367,8 @@ def laws(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON do
         print(json.dumps({"laws": document}, indent=2))
         return
     for law in known:
-        each = "tau" if law.group else "size"
         of_each = [p.name for p in law.parameters if p.per_size]
-        named = [*(p.name for p in law.shared), *([f"{', '.join(of_each)} for each {each}"] if of_each else [])]
+        named = [*(p.name for p in law.shared), *([f"{', '.join(of_each)} for each {law.each}"] if of_each else [])]
         open_console().print(
             f"{law.name}\n  {law.formula}   ({law.citation})\n  parameters  {', '.join(named)}\n"
             f"  predicts    {law.predicts}"

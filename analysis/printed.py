@@ -28,7 +28,8 @@ def show_frontier(record: dict) -> None:
             continue
         rows = [
             [
-                number(s["from"]), number(s["to"]), show(s["best"]) + ("" if s["compared"] else " (only one run)"),
+                number(s["from"]), number(s["to"]),
+                show(s["best"]) + ("" if s["compared"] else " (no other was run here)"),
                 ", ".join(map(show, s["not_rejected"])) or "-",
             ]
             for s in part["segments"]
@@ -36,7 +37,7 @@ def show_frontier(record: dict) -> None:
         print_table(console, f"best {title} by {x}", ["from", "to", "best", "indistinguishable from it"], rows)
         for s in part["switches"]:
             if s["kind"] == "crossover":
-                known = number(s["x"]) if s["identified"] else f"not identified (lines cross at {number(s['x'])})"
+                known = number(s["x"]) if s["identified"] else f"not identified (they cross at {number(s['x'])})"
                 console.print(f"crossover   {show(s['before'])} to {show(s['after'])}: {known} {interval(s['ci95'])}")
         law = part.get("law")
         if law and "error" not in law:
@@ -68,7 +69,9 @@ def show_frontier(record: dict) -> None:
             for c in record["crossovers"]
         ]  # fmt: skip
         print_table(console, "where neighbours cross", ["smaller", "larger", x, "95 %", "identified"], rows)
-    if isinstance(record.get("cost"), list):
+    if "error" in (record.get("cost") or {}):
+        console.print(f"cost        to a test loss of {record['target']}: {record['cost']['error']}")
+    elif record.get("cost"):
         rows = [
             [
                 sized(c["num_params"]), number(c["x"]) + (" (extrapolated)" if c["extrapolated"] else ""),

@@ -224,9 +224,11 @@ def whole(value: float) -> str:
 AXIS_SHORT = {"train_flops": "C", "prompts_seen": "D", "tokens_seen": "T", "step": "t"}
 
 
-def as_sentence(text: str) -> str:
+def as_sentence(text: str, symbols: Sequence[str] = ()) -> str:
+    """With a capital and a full stop; a symbol of the law at its beginning stays as it is."""
     text = text.strip()
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    begins_with_symbol = re.split(r"[\s,]", text)[0] in symbols
+    return (text[:1] if begins_with_symbol else text[:1].upper()) + text[1:] + ("" if text.endswith(".") else ".")
 
 
 Labels = Mapping[float, str]
@@ -243,12 +245,26 @@ def ended(text: str) -> str:
 
 def at_x(axis: str, value: float) -> str:
     """`C = 3.5×10¹¹ FLOPs`, `D = 960`."""
-    letter = AXIS_SHORT.get(axis, "X")
-    return f"{letter} = {power_of_ten(value)} FLOPs" if axis.endswith("flops") else f"{letter} = {value:,.4g}"
+    return f"{AXIS_SHORT.get(axis, 'X')} = {show_x(axis)(value)}{' FLOPs' if axis.endswith('flops') else ''}"
 
 
 def show_x(axis: str) -> Callable[[float], str]:
-    return power_of_ten if axis.endswith("flops") else "{:,.4g}".format
+    return power_of_ten if axis.endswith("flops") else count_words
+
+
+def count_words(value: float) -> str:
+    """A count of prompts, tokens or steps: 12.5, 960, 53,760, 2.1×10⁹."""
+    return f"{value:,.4g}" if value < 1e3 else whole(value) if value < 1e7 else power_of_ten(value)
+
+
+RAW = r"\d(?:\.\d+)?e[+-]\d\d"  # as records and errors write a number that is not near 1
+SIZES = re.compile(rf"(?<![\w.])((?:N|N0|size|sizes) [=<>]? ?)({RAW}(?:, {RAW})*)")
+
+
+def number_words(text: str) -> str:
+    """A sentence of a record or an error with its raw numbers as a page writes them: `N = 162B`, `X = 9×10²⁰`."""
+    text = SIZES.sub(lambda m: m[1] + ", ".join(short_number(float(one)) for one in m[2].split(", ")), text)
+    return re.sub(rf"(?<![\w.]){RAW}(?!\w)", lambda m: power_of_ten(float(m[0])), text)
 
 
 def overlap(one: Sequence[float | None], two: Sequence[float | None]) -> bool:
@@ -261,8 +277,16 @@ def study_in_words(study: Mapping[str, Any], size_label: Callable[[float], str])
     """The verdict of pairs over all sizes (`analysis.compare_by`, `studies`): a difference that is shown, or none."""
     if "error" in study:
         return f"not compared over sizes: {study['error']}"
-    multiplier, (low, high) = study["multiplier"], study["ci95"]
     over = f"over {counted(study['n_sizes'], 'size')}"
+    at = joined([size_label(size) for size in study["shown_at"]])
+    shown_at = f"shown at {at}" if at else "at no size by itself"
+    if study["multiplier"] is None:
+        without = "the losses do not fall, so there is no multiplier"
+        if not study["difference_shown"]:
+            return f"no difference shown {over}; {without}"
+        what = "slopes" if study["p_slope"] < study["p_level"] else "levels"
+        return f"the {what} differ {over} (p = {study['p']:.2g}); {without}; {shown_at}"
+    multiplier, (low, high) = study["multiplier"], study["ci95"]
     power = f"a multiplier of 1.5 is shown in {100 * study['power_at_1.5']:.0f} % of such studies"
     if not study["difference_shown"]:
         return f"no difference shown (multiplier {amount(multiplier)} {interval([low, high])} {over}; {power})"
@@ -274,5 +298,4 @@ def study_in_words(study: Mapping[str, Any], size_label: Callable[[float], str])
     else:
         ends = interval([1 / high, 1 / low])
         said = f"{amount(1 / multiplier)} times more compute {ends} {over} (p = {study['p']:.2g})"
-    at = joined([size_label(size) for size in study["shown_at"]])
-    return f"{said}; {f'shown at {at}' if at else 'at no size by itself'}"
+    return f"{said}; {shown_at}"

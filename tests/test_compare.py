@@ -17,6 +17,7 @@ from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
 from analysis.laws import get_law
 from analysis.questions.laws import _stack
+from analysis.words import study_in_words
 from scaling.schema import InputError
 
 
@@ -181,6 +182,37 @@ def test_curves_that_rise_have_no_multiplier():
     (one,) = compare_by(make_curves(table))["comparisons"]
     assert one["multiplier"] == []
     assert one["no_multiplier"] == "a run's loss does not fall"
+
+
+@pytest.mark.parametrize(
+    "losses",
+    [
+        lambda t: np.random.default_rng(2).binomial(500, np.linspace(0.3, 0.5, 25)[np.arange(len(t)) % 25]) / 500,
+        lambda t: np.random.default_rng(0).binomial(500, 0.4, len(t)) / 500,
+        lambda t: 1.0,
+        lambda t: 0.0,
+    ],
+)
+def test_where_no_loss_falls_there_is_neither_a_multiplier_nor_a_power(losses):
+    found = compare_by(make_curves(pairs().assign(test_loss=losses, eval_problems=500)))
+    (study,) = found["studies"]
+    assert not study["difference_shown"]
+    assert study["multiplier"] is None and study["ci95"] is None and study["power_at_1.5"] is None
+    assert study_in_words(study, str) == (
+        "no difference shown over 1 size; the losses do not fall, so there is no multiplier"
+    )
+    assert found["comparisons"][0]["multiplier"] == []
+    assert found["comparisons"][0]["no_multiplier"] in ("the losses do not fall", "a run's loss does not fall")
+
+
+def test_levels_that_differ_where_no_loss_falls_are_shown_without_a_multiplier():
+    def level(table):
+        noise = np.random.default_rng(1).normal(1, 0.01, len(table))
+        return np.where(table["algorithm"] == "papo", 0.3, 0.5) * noise
+
+    (study,) = compare_by(make_curves(pairs().assign(test_loss=level)))["studies"]
+    assert study["difference_shown"] and study["multiplier"] is None
+    assert study_in_words(study, str).startswith("the levels differ over 1 size (p = ")
 
 
 @pytest.mark.parametrize(

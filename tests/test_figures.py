@@ -480,7 +480,7 @@ def test_absent_data_is_a_reason_and_no_figure(bare, name, table, reason):
 
 def test_absent_columns_are_a_reason_and_no_figure(bare):
     table = study_table()
-    with pytest.raises(InputError, match="rollout_flops"):
+    with pytest.raises(InputError, match="needs compute by kind; t does not count that of rollouts"):
         figures.compute_split(make_curves(table.drop(columns="rollout_flops"), "t"))
     with pytest.raises(InputError, match="seed"):
         figures.algorithm_comparison(make_curves(table.drop(columns="seed"), "t"))

@@ -17,6 +17,7 @@ from analysis.fitting.fit import fit_curves
 from analysis.intervals.record import add_intervals
 from analysis.laws import get_law
 from analysis.laws.group_size import optimal_group
+from analysis.printed import show_frontier
 from analysis.questions.cost import cost_to_target, crossovers
 from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.groups import group_law
@@ -280,6 +281,23 @@ def test_the_reference_sizes_32b_and_72b_are_not_told_apart():
     cost = {r["num_params"]: r for r in found["cost"]}
     assert cost[32e9]["x"] < cost[14e9]["x"]
     assert cost[0.5e9]["x"] is None
+
+
+@pytest.mark.parametrize("target", [0.0, 1.0, 2.0, -1.0, float("nan"), float("inf")])
+def test_a_target_that_no_curve_can_have_is_refused_at_the_door(target):
+    with pytest.raises(InputError, match=f"target: {target:g} is not a test loss between 0 and 1; give"):
+        frontier("reference:qwen2.5_base", target=target)
+
+
+def test_an_error_of_the_part_on_cost_is_printed_and_a_size_alone_is_no_run_alone(capsys):
+    missing = {"error": "nothing to ask"}
+    record = dict.fromkeys(("group_size", "continuous", "crossovers", "cost", "reuse"), missing)
+    alone = {"from": 1e9, "to": 2e9, "best": 1e6, "compared": False, "not_rejected": []}
+    record |= {"x": "train_flops", "each": "size", "verdict": None, "where": None, "target": 0.4, "warnings": []}
+    show_frontier(record | {"sizes": {"segments": [alone], "switches": []}, "law": "efficiency"})
+    said = capsys.readouterr().out
+    assert "cost        to a test loss of 0.4: nothing to ask" in said
+    assert "1e6 (no other was run here)" in said and "only one run" not in said
 
 
 def test_the_command_prints_one_document():

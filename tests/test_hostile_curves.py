@@ -1,6 +1,7 @@
 """Curves that nobody should have: every law gives a result that is finite and says what is wrong, or one line."""
 
 import json
+import re
 import warnings
 
 import numpy as np
@@ -151,3 +152,25 @@ def test_many_rows_are_fitted():
     fit = analysis.fit(make_curves(table))
     assert fit.record["n_points"] == 100000
     assert fit.values["k_max"]["value"] == pytest.approx(0.06, rel=0.05)
+
+
+@pytest.mark.parametrize("loss", [0.0, 1.0])
+def test_curves_of_one_number_have_no_slope_and_no_verdict(loss):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        fit = analysis.fit(make_curves(base().assign(test_loss=loss)), x="prompts_seen")
+        assert [row["efficiency"] for row in fit.per_size] == [0.0] * 3
+        assert fit.verdict["text"] == "cannot tell: the loss does not vary"
+
+
+@pytest.mark.parametrize("law", ["efficiency", "per_size", "chinchilla"])
+def test_the_linear_objective_is_finite_or_refused_where_nothing_is_left_unsolved(law):
+    """Squared error on L falls with ln L without end: no line is best."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        for table, size in ((base().assign(test_loss=0.0), "1.5e+09"), (set_loss(base(), 0.0), "7e+09")):
+            with pytest.raises(InputError, match=f"every loss at size {re.escape(size)}.* is 0.*--objective log or"):
+                analysis.fit(make_curves(table), x="prompts_seen", law=law, objective="linear")
+        late = base(steps=20).assign(test_loss=lambda t: t["test_loss"].where(t["step"] <= 5, 0.0))
+        fit = analysis.fit(make_curves(late), x="prompts_seen", law=law, objective="linear")
+        json.dumps(fit.json(), allow_nan=False)

@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import analysis
+from analysis import commands
 from analysis.curves.check import make_curves
 from analysis.curves.load import load
 from analysis.fitting.choices import Choices
@@ -375,3 +377,15 @@ def test_a_curve_wants_as_many_points_as_parameters():
     with pytest.raises(InputError, match="4 parameters for each size") as error:
         analysis.fit(make_curves(table[table["step"] <= 3]), law="sigmoid")
     assert "per_size" in str(error.value)
+
+
+def test_each_law_says_what_its_parameters_are_and_of_what_there_is_one_each(capsys):
+    """N0 is half of the limit of a k(N) that saturates alone; a law of group sizes has values for each group size."""
+    efficiency, grown = get_law("efficiency"), replace(get_law("efficiency"), saturates=False)
+    n0 = efficiency.parameter("n0")
+    assert efficiency.meaning(n0) == "scale of N in k(N): the size at which k = k_max / 2"
+    assert grown.meaning(n0) == "scale of N in k(N)"
+    commands.laws()
+    of = {block.split("\n")[0]: block for block in re.split(r"\n(?=\w)", capsys.readouterr().out)}
+    assert "for each group size" in of["group_size"] and "for each reuse factor" in of["tau"]
+    assert "for each size" in of["per_size"]

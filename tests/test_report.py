@@ -3,28 +3,33 @@
 import json
 import os
 import re
+import shlex
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
-from synthetic_curves import LADDER, STEPS, study_table, write_cells, write_run
+from synthetic_curves import LADDER, STEPS, study_table, synthetic, write_cells, write_run
 
 import analysis
 from analysis import figures, report
+from analysis.curves.check import make_curves
 from analysis.figures import labels
-from analysis.fitting.choices import Choices
+from analysis.fitting.choices import Choices, choose_for
 from analysis.questions.pairs import compared_algorithms, pair_summary
 from analysis.questions.scores import score_protocols
-from analysis.reporting import laws, study
+from analysis.reporting import curves, laws, study
+from analysis.reporting.efficiency import efficiency_sentence
 from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
+from analysis.reporting.provenance import command
 from analysis.reporting.runs import cut_sentence
 from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
-from analysis.words import amount, interval, interval_text, number, parameter, short_number
+from analysis.words import amount, at_x, interval, interval_text, number, number_words, parameter, short_number
 from scaling import files, record, schema
 from scaling.schema import InputError
 
@@ -341,10 +346,10 @@ def test_sensitivity_table_repeats_the_fit_under_other_choices(made, folder):
 # ---------------------------------------------------------------- studies that lack something
 
 
-def make(tmp_path, table, **study):
+def make(tmp_path, table, **choices):
     source = tmp_path / "mine.csv"
     table.to_csv(source, index=False)
-    return Page(report(source, tmp_path / "out"))
+    return Page(report(source, tmp_path / "out", **choices))
 
 
 def test_what_is_not_identified_is_said_so(tmp_path, plain_figures):
@@ -437,6 +442,89 @@ def test_symbols_become_markup_and_words_do_not():
     assert prose("run-k, CPU and num_params.N") == "run-k, CPU and num_params.N"
 
 
+@pytest.mark.parametrize(
+    ("given", "own", "options"),
+    [
+        ({}, {}, ""),
+        ({}, ANALYSIS, ""),
+        ({"seed": 3, "size_column": "num_params", "bounds": "published"}, {},
+         " --size-column num_params --seed 3 --bounds published"),
+        ({"law": "chinchilla", "x": "tokens_seen", "steps": "3:", "fix": "e=0.1", "objective": "huber"}, {},
+         " --law chinchilla --x tokens_seen --objective huber --steps 3: --fix e=0.1"),
+        ({"where": "size == 7", "points": ":-8"}, {"where": "a == 1", "x": "step"},
+         " --where-only '(a == 1) and (size == 7)' --points :-8"),
+        ({"law": "chinchilla"}, {"x": "step", "fix": "n0=13e9"}, " --law chinchilla"),
+    ],
+)  # fmt: skip
+def test_the_command_on_the_page_makes_the_same_choices(given, own, options):
+    source = replace(make_curves(synthetic(steps=4)), defaults=own)
+    asked = choose_for(source, given)
+    said = command(source, "s.csv", asked)
+    assert said == f"scaling report s.csv{options}"
+    words = shlex.split(said)[3:]
+    again = {
+        name.removeprefix("--").replace("-", "_"): value for name, value in zip(words[::2], words[1::2], strict=True)
+    }
+    assert choose_for(source, again | ({"seed": int(again["seed"])} if "seed" in again else {})) == asked
+
+
+@pytest.mark.parametrize(
+    ("warning", "shown"),
+    [
+        ("b and g of the fit are outside the intervals", "b and g of the fit are outside the intervals."),
+        ("b of the fit is outside the interval", "b of the fit is outside the interval."),
+        ("a is at a bound of its range", "a is at a bound of its range."),
+        ("the fit did not converge", "The fit did not converge."),
+        ("k_max is at a bound of its range", "Kmax is at a bound of its range."),
+        ("no size improves: k_max is 0 and n0 is undetermined", "No size improves: Kmax is 0 and N0 is undetermined."),
+        ("no interval for a, n0: none", "No interval for a and N0: none."),
+    ],
+)
+def test_a_warning_names_parameters_by_their_symbols_and_never_with_a_capital(warning, shown, monkeypatch):
+    names = {"a": "a", "b": "b", "g": "g", "k_max": "Kmax", "n0": "N0"}
+    monkeypatch.setattr(curves, "get_law", lambda name: SimpleNamespace(symbols=names))
+    assert curves.other_warnings({"law": "own", "warnings": [warning]}) == [shown]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("size 1.62e+11 is 2.2 times", "size 162B is 2.2 times"),
+        ("points at N = 5e+08, 1.5e+09: nothing", "points at N = 0.5B, 1.5B: nothing"),
+        ("at X = 8.97e+20 the law", "at X = 9×10²⁰ the law"),
+        ("a loss of 5e-05", "a loss of 5×10⁻⁵"),
+        ("where num_params >= 3e9 and step > 2", "where num_params >= 3e9 and step > 2"),
+        ("run a1e+05b, 0.5e", "run a1e+05b, 0.5e"),
+    ],
+)
+def test_raw_numbers_of_records_are_words_on_a_page(text, shown):
+    assert number_words(text) == shown
+
+
+def test_counts_and_values_without_an_interval_read_as_words():
+    assert (at_x("prompts_seen", 53760.0), at_x("train_flops", 3.5e11)) == ("D = 53,760", "C = 3.5×10¹¹ FLOPs")
+    assert (at_x("step", 12.5), at_x("tokens_seen", 2.1e9)) == ("t = 12.5", "T = 2.1×10⁹")
+    lines = [{"num_params": n, "efficiency": k, "efficiency_ci95": None} for n, k in ((5e8, 0.007), (72e9, 0.107))]
+    fitted = SimpleNamespace(law=SimpleNamespace(each="size"), json=lambda: {"x": "train_flops", "per_size": lines})
+    labels = {5e8: "0.5B", 72e9: "72B"}
+    said = "Learning efficiency against training compute is k = .007 (0.5B) and .107 (72B), both without an interval."
+    assert efficiency_sentence(fitted, labels) == said
+    lines[1]["efficiency_ci95"] = [0.1, 0.12]
+    assert efficiency_sentence(fitted, labels).endswith(".107 [.100, .120] (72B), that of 0.5B without an interval.")
+
+
+def test_a_law_that_is_farther_than_a_constant_says_so():
+    rng = np.random.default_rng(0)
+    table = synthetic(sizes=[1e9, 3e9, 9e9], steps=20)
+    table["test_loss"] = np.clip(0.3 + 0.02 * table["step"] + 0.01 * rng.standard_normal(len(table)), 0, 1)
+    fitted = analysis.fit(make_curves(table))
+    assert fitted.record["goodness"]["r2_within"] <= 0
+    fitted.record["goodness"]["r2_within"] = -0.29
+    said = " ".join(curves.fit_sentences(fitted))
+    assert "A constant for each size is nearer to the points than it (R2 within sizes −.290); pooled" in said
+    assert "-29 %" not in said
+
+
 def test_open_ends_and_missing_intervals_are_words():
     assert interval([0.1, None]) == "[.100, no upper bound]"
     assert interval(None) == "no interval" and interval([None, None]) == "no bounds"
@@ -461,3 +549,43 @@ def test_a_law_of_reuse_factors_has_a_page_that_speaks_of_them(tmp_path):
     text = re.sub(r"<[^>]+>", "", report(tmp_path).read_text(encoding="utf-8"))
     assert "There is one reuse factor only, τ = 1: nothing to compare" in text
     assert "Each reuse factor has a line of its own" in text and "size at which k" not in text
+
+
+@pytest.mark.parametrize(("loss", "what"), [(1.0, "solved nothing, L = 1"), (0.0, "left nothing unsolved, L = 0")])
+def test_curves_of_one_number_have_a_page_that_says_what_cannot_be(tmp_path, plain_figures, loss, what):
+    """A study folder with pairs, reuse and group sizes in which runs solved nothing, or all."""
+    page = make(tmp_path, study_table().assign(test_loss=loss))
+    assert page.says(f"What a loss costs is not asked: at their end half of the sizes or more {what}.")
+    assert page.says("cannot tell: the loss does not vary")
+    assert page.says("There is no R2: the loss does not vary.")
+    assert page.says("all fitted losses are equal, so no window has an R2")
+    assert not page.says("fewer than three windows")
+
+
+def test_what_a_split_holds_out_is_held_out_everywhere(tmp_path, plain_figures):
+    """72B is in no window, no other fit and no forecast of a page without it; the where and the window are told."""
+    choices = {"law": "efficiency", "where": "num_params >= 3e9 and step > 2", "split": "inter"}
+    page = Page(report("reference:qwen2.5_base", tmp_path, **choices))
+    fitted = analysis.fit("reference:qwen2.5_base", **choices)
+    n0 = short_number(fitted.values["n0"]["value"])
+    assert fitted.values["n0"]["identified"] and fitted.per_size[-1]["num_params"] == 32e9
+    assert page.says(f"this page uses steps 3–105, where it is {n0}")
+    assert page.says("The choice of this page is steps 3–105, where num_params >= 3e9 and step > 2, log objective, "
+                     "training compute, without 72B; ")  # fmt: skip
+    runs = pd.read_csv(tmp_path / "report" / "tables" / "runs.csv").sort_values("num_params")
+    assert runs["fitted"].tolist() == ["no", "no", "yes", "yes", "yes", "yes", "held out"]
+    new = pd.read_csv(tmp_path / "report" / "tables" / "next_runs.csv").iloc[0]
+    assert (new["what"], new["num_params"]) == ("72B, held out", 72e9)
+    smaller = "3e9 <= num_params and num_params <= 32e9 and step > 2"
+    smaller = analysis.forecast("reference:qwen2.5_base", 72e9, new["x"], where=smaller)
+    assert new["loss"] == pytest.approx(smaller["predictions"][0]["loss"])
+    assert page.says("Runs that the fits have not seen") and not page.says("Runs that were not made")
+    assert page.says("Fitted without 72B, the law predicts k = ")
+    assert page.says("scaling report reference:qwen2.5_base --where 'num_params >= 3e9 and step > 2' --split inter")
+
+
+def test_a_page_of_the_first_part_of_each_curve_uses_no_later_point(tmp_path, plain_figures):
+    page = make(tmp_path, study_table(papo=None, reuse=None, groups=None), split="intra:0.5")
+    assert page.says("the first 50 % of each curve;") and not page.says("Fitted without")
+    runs = pd.read_csv(tmp_path / "out" / "report" / "tables" / "runs.csv")
+    assert set(runs["fitted"]) == {"in part"}

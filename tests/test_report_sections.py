@@ -81,6 +81,7 @@ def scored(law, *, leak=False, **rules):
         ([scored(0.1, last_value=0.2)] * 3, "The law beats every simple baseline in all 3 tests."),
         ([scored(0.1, last_value=0.2), scored(0.3, last_value=0.2)], "The law loses to a simple baseline in 1 of the 2 "
          "tests, in ln L: p: .200 by the last value, .300 by the law."),
+        ([scored(0.1, last_value=0.2)] * 2, "The law beats every simple baseline in both tests."),
         ([scored(0.3, line_per_size=0.3)] * 3, "The law loses to a simple baseline in all 3 tests"),
         ([scored(0.3, line_per_size=0.3)], "The law loses to a simple baseline in the one test"),
         ([ProtocolScore("p", "inter", Missing("no"))], "nothing here says that the law predicts"),
@@ -171,6 +172,17 @@ def test_best_size_by_budget_and_where_sizes_cross(budgets):
     assert column(budgets.tables["crossovers"], "status") == ["identified", "not identified"]
     assert column(budgets.tables["crossovers"], "indistinguishable within")[1] == "–"
     assert budgets.sentences[0] == "Of 2 crossings of neighbouring sizes 1 is identified."
+
+
+def test_a_law_with_curves_has_no_lines_in_the_words_of_budgets():
+    table = synthetic(sizes=SIZES, runs=1, noise=1, steps=30)
+    _, found, labels = parts(table, x="train_flops", law="power_plateau")
+    section = size_budgets(found, envelope(found), labels, {}, found)
+    assert section.tables["segments"].note.startswith("Best: the lowest curve by the law at the budget.")
+    assert "only one run" not in str(section.tables["segments"].text())
+    assert "line" not in section.tables["crossovers"].note + section.tables["crossovers"].columns[2].heading
+    drawn = figures.frontier(found.curves, found)
+    assert "the lowest curve" in drawn.caption and "lowest line" not in drawn.caption + drawn.finding
 
 
 def test_what_a_loss_costs(budgets):

@@ -60,6 +60,8 @@ def plain_ticks(low: float, high: float, most: int = 7) -> list[float]:
 
 def plain_log_axis(axis: Any, low: float, high: float, most: int = 7) -> None:
     """A log axis with plain numbers at round values, for loss, steps and reuse."""
+    if low == high:  # a single value still has room around it
+        low, high = low / 1.05, high * 1.05
     axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
     axis.set_major_locator(FixedLocator(plain_ticks(low, high, most)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.6g}"))
@@ -97,8 +99,11 @@ def dot(colour: str, label: str, **more: Any) -> Line2D:
 
 
 def loss_limits(losses: Iterable[float], margin: float = 0.06) -> tuple[float, float]:
-    """Limits of a log axis of loss: all positive values with a margin, never above 1 by more than a hair."""
+    """Limits of a log axis of loss: all positive values with a margin, never above 1 by more than a hair. Raises
+    InputError where there is none."""
     values = np.array([value for value in losses if np.isfinite(value) and value > 0])
+    if not len(values):
+        raise InputError("needs a loss above 0: every loss is 0, which a log axis cannot show.")
     low, high = values.min(), min(values.max(), 1.0)
     room = (high / low) ** margin * 1.01
     return low / room, min(high * room, 1.03)

@@ -12,7 +12,7 @@ from analysis.figures.labels import beside, lay_out
 from analysis.figures.style import COMPUTE_COLOURS, INK, NOTE, Layout, style
 from analysis.figures.svg import Drawn, drawn
 from analysis.questions.finals import evaluations
-from analysis.words import between, labelled, power_of_ten, size_labels
+from analysis.words import between, joined, labelled, power_of_ten, size_labels
 from scaling.schema import InputError
 
 COMPUTE_PARTS = {
@@ -27,9 +27,9 @@ COMPUTE_PARTS = {
 def compute_split(curves: Any, *, layout: Layout = "full") -> Drawn:
     """Share of each kind of compute in a run's total, per size and algorithm."""
     frame = curves.frame()
-    lacking = [name for name in COMPUTE_PARTS if name not in frame or frame[name].isna().all()]
+    lacking = [words for name, words in COMPUTE_PARTS.items() if name not in frame or frame[name].isna().all()]
     if lacking:
-        raise InputError(f"needs compute by kind; {curves.source} has no values for {', '.join(lacking)}.")
+        raise InputError(f"needs compute by kind; {curves.source} does not count that of {joined(lacking)}.")
     frame = evaluations(curves)
     last = frame.sort_values("step").groupby("run_id").tail(1)
     labels = size_labels(frame)

@@ -154,6 +154,7 @@ def envelope_words(
     """The sentences of the caption that both figures of choices share."""
     assert envelope.curves is not None
     basis = envelope.curves.basis
+    line = "line" if envelope.curves.straight else "curve"
     drawn_as = f"each {words.one}'s own line without a law"
     if not envelope.curves.straight:
         drawn_as = f"the curve of each {words.one} by law {fit.law.name}"
@@ -165,11 +166,11 @@ def envelope_words(
     return [
         f"a: points are single evaluations, lines {drawn_as}, solid over the fitted steps "
         f"({window_in_words(fit.record)}), dashed over other steps that were run; grey: the lowest of them.",
-        f"b: thin, the range of {letter} that was run; thick, the lowest line (hollow outside the fitted steps); grey "
-        f"blocks, each {one} not rejected as best at 5 % ({basis}), only where more than one was run.",
+        f"b: thin, the range of {letter} that was run; thick, the lowest {line} (hollow outside the fitted steps); "
+        f"grey blocks, each {one} not rejected as best at 5 % ({basis}), only where more than one was run.",
         f"Crossovers with 95 % intervals: {'; '.join(crossed)}."
         if crossed
-        else "No two lines cross where both were run.",
+        else f"No two {line}s cross where both were run.",
     ]
 
 
@@ -184,6 +185,7 @@ def best_in_words(envelope: Envelope, labels: dict[float, str], letter: str) -> 
     others = [
         labels[envelope.values[i]] for i in np.flatnonzero(np.isfinite(envelope.loss[:, at])) if i != envelope.best[at]
     ]
+    line = "line" if envelope.curves is None or envelope.curves.straight else "curve"
     told = (
         f"{joined(rivals)} {'is' if len(rivals) == 1 else 'are'} indistinguishable from it"
         if rivals
@@ -192,5 +194,5 @@ def best_in_words(envelope: Envelope, labels: dict[float, str], letter: str) -> 
     return (
         f"At the largest budget at which more than one was run, {letter} = "
         f"{power_of_ten(float(envelope.x[at]))} FLOPs, {best} has "
-        f"the lowest line; {told}."
+        f"the lowest {line}; {told}."
     )

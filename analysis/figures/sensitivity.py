@@ -36,6 +36,8 @@ def sensitivity(curves: Any, fit: Any, *, windows: Frame | None = None, layout: 
     label = label if law.group else label.split()[0]
     first, last = record["window"]["first_step"], record["window"]["last_step"]
     table = window_fits(fit) if windows is None else windows
+    if record["goodness"]["r2_pooled"] is None:
+        raise InputError("needs losses that vary: all fitted losses are equal, so no window has an R2.")
     owns = table[(table["first_step"] == first) & (table["last_step"] == last)]
     if len(table) < 3 or owns.empty:
         raise InputError("needs more evaluated steps: fewer than three windows of four steps fit into these curves.")

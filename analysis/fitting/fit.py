@@ -34,6 +34,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     held = held_out(rule, every.run, every.size)
     used = every.take(~held)
     _check_enough(used, formula, curves.source)
+    _check_losses(used, objective, curves.source)
     solution = solve(used, formula, objective, choices.bounds == "published")
     if not np.isfinite(solution.eta).all():
         raise InputError(f"{curves.source}: law {formula.name} is not finite at these points, whatever its parameters.")
@@ -80,7 +81,7 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
         "values": {
             p.name: {
                 "value": known[p.name], "stderr": None, "ci95": None, "unit": p.unit, "identified": False,
-                "at_bound": p.name in solution.bound_hits, "meaning": p.meaning, "log_scale": p.scale,
+                "at_bound": p.name in solution.bound_hits, "meaning": formula.meaning(p), "log_scale": p.scale,
                 **({"fixed": True, "identified": True, "ci95": list(p.chosen or ()), "stderr": 0.0} if p.fixed else {}),
             }
             for p in formula.shared
@@ -158,6 +159,17 @@ def _check_enough(points: Points, law: Law, source: str) -> None:
         raise InputError(
             f"{source}: law {law.name} describes how slopes change with size and needs two sizes or more, here "
             f"{lines} of {len(points.sizes)} has a slope; use --law per_size."
+        )
+
+
+def _check_losses(points: Points, objective: str, source: str) -> None:
+    """Squared error on L has no best line where every loss of a size is 0: it falls with ln L without end."""
+    nothing = points.sum_by_size(points.loss) == 0
+    if objective == "linear" and nothing.any():
+        sizes = ", ".join(f"{size:.4g}" for size in points.sizes[nothing])
+        raise InputError(
+            f"{source}: every loss at size {sizes} is 0, and objective linear has no optimum there; use --objective "
+            "log or binomial, which count half an error, or leave the size out by --where."
         )
 
 

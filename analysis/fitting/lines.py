@@ -185,7 +185,9 @@ def _solve_weighted(
     # One distinct X carries no slope; rounding must not invent one.
     information = np.where(information > 1e-18 * total * (1 + x_mean**2), information, 0.0)
     slope = -points.sum_by_size(weight * x * response) / np.where(information > 0, information, 1.0)
-    slope = np.where(information > 0, slope, 0.0)
+    # Rounding must not invent one of losses that are all equal either.
+    rise = np.abs(slope) * np.sqrt(information / total)
+    slope = np.where((information > 0) & (rise > 1e-12 * (1 + np.abs(z_mean))), slope, 0.0)
     if law.shape is None:
         return _Lines(0.0, 0.0, slope, z_mean + slope * x_mean, information)
     limits = {p.name: p.limits(points.sizes, published_bounds) for p in law.shared}
@@ -220,7 +222,8 @@ def _search_scale(
 
     def misses(log_scale: np.ndarray) -> np.ndarray:
         f = shape(sizes, np.exp(log_scale)[:, None])
-        best = np.clip((f @ (information * slope)) / (f**2 @ information), *amplitude_limits)
+        bottom = f**2 @ information  # 0 where no size has a slope, or the shape vanishes at those that have one
+        best = np.clip((f @ (information * slope)) / np.where(bottom > 0, bottom, 1.0), *amplitude_limits)
         return ((slope - best[:, None] * f) ** 2) @ information
 
     def derivative(log_scale: float, h: float = 1e-4) -> float:

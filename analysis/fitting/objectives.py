@@ -30,7 +30,7 @@ def _mean(points: Points, eta: np.ndarray) -> np.ndarray:
 def _linearise(points: Points, objective: str, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(weight, working response) around the curve eta; see the head of this file."""
     if objective == "linear":
-        mu = np.exp(np.minimum(eta, 2.0))
+        mu = np.exp(np.clip(eta, -300.0, 2.0))  # a curve far below every loss keeps a weight that is no zero
         return mu**2 / points.sum_by_size(np.ones(len(points)))[points.size], np.log(mu) + (points.loss - mu) / mu
     if points.trials is None:
         return np.ones(len(points)), points.ln_loss()

@@ -131,8 +131,9 @@ class LawDoubt:
             return law_draws(rng, np.ones(1), nothing, nothing, unit, beyond, 0.0, count)
         at = from_start if calibrated_at is None else np.append(from_start, calibrated_at)
         each = [shape.deviation(i, shape.start[i] + at) for i in shape.present]
-        shift = np.array([d.shift / shape.unit[i] for i, d in zip(shape.present, each, strict=True)])
-        excess = np.array([d.excess / shape.unit[i] ** 2 for i, d in zip(shape.present, each, strict=True)])
+        units = np.where(shape.unit > 0, shape.unit, 1.0)  # a flat curve without scatter deviates by nothing
+        shift = np.array([d.shift / units[i] for i, d in zip(shape.present, each, strict=True)])
+        excess = np.array([d.excess / units[i] ** 2 for i, d in zip(shape.present, each, strict=True)])
         away = Deviation(shift.mean(0) * unit, (excess.mean(0) + shift.var(0)) * unit**2)
         if calibrated_at is not None:
             away = Deviation(away.shift[:, :-1] - away.shift[:, -1:], away.excess[:, :-1] + away.excess[:, -1:])

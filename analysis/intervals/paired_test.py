@@ -8,6 +8,7 @@ with 2, 3 and 5 seeds; a multiplier of 1.5 is shown in 93 to 100 %.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from scipy.stats import t as student
 from analysis.intervals.law_test import LEVEL, RATIO
 
 OWN = 4  # degrees of freedom that a size's own spread is given of the common one
+FALLS = 2.0  # standard errors of the mean slope beyond which losses fall
+ROUNDING = 1e-6  # of ln L
 ANCHORS = 3  # losses at which a band is made; between them it is a straight line, as the multiplier of two lines is
 
 
@@ -114,23 +117,35 @@ class StudyTest(NamedTuple):
     Fields:
         p_level, p_slope: of the level in the middle of the shared range and of the slope; p: twice the lesser, the
         verdict. multiplier: C of the baseline over that of the other for one loss, pooled, and its 95 % interval;
-        power: chance to show 1.5. p_sizes: (sizes,) adjusted for their number. df: degrees of freedom.
+        power: chance to show 1.5; all three None where the losses do not fall (`fall`). p_sizes: (sizes,) adjusted for
+        their number. df: degrees of freedom.
     """
 
     p_level: float
     p_slope: float
     p: float
-    multiplier: float
-    ci95: tuple[float, float]
-    power: float
+    multiplier: float | None
+    ci95: tuple[float, float] | None
+    power: float | None
     p_sizes: np.ndarray
     df: int
+
+
+def fall(lines: Sequence[Lines], ln_range: np.ndarray | float) -> bool:
+    """Whether the losses of runs fall at all: their mean slope stands out of its sampling error, and over a range of
+    ln X (of each run, or one for all) it is more than rounding."""
+    slope, variance = (np.concatenate([getattr(side, name) for side in lines]) for name in ("slope", "slope_variance"))
+    weight = 1 / np.maximum(variance, 1e-300)
+    mean, error = float(weight @ slope) / weight.sum(), 1 / np.sqrt(weight.sum())
+    return bool(mean > FALLS * error and mean * np.max(ln_range) > ROUNDING)
 
 
 def study_test(base: Lines, other: Lines, size: np.ndarray, low: np.ndarray, high: np.ndarray) -> StudyTest:
     """Lines of the two sides of m pairs, the index of their size, and (sizes,) ends of ln X that all runs share."""
     slope = np.bincount(size, (base.slope + other.slope) / 2) / np.bincount(size)
-    slope = np.maximum(slope, 0.05 * slope.max())  # a size that does not learn has no multiplier to speak of
+    falls = fall((base, other), high - low)
+    # A size that does not learn has no multiplier to speak of; where none does, differences count as they are.
+    slope = np.maximum(slope, 0.05 * slope.max()) if falls else np.ones(len(slope))
 
     def at(ln_x: np.ndarray) -> PairedTest:
         (left, one), (right, two) = base.at(ln_x[size]), other.at(ln_x[size])
@@ -140,12 +155,13 @@ def study_test(base: Lines, other: Lines, size: np.ndarray, low: np.ndarray, hig
     steep = paired_test(other.slope - base.slope, base.slope_variance + other.slope_variance, size)
     p_level, p_slope = level.p_study(slope), steep.p_study(slope)
     places = np.array([at(low + share * (high - low)).p_sizes() for share in (0.0, 0.5, 1.0)])
-    gain, least, most = level.study_interval(slope)
-    return StudyTest(
-        p_level, p_slope, min(1.0, 2 * min(p_level, p_slope)), float(np.exp(-gain)),
-        (float(np.exp(-most)), float(np.exp(-least))), level.power(slope, float(np.log(1.5)), LEVEL / 2),
-        holm(np.minimum(1.0, len(places) * places.min(0))), level.df,
-    )  # fmt: skip
+    multiplier = ends = power = None
+    if falls:
+        gain, least, most = level.study_interval(slope)
+        multiplier, ends = float(np.exp(-gain)), (float(np.exp(-most)), float(np.exp(-least)))
+        power = level.power(slope, float(np.log(1.5)), LEVEL / 2)
+    p_sizes = holm(np.minimum(1.0, len(places) * places.min(0)))
+    return StudyTest(p_level, p_slope, min(1.0, 2 * min(p_level, p_slope)), multiplier, ends, power, p_sizes, level.df)
 
 
 def multiplier_band(base: Lines, other: Lines, size: np.ndarray, i: int, ln_losses: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from analysis.intervals.run_test import RunTest, efficiency_intervals, run_test
 from analysis.intervals.shape import NoShape, Shape
 from analysis.intervals.verdict import FLAWED, verdict_of
 from analysis.laws import Law
+from analysis.words import joined
 
 MANY_RUNS = 30  # runs beyond the number of parameters from which their scatter alone gives an interval
 QUESTIONS = (0.035, 0.05)  # relative sd of a saturating k(N)'s amplitude and scale from the choice of 500 questions
@@ -192,9 +193,10 @@ def _add_profiles(fit: Fit, tests: Sequence[ProfileTest]) -> None:
             if not _holds(ends, value):
                 missed.add(parameter.name)
     if missed:
+        outside = "are outside the intervals that weigh" if len(missed) > 1 else "is outside the interval that weighs"
         fit.record["warnings"].append(
-            f"{', '.join(sorted(missed))} of the fit is outside the interval that weighs runs by their scatter: "
-            "the law misses, or the optimum is not unique"
+            f"{joined(sorted(missed))} of the fit {outside} runs by their scatter: the law misses, or the optimum is "
+            "not unique"
         )
 
 

@@ -37,6 +37,7 @@ KINDS = (
     ["line"] + ["drift"] * len(DRIFT) + ["break"] * len(BREAK_AT) * len(BREAK) + ["jump"] * len(JUMP_AT)
 )  # of each component
 MOST_RANK = 40  # of a drift over the bins of one size: the rest is a millionth of it
+ROUNDING = 1e-9  # of ln L: a curve that varies by less is one number
 RIDGE = 1e-8  # of a variance of counts: noise-free curves miss a line by rounding
 
 
@@ -164,7 +165,7 @@ class Shape:
     Attributes:
         odds: ln evidence of "not the law" over "the law", their prior left out. posterior: (K,) of each component.
         slope, unit: (sizes,) measured slope -d ln L / d ln X, and the unit of deviations; nan without a curve.
-        start, end: (sizes,) ln X of the first and last bin. width: the longest range of ln X.
+        start, end: (sizes,) ln X of the first and last bin. width: the longest range of ln X. flat: no curve varies.
     """
 
     def __init__(self, points: Points, law: Law, solution: Solution):
@@ -180,6 +181,7 @@ class Shape:
         self.width = float(np.nanmax(self.end - self.start))
         for i in self.present:
             self.slope[i] = _measured_slope(by_size[i])
+        self.flat = all(np.ptp(s.response + s.reference, axis=1).max() < ROUNDING for s in stacks)
         typical = np.sqrt(np.nanmean(self.slope**2))
         self.unit = np.maximum(np.abs(self.slope), 0.5 * typical)
         mid = float(np.median([np.median(_run_counts(by_size[i])) for i in self.present]))

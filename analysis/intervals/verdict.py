@@ -67,6 +67,8 @@ def verdict_of(
     if shape is None:
         text = "cannot tell: no run has enough evaluated points"
         return _verdict("cannot tell", text)
+    if shape.flat:
+        return _verdict("cannot tell", "cannot tell: the loss does not vary")
     slopes, law_slopes = _thirds(shape)
     k, variance = shape.gls_slopes()
     z = float(np.sum(k / variance) / np.sqrt(np.sum(1 / variance)))

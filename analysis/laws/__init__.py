@@ -189,6 +189,12 @@ class Law:
             return shared == {self.amplitude, self.scale} and each == {"intercept"}
         return self.slope is not None and not shared and each == {"efficiency", "intercept"}
 
+    def meaning(self, parameter: Parameter) -> str:
+        """What a parameter of this law is; of a k(N) that saturates the scale is where it is half of its limit."""
+        if self.saturates and parameter.name == self.scale:
+            return f"{parameter.meaning}: the size at which k = {self.amplitude} / 2"
+        return parameter.meaning
+
     def parameter(self, name: str) -> Parameter:
         return next(parameter for parameter in self.parameters if parameter.name == name)
 
@@ -255,7 +261,7 @@ K_MAX = Parameter(
     symbol="Kmax",
 )  # fmt: skip
 N0 = Parameter(
-    "n0", "parameters", "size at which k = k_max / 2", (1e-3, 1e3), of_size=True, published=(0.1e9, 100e9),
+    "n0", "parameters", "scale of N in k(N)", (1e-3, 1e3), of_size=True, published=(0.1e9, 100e9),
     starts=(-0.5, 0.5, 1.5), symbol="N0",
 )  # fmt: skip
 SATURATING: dict[str, Any] = {

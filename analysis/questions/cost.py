@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from analysis.curves.frame import Curves
 from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import size_band
 from analysis.laws import TINY
@@ -45,6 +46,15 @@ def crossovers(fit: Fit) -> list[dict[str, Any]]:
     return crossings
 
 
+def check_target(target: float, curves: Curves) -> None:
+    """Raises InputError for a loss that the curves cannot have: a test loss lies in (0, 1), a cross-entropy above 0."""
+    shares = "test_loss" in curves.table
+    if 0 < target < (1 if shares else math.inf):
+        return
+    legal = "a test loss between 0 and 1" if shares else "a loss above 0"
+    raise InputError(f"target: {target:g} is not {legal}; give a loss that the runs may reach, such as 0.3.")
+
+
 def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     """X at which each size reaches a test loss, by its own line (a law with curves: by the law), with its band.
 
@@ -53,8 +63,7 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     target) or that it lies beyond 1000 times the largest X that was run, or below a thousandth of the smallest. An end
     of the band is None beyond that too.
     """
-    if not 0 < target < 1:
-        raise InputError(f"target: {target:g} is not a test loss; it lies between 0 and 1.")
+    check_target(target, fit.curves)
     straight = fit.law.slope is not None
     entries = []
     for row in fit.per_size:

@@ -18,7 +18,7 @@ from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.missing import Missing, attempt
-from analysis.questions.cost import cost_to_target, crossovers
+from analysis.questions.cost import check_target, cost_to_target, crossovers
 from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import group_law, group_lines
@@ -31,6 +31,8 @@ def frontier(
     curves: Curves, choices: Choices, target: float | None = None, replicates: Curves | None = None
 ) -> dict[str, Any]:
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
+    if target is not None:
+        check_target(target, curves)
     document: dict[str, Any] = {
         "source": curves.source,
         "where": choices.where,

@@ -37,8 +37,9 @@ def group_lines(curves: Curves, steps: str | None = None) -> GroupLines:
         if rows["group_size"].nunique() > 1
     ]
     if not groups:
-        values = ", ".join(f"{g:.0f}" for g in sorted(frame["group_size"].unique())) or "none"
-        raise InputError(f"needs runs at two group sizes at one model size; there is only G = {values}.")
+        values = ", ".join(f"{g:.0f}" for g in sorted(frame["group_size"].unique()))
+        there = f"there is only G = {values}" if values else "the source has no group sizes"
+        raise InputError(f"needs runs at two group sizes at one model size; {there}.")
     chosen = max(groups, key=lambda rows: rows["group_size"].nunique())
     # The fit groups its lines by N; here they are grouped by G.
     table = chosen.drop(columns=["size", "num_params_non_embedding"], errors="ignore")

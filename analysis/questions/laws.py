@@ -147,7 +147,7 @@ def _stack(predictions: np.ndarray, observed: np.ndarray) -> np.ndarray:
 
 def _qaic(fits: dict[str, Fit], every: Points) -> dict[str, float | None]:
     """Squares over the dispersion plus twice the parameters, less the smallest; None where it is not valid: weights
-    that are no variances (linear, huber), a fit that did not converge, or a parameter at a bound."""
+    that are no variances (linear, huber), a fit that did not converge, a parameter at a bound, or no scatter at all."""
     sums, qaic = {}, dict.fromkeys(fits)
     loss = np.exp(every.ln_loss())
     line = solve(every, get_law("per_size"))
@@ -163,6 +163,8 @@ def _qaic(fits: dict[str, Fit], every: Points) -> dict[str, float | None]:
     if len(sums) < 2:
         return qaic
     dispersion = min(s / (len(every) - p) for s, p in sums.values())
+    if dispersion < 1e-20:  # rounding
+        return qaic
     values = {name: s / dispersion + 2 * p for name, (s, p) in sums.items()}
     return qaic | {name: value - min(values.values()) for name, value in values.items()}
 

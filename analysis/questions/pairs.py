@@ -17,7 +17,7 @@ from analysis.fitting.choices import Choices
 from analysis.fitting.points import select_points
 from analysis.intervals.law_test import LEVEL
 from analysis.intervals.means import paired_difference, t_interval
-from analysis.intervals.paired_test import Lines, multiplier_band, study_test
+from analysis.intervals.paired_test import Lines, fall, multiplier_band, study_test
 from analysis.intervals.run_lines import run_lines
 from analysis.missing import Missing
 from analysis.questions.finals import conditions, evaluations, final_losses
@@ -129,7 +129,8 @@ class Paired:
         self._several = bool((np.bincount(self._size) > 1).any())
 
     def study(self) -> dict[str, Any]:
-        """The one test over sizes: `difference_shown`, the pooled multiplier, the sizes at which it is shown."""
+        """The one test over sizes: `difference_shown`, the pooled multiplier (None where losses do not fall), the sizes
+        at which it is shown."""
         if not self._several:
             return Missing("one pair at each size: the spread between seeds is not known").json()
         test = study_test(*self._sides, self._size, self._low, self._high)
@@ -137,7 +138,8 @@ class Paired:
         return {
             "n_sizes": len(self._sizes), "n_pairs": len(self._size), "difference_shown": shown, "p": test.p,
             "p_level": test.p_level, "p_slope": test.p_slope, "multiplier": test.multiplier,
-            "ci95": list(test.ci95), "power_at_1.5": test.power, "degrees_of_freedom": test.df,
+            "ci95": None if test.ci95 is None else list(test.ci95), "power_at_1.5": test.power,
+            "degrees_of_freedom": test.df,
             # Sizes are asked only where the study shows something: this keeps the false claims of a study at 5 %.
             "shown_at": [float(n) for n, p in zip(self._sizes, test.p_sizes, strict=True) if shown and p < LEVEL],
         }  # fmt: skip
@@ -170,6 +172,8 @@ class Paired:
         ends = np.moveaxis(self._ends[self._size == i], 0, -1)  # (sides, ends, pairs): each run's own
         highest = min(side.at(first)[0].min() for side, (first, _) in zip((base, other), ends, strict=True))
         lowest = max(side.at(last)[0].max() for side, (_, last) in zip((base, other), ends, strict=True))
+        if not fall((base, other), self._high[i] - self._low[i]):
+            return [], "the losses do not fall"
         if lowest >= highest:
             return [], "the runs share no range of losses"
         losses = np.linspace(highest, lowest, LOSSES)
@@ -230,7 +234,8 @@ def compared_algorithms(curves: Any) -> Compared:
     frame = evaluations(curves)
     present = sorted({str(name) for name in frame["algorithm"].dropna()})
     if len(present) < 2:
-        raise InputError(f"needs runs of two algorithms; there is only {', '.join(present) or 'none named'}.")
+        there = f"there is only {present[0]}" if present else "the source names none"
+        raise InputError(f"needs runs of two algorithms; {there}.")
     if frame["seed"].isna().any():
         raise InputError("needs the column seed: the comparison is paired by seed.")
     baseline = BASELINE if BASELINE in present else present[0]
@@ -299,6 +304,8 @@ class Effects(NamedTuple):
 
 def effects(curves: Curves, choices: Choices, labels: Labels) -> Effects:
     """Pairs of runs that differ in the algorithm, on training compute. Raises InputError: there are none."""
+    if "algorithm" not in curves.table:
+        raise InputError("needs runs of two algorithms; the source names none.")
     # The rows of a study's own analysis are those of one algorithm: here all are wanted.
     compared = compare_by(curves, replace(choices, x="train_flops", where=None), "algorithm")
     others = {str(one["algorithm"]) for one in compared["comparisons"]}

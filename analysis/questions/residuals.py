@@ -4,12 +4,13 @@ and what the law leaves over.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from analysis.curves.frame import Frame
+from analysis.curves.frame import Curves, Frame
 from analysis.fitting.points import reuse_at
 from analysis.intervals.curve_band import size_band
 from analysis.questions.finals import evaluations
@@ -55,6 +56,20 @@ def held_out_rows(frame: Frame, fit: Any) -> Any:
     until = record["window"]["steps"]
     stop = float(until.split(":")[1] or np.inf) if until else np.inf
     return (frame["step"] > frame["run_id"].astype(str).map(last)) & (frame["step"] <= stop)
+
+
+def without_held_out(curves: Curves, fit: Any) -> Curves:
+    """The curves without what the fit's split holds out, the largest size or the rest of each run: what else is fitted
+    beside it sees no more than the fit itself."""
+    if fit.record["held_out"] is None:
+        return curves
+    table = curves.table
+    if fit.record["split"] == "inter":
+        held = table[fit.record["size_column"]] == fit.record["held_out"]["num_params"]
+    else:
+        names = np.array(fit.points.runs)[fit.points.run]
+        held = table["step"] > table["run_id"].astype(str).map(pd.Series(fit.points.step).groupby(names).max())
+    return replace(curves, table=table[~held])
 
 
 def law_line(fit: Any, points: Frame, size: float) -> Frame:

@@ -24,8 +24,9 @@ def reuse_frame(curves: Any, replicates: Any) -> Frame:
         if rows["reuse_factor"].nunique() > 1
     ]
     if not groups:
-        values = ", ".join(f"{tau:.3g}" for tau in sorted(frame["reuse_factor"].unique())) or "none"
-        raise InputError(f"needs runs at two values of data reuse at one size; there is only τ = {values}.")
+        values = ", ".join(f"{tau:.3g}" for tau in sorted(frame["reuse_factor"].unique()))
+        there = f"there is only τ = {values}" if values else "the source has no values of it"
+        raise InputError(f"needs runs at two values of data reuse at one size; {there}.")
     chosen = max(groups, key=lambda rows: rows["reuse_factor"].nunique())
     if replicates is None:
         return chosen

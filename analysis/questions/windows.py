@@ -11,6 +11,7 @@ import pandas as pd
 from analysis.curves.frame import Frame
 from analysis.fitting.fit import fit_curves
 from analysis.questions.finals import evaluations
+from analysis.questions.residuals import without_held_out
 from scaling.schema import InputError
 
 
@@ -23,7 +24,9 @@ def window_fits(fit: Any) -> Frame:
     """The fit repeated over windows of steps: first and last step, the scale of k(N) or k of the largest size, both
     pooled R2."""
     record, by_scale = fit.record, shows_scale(fit)
-    frame = evaluations(fit.curves, record["size_column"])
+    # What the split holds out is held out of every window; then the fit's own window is the fit.
+    curves = without_held_out(fit.curves, fit)
+    frame = evaluations(curves, record["size_column"])
     steps = np.array(sorted(step for step in frame["step"].unique() if step > 0))
     own = record["window"]["first_step"], record["window"]["last_step"]
     # The curves of a fit are those after its `where`.
@@ -34,7 +37,7 @@ def window_fits(fit: Any) -> Frame:
             if ((steps >= first) & (steps <= last)).sum() < 4:
                 continue
             try:
-                refit = fit_curves(fit.curves, replace(own_choices, steps=f"{first}:{last}"))
+                refit = fit_curves(curves, replace(own_choices, steps=f"{first}:{last}"))
             except InputError:
                 continue
             goodness, largest = refit.record["goodness"], refit.per_size[-1]

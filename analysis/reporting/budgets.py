@@ -45,15 +45,23 @@ def segments_table(envelope: Envelope, labels: Labels, name: str, title: str, ax
         Column(f"best {what}", lambda row: labels[row["best"]], left=True),
         Column(
             "indistinguishable from it",
-            lambda row: (row["not_rejected"] or "none: the others are rejected") if row["compared"] else "only one run",
+            lambda row: (
+                (row["not_rejected"] or "none: the others are rejected")
+                if row["compared"]
+                else f"no other {what} was run here"
+            ),
             left=True,
         ),
     ]
     note = (
-        "Best: the lowest own line at the budget. Indistinguishable: not rejected as best at 5 % somewhere in the "
-        f"stretch; {rest}"
+        f"Best: the lowest {own_line(envelope)} at the budget. Indistinguishable: not rejected as best at 5 % "
+        f"somewhere in the stretch; {rest}"
     )
     return Table(name, title, pd.DataFrame(rows), columns, note)
+
+
+def own_line(envelope: Envelope) -> str:
+    return "own line" if envelope.curves is None or envelope.curves.straight else "curve by the law"
 
 
 def size_budgets(
@@ -68,7 +76,8 @@ def size_budgets(
     crossed, crossings = crossings_table(fitted, labels)
     cost_said, costs = cost_table(fitted, labels)
     curve_said, curve = continuous_table(main if main.law.predicts_unseen else fitted, scored)
-    tables = {"segments": sized, "crossovers": crossings, "cost": costs} | ({"continuous": curve} if curve else {})
+    made = {"segments": sized, "crossovers": crossings, "cost": costs, "continuous": curve}
+    tables = {name: table for name, table in made.items() if table is not None}
     of_lines = []
     if main.law.name != fitted.law.name:
         why = "is one of data" if main.law.of_data else "ties two axes" if main.law.axes else f"is of {main.law.each}s"
@@ -83,6 +92,7 @@ def one_run_each(fitted: Fit) -> bool:
 
 def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
     axis, rows = fitted.record["x"], []
+    lines = "lines" if fitted.law.slope is not None else "curves"
     for entry in crossovers(fitted):
         row = {key: entry[key] for key in ("smaller", "larger", "x", "identified", "inside")}
         low, high = entry["ci95"]
@@ -90,7 +100,9 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
             why = ""
         elif not entry["inside"]:
             why = (
-                "the lines meet where not both sizes were run" if entry["x"] else "they do not meet where both were run"
+                f"the {lines} meet where not both sizes were run"
+                if entry["x"]
+                else "they do not meet where both were run"
             )
         else:
             sides = [side for side, end in (("smaller", low), ("larger", high)) if end is None]
@@ -104,13 +116,13 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
     columns = [
         Column("sizes", lambda row: f"{labels[row['smaller']]} and {labels[row['larger']]}"),
         Column("status", lambda row: "identified" if row["identified"] else "not identified", status=True),
-        Column(f"lines meet at {AXIS_SHORT.get(axis, 'X')}", of("x", show_x(axis))),
+        Column(f"{lines} meet at {AXIS_SHORT.get(axis, 'X')}", of("x", show_x(axis))),
         Column("indistinguishable within", lambda row: crossing_ends(row, show_x(axis))),
         Column("why", of("reason"), left=True),
     ]
     note = (
         f"Neighbouring sizes, each {with_what}. Within the interval the two mean "
-        "curves are indistinguishable at 5 %. A crossing that is not identified is where two lines meet on paper."
+        f"curves are indistinguishable at 5 %. A crossing that is not identified is where two {lines} meet on paper."
     )
     known = int(frame["identified"].sum()) if len(frame) else 0
     verb = "are" if known > 1 else "is"
@@ -127,7 +139,7 @@ def crossing_ends(row: Mapping[str, Any], show: Callable[[float], str]) -> str:
     return "–" if ends is None and not row["inside"] else interval(ends or (None, None), show)
 
 
-def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
+def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table | None]:
     """What each size pays for a loss that half of the sizes reached."""
     axis = fitted.record["x"]
     finals = {
@@ -135,6 +147,11 @@ def cost_table(fitted: Fit, labels: Labels) -> tuple[list[str], Table]:
         for n, rows in evaluations(fitted.curves, fitted.record["size_column"]).groupby("size")
     }
     target = float(np.median([side.runs["final"].mean() for side in finals.values()]))
+    if not 0 < target < 1:
+        what = "solved nothing" if target >= 1 else "left nothing unsolved"
+        return [
+            f"What a loss costs is not asked: at their end half of the sizes or more {what}, L = {target:.0f}."
+        ], None
     rows = []
     for entry in cost_to_target(fitted, target):
         row = {"num_params": entry["num_params"], "target": target, "x": entry["x"], "why": entry["why"]}

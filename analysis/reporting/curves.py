@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,19 +34,24 @@ def other_warnings(document: Mapping[str, Any]) -> list[str]:
     """The warnings of a fit that no sentence about the parameters of k(N) says already."""
     symbols = get_law(document["law"]).symbols
     return [
-        as_sentence(with_symbols(text, symbols)) for text in document["warnings"] if text not in open_ends(document)
+        as_sentence(with_symbols(text, symbols), list(symbols.values()))
+        for text in document["warnings"]
+        if text not in open_ends(document)
     ]
 
 
 def with_symbols(text: str, symbols: Mapping[str, str]) -> str:
-    """A warning of a fit with the symbols of parameters in place of their names, where it begins with them or lists
-    those without an interval."""
+    """A warning of a fit with the symbols of parameters in place of their names: where it begins with them, lists those
+    without an interval, or has a name that no word of a sentence is, k_max or n0."""
     head, colon, rest = text.partition(": ")
     if head.startswith("no interval for "):
         names = head.removeprefix("no interval for ").split(", ")
         return f"no interval for {joined([symbols.get(name, name) for name in names])}{colon}{rest}"
-    first, _, more = text.partition(" ")
-    return f"{symbols[first]} {more}" if first in symbols and more.startswith(("is at a bound", "of the fit")) else text
+    begins = re.match(r"(\w+(?:, \w+)*(?: and \w+)?) (?=(?:is|are) at a bound|of the fit)", text)
+    if begins:
+        names = re.split(r", | and ", begins[1])
+        return f"{joined([symbols.get(name, name) for name in names])} {text[begins.end() :]}"
+    return re.sub(r"\b[A-Za-z]+[\d_]\w*", lambda word: symbols.get(word[0], word[0]), text)
 
 
 def fit_sentences(fitted: Fit) -> list[str]:
@@ -62,9 +68,12 @@ def fit_sentences(fitted: Fit) -> list[str]:
     ]
     pooled, constant, within = (goodness.get(name) for name in ("r2_pooled", "r2_pooled_constant", "r2_within"))
     if pooled is not None and constant is not None and within is not None:
+        how = f"It explains {100 * within:.0f} % of the variation of L within {each}s"
+        if within < 0:
+            how = f"A constant for each {each} is nearer to the points than it (R2 within {each}s {number(within)})"
         said.append(
-            f"It explains {100 * within:.0f} % of the variation of L within {each}s (pooled over {each}s its R2 is "
-            f"{number(pooled)}, beside {number(constant)} for the same with k = 0, no learning at all)."
+            f"{how}; pooled over {each}s its R2 is {number(pooled)}, beside {number(constant)} for the same with k = "
+            "0, no learning at all."
         )
     if goodness.get("rmse_ln_loss") is not None:
         said.append(f"The points scatter about it by {number(goodness['rmse_ln_loss'])} in ln L (root mean square).")
@@ -97,12 +106,13 @@ def unseen_slope(study: Study) -> str:
     if main is None or held.get("efficiency_law") is None or held["efficiency_own_line"] is None:
         return ""
     label = study.fit_labels[held["num_params"]]
-    own = next(row for row in main.per_size if row["num_params"] == held["num_params"])
+    rows = [row["efficiency_ci95"] for row in main.per_size if row["num_params"] == held["num_params"]]
+    own_ends = f" {interval(rows[0])}" if rows else ""  # a page that holds the size out has no line of it
     inside = verdict(held["efficiency_law_ci95"], held["efficiency_own_line"])
     return (
         f"Fitted without {label}, the law predicts k = {amount(held['efficiency_law'])} "
         f"{interval(held['efficiency_law_ci95'])} there; its own line has "
-        f"{amount(held['efficiency_own_line'])} {interval(own['efficiency_ci95'])}: {inside}."
+        f"{amount(held['efficiency_own_line'])}{own_ends}: {inside}."
     )
 
 

@@ -109,6 +109,8 @@ def as_table(name: str, drawn: Drawn) -> Table:
     """The first rows of a figure's data, numbers to four digits."""
 
     def text(value: Any) -> str:
+        if isinstance(value, bool | np.bool_):
+            return "yes" if value else "no"
         if isinstance(value, float | np.floating):
             return f"{value:.4g}".replace("e+", "e")
         return str(value)

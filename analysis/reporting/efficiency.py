@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -131,17 +131,17 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
     document, each = fitted.json(), fitted.law.each
     lines = [line for line in document["per_size"] if line["efficiency"] is not None]
     axis = axis_name(document["x"])
-    shown = [
-        f"{amount(one['efficiency'])} {interval(one['efficiency_ci95'])} ({labels[one['num_params']]})" for one in lines
-    ]
+    shown = [with_interval(one["efficiency"], one["efficiency_ci95"], labels[one["num_params"]]) for one in lines]
     if not lines:
         return f"No {each} has two evaluated points at different X, so there is no learning efficiency."
     if len(lines) == 1:
-        return f"Learning efficiency against {axis}: k = {shown[0]}, one {each} only."
+        alone = ", without an interval" if lines[0]["efficiency_ci95"] is None else ""
+        return f"Learning efficiency against {axis}: k = {shown[0]}{alone}, one {each} only."
     first, last = lines[0]["efficiency_ci95"], lines[-1]["efficiency_ci95"]
     if first is None or last is None:
-        no = "one of them has" if (first is None) != (last is None) else "they have"
-        return f"Learning efficiency against {axis} is k = {shown[0]} and {shown[-1]}; {no} no interval."
+        without = [labels[one["num_params"]] for one in (lines[0], lines[-1]) if one["efficiency_ci95"] is None]
+        no = "both without an interval" if len(without) == 2 else f"that of {without[0]} without an interval"
+        return f"Learning efficiency against {axis} is k = {shown[0]} and {shown[-1]}, {no}."
     if last[0] is not None and first[1] is not None and last[0] > first[1]:
         return f"Learning efficiency grows with {each}: against {axis}, k goes from {shown[0]} to {shown[-1]}."
     if first[0] is not None and last[1] is not None and last[1] < first[0]:
@@ -150,6 +150,11 @@ def efficiency_sentence(fitted: Fit, labels: Mapping[float, str]) -> str:
         f"Against {axis}, k is {shown[0]} and {shown[-1]}: the intervals overlap, growth with {each} is not "
         "established."
     )
+
+
+def with_interval(value: float, ends: Sequence[float | None] | None, label: str) -> str:
+    """`.12 [.10, .14] (7B)`; without an interval the value and its label."""
+    return f"{amount(value)}{f' {interval(ends)}' if ends is not None else ''} ({label})"
 
 
 def limit_sentence(fitted: Fit) -> str:

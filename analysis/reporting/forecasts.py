@@ -94,7 +94,7 @@ def score_verdict(scores: Sequence[ProtocolScore]) -> str:
         beaten = joined([f"{number(errors[rule])} by {RULES[rule]}" for rule in better])
         if better:
             lost.append(f"{protocol}: {beaten}, {number(errors['law'])} by the law")
-    of_all = f"all {len(made)} tests" if len(made) > 1 else "the one test"
+    of_all = {1: "the one test", 2: "both tests"}.get(len(made), f"all {len(made)} tests")
     if not lost:
         return f"The law beats every simple baseline in {of_all}."
     where = of_all if len(lost) == len(made) else f"{len(lost)} of the {len(made)} tests"

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from analysis.missing import Missing
-from analysis.words import split_symbol, symbol_pattern
+from analysis.words import number_words, split_symbol, symbol_pattern
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -20,8 +20,9 @@ VARIABLE = re.compile(r"(?<![\w.\-&])([kNCDLEGUTX])(?![\w\-∞])")
 
 
 def symbols(text: str, known: Sequence[str] = ()) -> Markup:
-    """Escaped text with its symbols in italics: k, L, R2, and the `known` ones of a law with their subscripts."""
-    text = VARIABLE.sub(r"<i>\1</i>", str(text))
+    """Escaped text with numbers in words and its symbols in italics: k, L, R2, and the `known` ones of a law with
+    their subscripts."""
+    text = VARIABLE.sub(r"<i>\1</i>", number_words(str(text)))
     return Markup(symbol_pattern(known).sub(lambda symbol: html_symbol(symbol[0]), text))
 
 

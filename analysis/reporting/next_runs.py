@@ -12,6 +12,7 @@ import pandas as pd
 from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices
 from analysis.fitting.record import Fit
+from analysis.questions.finals import evaluations
 from analysis.questions.forecast import forecast
 from analysis.reporting.section import Section
 from analysis.reporting.tables import Column, Table, ends_of, of, put_ends
@@ -30,7 +31,9 @@ SIZE_STEPS = 2.0, 4.0  # the next size is the ratio of the two largest beyond th
 
 def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> Section:
     """The runs that were not paid for: the next size at the most X that was run, and the largest size with more; of a
-    law of other things than sizes the latter alone."""
+    law of other things than sizes the latter alone. Where the largest size is held out it stands in the place of the
+    next. `curves`: without what is held out.
+    """
     points, axis = fitted.points, fitted.record["x"]
     assert points is not None
     sizes, x = points.sizes, np.exp(points.x)
@@ -43,6 +46,11 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
     if not fitted.law.group:
         wanted.insert(0, (f"next size, {short_number(larger)}", larger, most))
         first = f"the next size, {short_number(larger)} ({factor:.3g} × {label}), at {at_x(axis, most)}"
+    held = held_size(fitted)
+    if held is not None:
+        size, at = held
+        wanted[0] = (f"{labels[size]}, held out", size, at)
+        first = f"{labels[size]}, which was held out, at the end of its run, {at_x(axis, at)}"
     for what, n, at in wanted:
         row: dict[str, Any] = {"what": what, "num_params": n, "x": at, "loss": None, "reason": ""}
         rows.append(row)
@@ -72,7 +80,7 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
         "Not identified: the interval of the mean curve goes up to "
         "a loss of 1, so the data do not bound it."
     )
-    if not fitted.law.group:
+    if held is None and not fitted.law.group:
         note += (
             " The next size is as far from the largest as that is from "
             f"the one before, but {SIZE_STEPS[0]:g} to {SIZE_STEPS[1]:g} ×, at the most {AXIS_SHORT.get(axis, 'X')} "
@@ -80,8 +88,18 @@ def next_runs(curves: Curves, fitted: Fit, choices: Choices, labels: Labels) -> 
         )
     said = [next_sentence(rows[0], first)]
     said += [as_sentence(f"For {row['what']}: {row['warnings']}") for row in rows if row.get("warnings")]
-    table = Table("next_runs", "Runs that were not made", pd.DataFrame(rows), columns, note)
+    title = "Runs that were not made" if fitted.record["held_out"] is None else "Runs that the fits have not seen"
+    table = Table("next_runs", title, pd.DataFrame(rows), columns, note)
     return Section(said, {"next_runs": table})
+
+
+def held_size(fitted: Fit) -> tuple[float, float] | None:
+    """The size that the page's split holds out and its largest X; None where none is."""
+    held = fitted.record["held_out"] or {}
+    if "num_params" not in held:
+        return None
+    rows = evaluations(fitted.curves, fitted.record["size_column"])
+    return held["num_params"], float(rows.loc[rows["size"] == held["num_params"], fitted.record["x"]].max())
 
 
 def next_status(row: Mapping[str, Any]) -> str:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import datetime
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from analysis.curves.frame import Curves
+from analysis.fitting.choices import Choices, choose_for
+from analysis.laws import law_names
 from analysis.reporting.study import Study
 from analysis.words import counted, joined, law_in_words
 
@@ -35,8 +40,7 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         bases = [base["timing"]["cpu_seconds"] for base in study.bases if "timing" in base]
         cost += f", {sum(bases):,.0f} for {counted(len(bases), 'base model')}" if bases else ""
         items.append(("Cost", f"{cost}; start-up of processes not counted"))
-    command = source if not curves.folder else curves.folder.name
-    items.append(("Made by", f"scaling report {command}"))
+    items.append(("Made by", command(curves, source if not curves.folder else curves.folder.name, study.asked)))
     versions = [
         f"{name} {metadata.version(name)}" for name in ("rl-scaling-lab", "numpy", "scipy", "pandas", "matplotlib")
     ]
@@ -46,6 +50,20 @@ def provenance(study: Study) -> list[tuple[str, str]]:
         items.append(("Law", f"{law_in_words(document, 'X')}; {document['citation']}".rstrip("; ")))
     items.append(("Fits", "fits/*.json beside this report; figures/ and report/tables/ hold every number of the page"))
     return items
+
+
+def command(curves: Curves, source: str, asked: Choices) -> str:
+    """The command that makes this page: with every choice that is not the source's own."""
+    own, words = choose_for(curves, {}), ["scaling", "report", source]
+    for field in fields(Choices):
+        value, name = getattr(asked, field.name), field.name
+        if value is None or value == getattr(own, name):
+            continue
+        # A where that is given adds to that of a study; the page has the two in one.
+        name = "where_only" if name == "where" and own.where is not None else name
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    by_hand = "" if asked.law in law_names() else " (a law that was given in Python: analysis.report)"
+    return shlex.join(words) + by_hand
 
 
 def distinct(records: Sequence[Mapping[str, Any]], key: str) -> list[str]:

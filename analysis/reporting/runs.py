@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -35,14 +36,23 @@ def run_names(study: Study) -> dict[str, str]:
 
 def runs_frame(study: Study) -> Frame:
     runs = last_evaluations(study.curves)
-    fitted = set(study.fitted().table["run_id"]) if study.main else set()
     names = run_names(study)
     return runs.assign(
         name=runs["run_id"].map(names),
         size=runs[study.size_column].map(study.labels),
         status="done",
-        fitted=["yes" if run in fitted else "no" for run in runs["run_id"]],
+        fitted=in_the_fits(study, runs["run_id"]),
     )
+
+
+def in_the_fits(study: Study, runs: Sequence[str]) -> list[str]:
+    """Of each run whether the fits use it: yes, in part, held out or no."""
+    if study.main is None:
+        return ["no" for _ in runs]
+    record, rows = study.main.record, set(study.choices.rows(study.curves).table["run_id"])
+    held = record["held_out"] is not None
+    used = "in part" if held and record["split"] != "inter" else "yes"
+    return [used if run in record["runs"] else "held out" if held and run in rows else "no" for run in runs]
 
 
 def run_columns(study: Study, frame: Frame) -> list[Column]:

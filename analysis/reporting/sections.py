@@ -34,7 +34,7 @@ def compare(study: Study) -> dict[str, Section]:
 
 def of_law(study: Study) -> dict[str, Section]:
     """The sections that rest on the law of the study."""
-    curves, main = study.curves, study.main
+    curves, main = study.seen(), study.main
     if main is None:
         return {}
     sections = {

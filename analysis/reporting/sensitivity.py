@@ -9,7 +9,7 @@ import pandas as pd
 from analysis.missing import Missing
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Column, Table, of
-from analysis.words import AXES, amount, counted, number, parameter, span
+from analysis.words import AXES, amount, counted, number, parameter, span, window_in_words
 
 
 def sensitivity_table(study: Study) -> Table | None:
@@ -57,10 +57,18 @@ def three(value: float) -> str:
 
 
 def choice_words(study: Study) -> str:
-    steps = study.choices.steps
-    first, _, last = (steps or ":").partition(":")
-    window = "all steps from 1 on" if not steps else f"steps ≥ {first}" if not last else f"steps {first or 1}–{last}"
-    return f"{window}, {study.choices.objective} objective, {AXES.get(study.main_axis, study.main_axis)}"
+    assert study.main is not None
+    held = study.main.record["held_out"]
+    words = [window_in_words(study.main.record), f"{study.choices.objective} objective", axis_words(study.main_axis)]
+    if held is not None:
+        part = held["split"].partition(":")[2]  # of each curve; none where the largest size is held out
+        words.append(f"the first {100 * float(part):.0f} % of each curve" if part else
+                     f"without {study.fit_labels[held['num_params']]}")  # fmt: skip
+    return ", ".join(words)
+
+
+def axis_words(axis: str) -> str:
+    return AXES.get(axis, axis)
 
 
 def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
@@ -73,12 +81,16 @@ def sensitivity_sentences(study: Study, table: Table | None) -> list[str]:
     said = [f"The choice of this page is {choice_words(study)}; {counted(len(fits), 'other choice')} were tried."]
     k = frame[f"k_{last:.0f}"].dropna()
     law, label = study.main.law, study.fit_labels[last]
-    said.append(f"Over all of them k of the largest {law.each}, {label}, lies within {span(k.tolist())}.")
+    within = span(k.tolist())
+    lies = f"lies within {within}" if "–" in within else f"is {within}"
+    said.append(f"Over all of them k of the largest {law.each}, {label}, {lies}.")
     documents = [study.main.json(), *(fitted.json() for fitted in fits)]
     for name in study.main.json()["values"]:
         identified = sum(document["values"].get(name, {}).get("identified", False) for document in documents)
         said.append(f"{law.symbols[name]} is identified under {identified} of {len(documents)}.")
     pooled, constant = frame["r2_pooled"].dropna(), frame["r2_pooled_constant"].dropna()
+    if pooled.empty or constant.empty:
+        return [*said, "There is no R2: the loss does not vary."]
     said.append(
         f"Pooled R2 stays within {span(pooled.tolist(), number)} throughout, beside "
         f"{span(constant.tolist(), number)} for "

@@ -19,6 +19,7 @@ from analysis.questions.envelope import Envelope, envelope
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import GroupLines, group_lines
 from analysis.questions.pairs import Compared, Effects, compared_algorithms, effects
+from analysis.questions.residuals import without_held_out
 from analysis.reporting.choices import other_choices
 from analysis.words import labels_of, size_labels
 from scaling import files, record, schema
@@ -33,7 +34,7 @@ class Study:
     """Everything the page is written from.
 
     Fields:
-        choices: those of the page's own fits; law per_size where a law of sizes cannot be fitted.
+        choices: those of the page's own fits; law per_size where a law of sizes cannot be fitted. asked: as given.
         size_column: the column of N; labels: name of each size, by N; fit_labels: of what the law calls N.
         fits: by axis (train_flops, prompts_seen), the study's own first; no_fit: why one is missing, by axis.
         without_largest: the fit that has not seen the largest size.
@@ -49,6 +50,7 @@ class Study:
     curves: Curves
     name: str
     choices: Choices
+    asked: Choices
     size_column: str
     labels: dict[float, str]
     fits: dict[str, Fit]
@@ -86,14 +88,18 @@ class Study:
         axis = axis or self.main_axis
         return self.fits[axis] if axis in self.fits else known(self.no_fit.get(axis, NO_FIT))
 
+    def seen(self) -> Curves:
+        """The curves without what the page's split holds out."""
+        return self.curves if self.main is None else without_held_out(self.curves, self.main)
+
     def fitted(self) -> Curves:
         """The curves that the fits use."""
-        return self.choices.rows(self.curves)
+        return self.choices.rows(self.seen())
 
 
 def read_study(curves: Curves, choices: Choices) -> Study:
     """Fit curves and read their run folders for a report."""
-    column = choose_size_column(curves, choices.size_column)
+    asked, column = choices, choose_size_column(curves, choices.size_column)
     labels = size_labels(evaluations(curves, column))
     fits, no_fit = fit_axes(curves, choices)
     if not fits and choices.law != "per_size":
@@ -105,7 +111,7 @@ def read_study(curves: Curves, choices: Choices) -> Study:
     tested: dict[str, Any] | Missing = NO_FIT
     alternatives: list[tuple[str, Fit | Missing]] = []
     if main is not None:
-        without_largest = try_fit(curves, replace(choices, split="inter"))
+        without_largest = fit_without_largest(curves, choices, main)
         tested = attempt(lambda: coverage(main, SELF_TEST_STUDIES))
         alternatives = [(words, try_fit(curves, other)) for words, other in other_choices(curves, choices)]
     compute = attempt(lambda: compute_fit(curves, choices, fits, no_fit))
@@ -113,6 +119,7 @@ def read_study(curves: Curves, choices: Choices) -> Study:
         curves=curves,
         name=curves.folder.resolve().name if curves.folder else source_name(curves.source),
         choices=choices,
+        asked=asked,
         size_column=column,
         labels=labels,
         fits=fits,
@@ -153,6 +160,13 @@ def compute_fit(curves: Curves, choices: Choices, fits: dict[str, Fit], no_fit: 
     if law.group or law.axes or law.of_data:
         return fit_with_intervals(curves, replace(choices.with_law("per_size"), x="train_flops"))
     return known(no_fit.get("train_flops", NO_FIT))
+
+
+def fit_without_largest(curves: Curves, choices: Choices, main: Fit) -> Fit | Missing:
+    """The fit that has not seen the largest size; of a page that holds out the rest of each curve there is none."""
+    if main.record["held_out"] is None:
+        return try_fit(curves, replace(choices, split="inter"))
+    return main if main.record["split"] == "inter" else Missing("the page holds out the rest of each curve.")
 
 
 def try_fit(curves: Curves, choices: Choices) -> Fit | Missing:

@@ -187,7 +187,7 @@ def group_table(study: Study) -> Table:
     ]  # fmt: skip
     columns = [
         Column("C from", of("from", lambda v: f"{v:.2e}")), Column("to", of("to", lambda v: f"{v:.2e}")),
-        Column("best G", lambda row: f"{row['best']:.0f}" + ("" if row["compared"] else " (only one run)")),
+        Column("best G", lambda row: f"{row['best']:.0f}" + ("" if row["compared"] else " (no other was run here)")),
         Column("indistinguishable from it", of("not_rejected"), left=True),
     ]  # fmt: skip
     note = "7B, one run at each group size: intervals borrow the spread between seeds from the replicates."
