@@ -5,7 +5,6 @@ Cells that differ only in where they stop are points on one curve: the longest i
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -231,8 +230,7 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
         config, shape = run.config, identity.policy_shape(run.config)
         unique, prompts = config.data.prompts_unique, identity.planned_prompts(config)
         known = config.stop.train_flops is None and config.stop.wall_seconds is None
-        # A run stops after a whole step.
-        seen = math.ceil(prompts / config.data.prompts_per_step) * config.data.prompts_per_step if prompts else 0
+        seen = identity.whole_steps(config, prompts) * config.data.prompts_per_step if prompts else 0
         documents[run.run_id] = {
             "config": reading.dump(config),
             "model": {

@@ -116,6 +116,15 @@ def test_a_task_and_its_grader(curves):
         assert 0 < row["process_mean"] <= 1 and row["tokens_prompt"] == 4 * 16 * row["step"]
 
 
+def test_a_budget_of_a_task_buys_what_its_rollouts_cost(tree, curves):
+    """Prompts of 4 tokens and solutions of 2 or 3 with the end: the plan had 1,100 of them."""
+    study = MINI.replace("stop: {steps: 1}", "task: digit_sum\n  stop: {train_flops: 1e8}").replace("group_size: 2", "group_size: 4")
+    (tree / "budget.yaml").write_text(study)
+    (run,) = json.loads(scaling(tree, "sweep", "plan", "budget.yaml", "--json").stdout)["runs"]
+    row = curves["clip"][-1]
+    assert run["train_flops"] / run["prompts"] == pytest.approx(row["train_flops"] / row["prompts_seen"], rel=0.25)
+
+
 def test_an_engine(curves):
     """Equal draws from equal weights: the tokens of the oracle engine, and its log-probs to rounding."""
     assert [row.keys() for row in curves["engine"]] == [row.keys() for row in curves["oracle"]]
