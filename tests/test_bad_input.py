@@ -126,6 +126,7 @@ BROKEN_FILES = {
     "base is blank": ("study: mini\nbase:\n", ["base wants keys and values"]),
     "blocks is blank": ("study: mini\nbase: {model: us}\nblocks:\n", ["blocks wants a list of grids"]),
     "blocks is no list": ("study: mini\nbase: {model: us}\nblocks: {axes: {seed: [0]}}\n", ["blocks wants a list"]),
+    "blocks is a number": ("study: mini\nbase: {model: us}\nblocks: 5\n", ["blocks wants a list"]),
     "blocks is empty": ("study: mini\nbase: {model: us}\nblocks: []\n", ["blocks wants a list"]),
     "block is a scalar": ("study: mini\nbase: {model: us}\nblocks: [seed]\n", ["blocks[0] wants keys and values"]),
 }
@@ -149,6 +150,15 @@ BASES = {
     "model folder of another kind": ("model: {path: other}", ["mini.yaml: main", "model.path", "model_type"]),
     "model folder that is broken": ("model: {path: broken}", ["mini.yaml: main", "broken/config.json", "not valid JSON"]),
     "unknown task": ("model: us, task: hexchain", ["there are hex_chain, math, reasoning_gym", "Did you mean hex_chain?"]),
+    "field of no task of the study": (
+        "model: us, task: {name: hex_chain, modulos: 10}",
+        ["base.task.modulos is not a field of HexChainConfig; it has name, modulus, noise. Did you mean task.modulus?"],
+    ),
+    "field of another task": ("model: us, task: {test: 3}", ["base.task.test is not a field of HexChainConfig; it has name"]),
+    "field of no algorithm of the study": (
+        "model: us, algorithm: {type: papo, proces_weight: 1}",
+        ["is not a field of PapoConfig; it has type, process_weight", "Did you mean algorithm.process_weight?"],
+    ),
     "modulus 12": ("model: us, task: {modulus: 12}", ["task.modulus", "16 or 10", "12"]),
     "noise above 1": ("model: us, task: {noise: 1.5}", ["task.noise", "less than or equal to 1", "1.5"]),
     "unknown algorithm": ("model: us, algorithm: gpro", ["'gpro'", "grpo, papo, fullnorm", "Did you mean grpo?"]),
@@ -235,6 +245,14 @@ BASES = {
 BLOCKS = {
     "axes is a scalar": ("axes: 3", ["blocks[0].axes wants keys and values", "3"]),
     "axes is a list": ("axes: [seed]", ["blocks[0].axes wants keys and values"]),
+    "field of no task of the block": (
+        "set: {task: math}, axes: {task.modulus: [10, 16]}",
+        ["blocks[0].axes.task.modulus is not a field of MathConfig; it has name, "],
+    ),
+    "field of two algorithms of the block": (
+        "axes: {algorithm.type: [grpo, papo], algorithm.proces_weight: [1]}",
+        ["is not a field of GrpoConfig or PapoConfig; it has type, "],
+    ),
     "axis is a scalar": ("axes: {seed: 0}", ["blocks[0].axes.seed", "list of at least one value", "0"]),
     "axis is empty": ("axes: {seed: []}", ["blocks[0].axes.seed", "list of at least one value"]),
     "axis is a mapping": ("axes: {seed: {from: 0, to: 5}}", ["blocks[0].axes.seed", "list of at least one value"]),

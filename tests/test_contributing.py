@@ -118,8 +118,8 @@ def test_a_task_and_its_grader(curves):
 
 def test_a_budget_of_a_task_buys_what_its_rollouts_cost(tree, curves):
     """Prompts of 4 tokens and solutions of 2 or 3 with the end: the plan had 1,100 of them."""
-    study = MINI.replace("stop: {steps: 1}", "task: digit_sum\n  stop: {train_flops: 1e8}").replace("group_size: 2", "group_size: 4")
-    (tree / "budget.yaml").write_text(study)
+    study = MINI.replace("stop: {steps: 1}", "task: digit_sum\n  stop: {train_flops: 1e8}")
+    (tree / "budget.yaml").write_text(study.replace("group_size: 2", "group_size: 4"))
     (run,) = json.loads(scaling(tree, "sweep", "plan", "budget.yaml", "--json").stdout)["runs"]
     row = curves["clip"][-1]
     assert run["train_flops"] / run["prompts"] == pytest.approx(row["train_flops"] / row["prompts_seen"], rel=0.25)

@@ -105,7 +105,8 @@ def test_a_run_takes_whole_steps_and_one_at_least():
         (1, 16, 4, 4),
     ]
     assert {row.estimate.train_flops for row in rows} == {6 * 5296 * 16 * 16 * 30}
-    (run,) = grid({"seed": [0]}, model="us", stop={"prompts": 100, "train_flops": 1e9}, data={"prompts_unique": 1000}).runs
+    stop, data = {"prompts": 100, "train_flops": 1e9}, {"prompts_unique": 1000}
+    (run,) = grid({"seed": [0]}, model="us", stop=stop, data=data).runs
     row = Row(run, "", Estimator(plan).estimate(run.config))
     assert (row.estimate.steps, row.estimate.prompts, row.prompts_unique, row.reuse_factor) == (5, 80, 80, 1)
 
