@@ -28,7 +28,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-
 from scaling import compute
 from scaling.compute import Shape
 from scaling.config.run import RunConfig
