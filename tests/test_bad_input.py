@@ -327,6 +327,14 @@ ANALYSES = {
     "where: one =": ("{where: algorithm = grpo}", ["analysis", "where", "=="]),
     "where: text against number": ("{where: seed == zero}", ["analysis", "where", "seed"]),
     "where: nothing left": ("{where: algorithm == papo}", ["analysis", "no run is left", "grpo"]),
+    "law of N on one size": ("{law: efficiency}", ["analysis", "law efficiency", "two sizes or more", "per_size"]),
+    "law of N on one size of each": ("{law: chinchilla, by: seed}", ["analysis: the runs of the plan: law chinchilla", "or more"]),
+    "a split of one size": ("{split: inter}", ["analysis", "three sizes or more, the data have 1"]),
+    "steps beyond the end": ("{steps: '100:'}", ["analysis", "no evaluated point is left"]),
+    "a step between evaluations": ("{steps: '33:37'}", ["analysis", "no evaluated point is left"]),
+    "one evaluation": ("{steps: '40:', law: per_size}", ["analysis", "no size has two evaluated points"]),
+    "points beyond the end": ("{points: '80:'}", ["analysis", "no evaluated point is left"]),
+    "steps that where leaves out": ("{where: step > 50}", ["analysis", "no run is left"]),
     "where: a number": ("{where: 3}", ["analysis", "where", "3"]),
     "where: code": ('{where: "__import__(\'os\').system(\'touch owned\') == 0"}', ["analysis", "where"]),
 }  # fmt: skip
@@ -355,11 +363,16 @@ STUDIES = [
 ]  # fmt: skip
 
 
+BAD_MODELS = {
+    "other/config.json": '{"layers": 2}', "broken/config.json": "{",
+    "other/model.safetensors": "", "broken/model.safetensors": "",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: case.name)
 def test_bad_study_files(here, capsys, monkeypatch, recwarn, case):
     """`launch` is the command that would write."""
-    write(here, case.files | {f"{name}/model.safetensors": "" for name in ("other", "broken")})
-    write(here, {"other/config.json": '{"layers": 2}', "broken/config.json": "{"})
+    write(here, case.files | BAD_MODELS)
     check_refused(here, capsys, monkeypatch, recwarn, ["sweep", "launch", "mini.yaml", "--out", "out"], case.words)
 
 
@@ -377,7 +390,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("command", "case"), COMMANDS, ids=lambda value: getattr(value, "name", value))
 def test_bad_study_files_in_the_other_commands(here, capsys, monkeypatch, recwarn, case, command):
-    write(here, case.files)
+    write(here, case.files | BAD_MODELS)
     name, *more = command.split()
     check_refused(here, capsys, monkeypatch, recwarn, ["sweep", name, "mini.yaml", *more], case.words)
 
@@ -718,6 +731,10 @@ GOOD_STUDIES = {
         rest="analysis: {where: algorithm == grpo and reuse_factor == 1 and step > 3, steps: '3:', points: ':-1', "
         "x: prompts_seen, law: per_size, objective: binomial, size_column: num_params, by: seed, split: 'intra:0.5'}\n"
     ),
+    "analysis of a run by compute": study(
+        "model: us, stop: {train_flops: 1e9}", rest="analysis: {steps: '100:', points: ':-80', law: per_size}\n"
+    ),
+    "analysis of two sizes": study(block="axes: {model: [us, xs]}", rest="analysis: {law: efficiency}\n"),
     "analysis of a setting": study(
         block="axes: {optimizer.learning_rate: [5e-4, 1e-3]}",
         rest="analysis: {where: optimizer.learning_rate == 5e-4 and algorithm != papo}\n",
@@ -733,6 +750,21 @@ def test_good_studies_at_the_edge(here, capsys, monkeypatch, name):
     assert (status, err) == (0, "")
     assert json.loads(out)["study"] == "mini"
     assert everything(here) == before
+
+
+def test_a_law_with_nothing_to_compare_is_told_before_the_training(here, capsys, monkeypatch):
+    for law, what in {
+        "group_size": "group_size, and there is only 16",
+        "tau": "reuse_factor, and there is only 4",
+    }.items():
+        text = study("model: us, stop: {steps: 40}, data: {reuse_factor: 4}", rest=f"analysis: {{law: {law}}}\n")
+        write(here, {"mini.yaml": text})
+        status, out, err = command_line(capsys, monkeypatch, "sweep", "plan", "mini.yaml", "--json")
+        assert status == 0 and json.loads(out)["study"] == "mini"
+        assert (
+            err
+            == f"mini.yaml: analysis: law {law} compares values of {what}; give more of them, or choose another law.\n"
+        )
 
 
 @pytest.mark.parametrize("path", ["mini", "mini/", "./mini", "../{here}/mini", "mini/study.yaml"])

@@ -49,16 +49,18 @@ def load(source: str | Path | Curves) -> Curves:
 
 
 def expect(documents: Mapping[str, Mapping[str, Any]], source: str) -> Curves:
-    """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
+    """Curves of a study before it has run, to check choices on: NaN where the run will tell.
 
     Args:
-        documents: by run_id the `config` and `model` of its config.json, and its `reuse_factor`.
+        documents: by run_id the `config` and `model` of its config.json, its `reuse_factor`, and the steps at which it
+            is `evaluated`, a row each; one row where they are not known.
     """
     settings = varying({run_id: document["config"] for run_id, document in documents.items()})
     rows = [
-        {**run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
+        {**run_columns(document, run_id), "reuse_factor": document["reuse_factor"], "step": step}
         | {name: values[run_id] for name, values in settings.items()}
         for run_id, document in documents.items()
+        for step in document.get("evaluated") or [np.nan]
     ]
     table = pd.DataFrame(rows)
     for name in table.columns.intersection(NUMBER_COLUMNS):

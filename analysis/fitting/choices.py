@@ -255,10 +255,12 @@ EXAMPLES = {
 }  # fmt: skip
 
 
-def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
-    """Check the analysis section of a study that has not run, on what `analysis.curves.load.expect` makes of it.
+def check_choices(section: Mapping[str, Any], expected: Curves) -> Choices:
+    """The choices of the analysis section of a study that has not run, checked on what `analysis.curves.load.expect`
+    makes of it.
 
-    Whatever a fit would refuse after hours of training is refused here; how many points there are only a run can tell.
+    Whatever a fit would refuse after hours of training is refused here: each choice as such, and in
+    `analysis.fitting.fit.check_planned` what it leaves of the sizes and steps that are planned.
     """
     for name, value in section.items():
         check_name(name, EXAMPLES, "choice of a fit")
@@ -275,6 +277,7 @@ def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
         )
     if choices.where is not None:
         check_where(expected, choices.where)
+    return choices
 
 
 def legal_x(table: pd.DataFrame) -> list[str]:
