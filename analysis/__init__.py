@@ -171,10 +171,6 @@ def compare_laws(source: Source, laws: Sequence[str], **given: Unpack[Given]) ->
     return _laws.compare_laws(load(source), laws, choose(given, without=("law", "split", "fix", "bound")))
 
 
-# What a comparison by pairs does not take: each run has a line of its own.
-NO_FIT = ("law", "objective", "split", "seed", "bounds", "fix", "bound")
-
-
 def compare_by(
     source: Source, by: str = "algorithm", *, baseline: str | None = None, **given: Unpack[Given]
 ) -> dict[str, Any]:
@@ -191,7 +187,7 @@ def compare_by(
         rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
         `unpaired`: runs without a partner.
     """
-    return _pairs.compare_by(load(source), choose(given, without=NO_FIT), by, baseline)
+    return _pairs.compare_by(load(source), choose(given, without=_pairs.NO_FIT), by, baseline)
 
 
 def compare(
@@ -206,7 +202,11 @@ def compare(
     and for both."""
     if (laws is None) == (by is None):
         raise InputError("compare: give either laws, e.g. ['efficiency', 'sigmoid'], or by, e.g. 'algorithm'.")
-    return compare_by(source, by, baseline=baseline, **given) if by else compare_laws(source, laws or [], **given)
+    if by is not None:
+        return compare_by(source, by, baseline=baseline, **given)
+    if baseline is not None:
+        raise InputError(f"compare: baseline {baseline!r} is a value of by; laws have none, leave it out.")
+    return compare_laws(source, laws or [], **given)
 
 
 def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]) -> Path:

@@ -21,7 +21,7 @@ from analysis.curves.frame import NUMBER_COLUMNS, Curves, run_label
 from analysis.curves.mlflow_runs import load_mlflow
 from analysis.curves.run_columns import run_columns, varying
 from scaling import files, record, schema
-from scaling.schema import InputError, check_name, did_you_mean
+from scaling.schema import NOT_UTF8, InputError, check_name, did_you_mean
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
@@ -93,6 +93,8 @@ def _load_table(path: Path, source: str) -> Curves:
             raise InputError(f"{source}: not a .csv or .parquet file; a source is {SOURCES}.")
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: cannot be read ({error}); {NOT_UTF8}.") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{source}: the file is empty.") from None
     except (ValueError, OSError, csv.Error) as error:
