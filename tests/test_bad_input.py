@@ -518,8 +518,8 @@ OTHERS = [
     Case("a fraction of a forecast", ["forecast", "curves.csv", "--size", "900", "--at", "1e4", "--fraction", "7"], ["--fraction 7", "scores"]),
     Case("replicates of no reuse", ["frontier", "curves.csv", "--replicates", "curves.csv"], ["replicates: curves.csv would not be used"]),
     Case(
-        "replicates that repeat nothing", ["frontier", "reference:qwen2.5_base_reuse", "--x", "step", "--replicates", "reference:qwen2.5_base"],
-        ["replicates: reference:qwen2.5_base would not be used"],
+        "replicates that repeat nothing", ["frontier", "reference:qwen2.5_base_reuse", "--x", "step", "--replicates", "curves.csv"],
+        ["replicates: curves.csv would not be used"],
     ),
     # Sources.
     Case("no such file", ["fit", "curvs.csv"], ["curvs.csv", "no such file", "Did you mean curves.csv?"]),

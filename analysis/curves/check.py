@@ -36,6 +36,8 @@ def check_where(expected: Curves, expression: str) -> None:
 
 def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] | None = None) -> Curves:
     """Check a table with the schema's columns and make a Curves of it. Raises InputError."""
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"make_curves wants a table, a pandas DataFrame, not {clip(repr(table))}.")
     table = table.copy()
     table.columns = _no_twins(table.columns, source)
     notes = []
@@ -92,8 +94,8 @@ def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] 
                 first = filled[falls].iloc[0]
                 if first[name] == 0:
                     raise InputError(
-                        f"{source}: column {name} is 0 in run {first['run_id']} at step {first['step']:g}; it counts from "
-                        "the start of the run and is above 0 after step 0: leave an unknown value blank."
+                        f"{source}: column {name} is 0 in run {first['run_id']} at step {first['step']:g}; it counts "
+                        "from the start of the run and is above 0 after step 0: leave an unknown value blank."
                     )
                 raise InputError(
                     f"{source}: column {name} falls in run {first['run_id']} at step {first['step']:g}, to "

@@ -21,7 +21,7 @@ from analysis.curves.frame import NUMBER_COLUMNS, Curves, run_label
 from analysis.curves.mlflow_runs import load_mlflow
 from analysis.curves.run_columns import run_columns, varying
 from scaling import files, record, schema
-from scaling.schema import NOT_UTF8, InputError, check_name, did_you_mean
+from scaling.schema import NOT_UTF8, InputError, check_name, clip, did_you_mean
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
@@ -34,6 +34,10 @@ def load(source: str | Path | Curves) -> Curves:
     """
     if isinstance(source, Curves):
         return source
+    if isinstance(source, pd.DataFrame):
+        raise InputError("a table is checked before it is used: give analysis.make_curves(table) in its place.")
+    if not isinstance(source, str | Path):
+        raise InputError(f"source: {clip(repr(source))} is none; a source is {SOURCES}, or Curves.")
     text = str(source)
     if text.startswith("reference:"):
         names = sorted(path.stem for path in REFERENCE.glob("*.csv"))
