@@ -50,12 +50,13 @@ pytestmark = pytest.mark.page
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The three packages with every stub in its place, and the test of the floors."""
+    """The three packages with every stub in its place, and the tests of the floors and of laws."""
     folder = tmp_path_factory.mktemp("tree")
     for package in ("scaling", "analysis", "sweeps"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "test_floors.py", folder / "tests")
+    for name in ("test_floors.py", "test_laws.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
     for name, at_the_end, code in STUBS:
         path = folder / name
         assert path.exists() == bool(at_the_end), name
@@ -96,6 +97,10 @@ def test_a_law(tree):
     record = json.loads(scaling(tree, "fit", "curves.csv", "--law", "exponential_slope", "--json").stdout)
     ends = record["values"]["k_max"]["ci95"]
     assert record["values"].keys() == {"k_max", "n0"} and ends[0] < record["values"]["k_max"]["value"]
+
+
+def test_a_law_keeps_the_contract(tree):
+    python(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "exponential_slope")
 
 
 @pytest.fixture(scope="module")
