@@ -215,7 +215,7 @@ def check_text(what: str, value: Any, example: str) -> str:
 def check_number(what: str, value: Any, *, whole: bool = False, least: float = -math.inf) -> Any:
     """Raise InputError unless what a caller gave is a number, and one as it is wanted."""
     fits = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
-    if not fits or not value >= least:
+    if not fits or value < least:
         wanted = f"a {'whole ' * whole}number" + ("" if math.isinf(least) else f" from {least:g} on")
         raise InputError(f"{what} wants {wanted}, not {clip(repr(value))}.")
     return value
