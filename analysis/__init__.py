@@ -10,6 +10,7 @@ analysis.report(study)
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Unpack, overload
@@ -17,7 +18,16 @@ from typing import Any, Unpack, overload
 from analysis.curves.check import make_curves
 from analysis.curves.frame import Curves
 from analysis.curves.load import load
-from analysis.fitting.choices import Choices, Given, choose, choose_for
+from analysis.fitting.choices import (
+    EXAMPLES,
+    Choices,
+    Given,
+    check_number,
+    check_several,
+    check_text,
+    choose,
+    choose_for,
+)
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import Fits, fit_groups, fit_with_intervals, save_in_study
 from analysis.intervals.means import paired_difference
@@ -93,6 +103,7 @@ def fit(
     """
     curves, choices = load(source), choose(given)
     if by is not None:
+        check_text("by", by, EXAMPLES["by"])
         return fit_groups(curves, choices, by, law_exact=law_exact, coverage=coverage, parameters=parameters)
     return fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage, parameters=parameters)
 
@@ -118,6 +129,10 @@ def forecast(
     Raises:
         InputError: where the law cannot predict, or the size has no points to calibrate on.
     """
+    check_number("num_params", num_params)
+    check_number("calibrate", calibrate, whole=True, least=0)
+    several = [at] if isinstance(at, numbers.Real | str) else check_several("at", at, "[1e12, 1e13]")
+    at = [check_number("at", one) for one in several]
     return _forecast.forecast(load(source), choose(given, without=("split",)), num_params, at, calibrate)
 
 
@@ -132,6 +147,8 @@ def score_protocols(
     the rules without a law), `bias_ln_loss`, `interval_coverage` (share of held-out points inside the interval of a
     measured run), `leak` (whether disturbing the held-out values moved a prediction; it must be false), or `error`.
     """
+    check_number("calibrate", calibrate, whole=True, least=0)
+    check_number("fraction", fraction)
     scores = _scores.score_protocols(load(source), choose(given, without=("split",)), calibrate, fraction)
     return [score.json() for score in scores]
 
@@ -151,6 +168,8 @@ def frontier(
         `sizes` {segments, switches}, `continuous`, `crossovers`, `cost`, `group_size`, `reuse`, `untrained`: the lowest
         loss before training, above which a budget only ranks base models; `verdict` and `warnings` of the fit.
     """
+    if target is not None:
+        check_number("target", target)
     repeated = None if replicates is None else load(replicates)
     return _frontier.frontier(load(source), choose(given, without=("split",)), target, repeated)
 
@@ -168,11 +187,10 @@ def compare_laws(source: Source, laws: Sequence[str], **given: Unpack[Given]) ->
         InputError: for fewer than two laws, an unknown law, a law of another grouping or tied axes, and where no law
         could be fitted.
     """
-    return _laws.compare_laws(load(source), laws, choose(given, without=("law", "split", "fix", "bound")))
-
-
-# What a comparison by pairs does not take: each run has a line of its own.
-NO_FIT = ("law", "objective", "split", "seed", "bounds", "fix", "bound")
+    names = [
+        check_text("laws", name, "efficiency") for name in check_several("laws", laws, "['efficiency', 'sigmoid']")
+    ]
+    return _laws.compare_laws(load(source), names, choose(given, without=("law", "split", "fix", "bound")))
 
 
 def compare_by(
@@ -191,7 +209,9 @@ def compare_by(
         rows {loss, multiplier, ci95, n_pairs, identified}; above 1 the other needs that much less X for the same loss.
         `unpaired`: runs without a partner.
     """
-    return _pairs.compare_by(load(source), choose(given, without=NO_FIT), by, baseline)
+    check_text("by", by, EXAMPLES["by"])
+    baseline = None if baseline is None else str(baseline)
+    return _pairs.compare_by(load(source), choose(given, without=_pairs.NO_FIT), by, baseline)
 
 
 def compare(
@@ -206,7 +226,11 @@ def compare(
     and for both."""
     if (laws is None) == (by is None):
         raise InputError("compare: give either laws, e.g. ['efficiency', 'sigmoid'], or by, e.g. 'algorithm'.")
-    return compare_by(source, by, baseline=baseline, **given) if by else compare_laws(source, laws or [], **given)
+    if by is not None:
+        return compare_by(source, by, baseline=baseline, **given)
+    if baseline is not None:
+        raise InputError(f"compare: baseline {baseline!r} is a value of by; laws have none, leave it out.")
+    return compare_laws(source, [] if laws is None else laws, **given)
 
 
 def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]) -> Path:
@@ -222,6 +246,8 @@ def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]
     """
     from analysis.reporting import report as write  # here, because it draws
 
+    if out is not None and not isinstance(out, str | Path):
+        raise InputError(f"out wants a folder, as text or a Path, not {out!r}.")
     curves = load(source)
     return write(curves, choose_for(curves, given), None if out is None else Path(out))
 

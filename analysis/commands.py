@@ -140,7 +140,9 @@ def forecast(
     calibrate: Annotated[
         int, typer.Option(min=0, help="Set the level on the first M points of that size; in scores, 10 unless given.")
     ] = 0,
-    fraction: Annotated[float, typer.Option(help="Part of each curve that is fitted in the intra-model score.")] = 0.3,
+    fraction: Annotated[
+        float | None, typer.Option(help="In scores: the part of each curve that is fitted, .3 unless given.")
+    ] = None,
     law: LawOption = None,
     x: XOption = None,
     size_column: SizeColumnOption = None,
@@ -175,7 +177,8 @@ def forecast(
     if (size is None) != (not at):
         raise InputError("forecast: give --size and --at together, or neither to score forecasts on held-out points.")
     if size is None or not at:
-        scores = [score.json() for score in score_protocols(curves, choices, calibrate or 10, fraction)]
+        part = 0.3 if fraction is None else fraction
+        scores = [score.json() for score in score_protocols(curves, choices, calibrate or 10, part)]
         if as_json:
             document = {"source": source, "where": choices.where, "scores": scores}
             print(json.dumps(document, indent=2, allow_nan=False))
@@ -183,6 +186,8 @@ def forecast(
             show_rows(choices.where)
             show_scores(scores)
         return
+    if fraction is not None:
+        raise InputError(f"forecast: --fraction {fraction:g} is of scores, without --size and --at; leave it out.")
     record = predict(curves, choices, size, at, calibrate)
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))
@@ -255,7 +260,7 @@ def compare(
     where_only: WhereOnlyOption = None,
     steps: StepsOption = None,
     points: PointsOption = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option(help="Seed of random numbers.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare laws by points not seen, or algorithms by paired runs.
@@ -267,7 +272,7 @@ def compare(
     from analysis.curves.load import load
     from analysis.fitting.choices import Given, choose_for
     from analysis.questions.laws import compare_laws
-    from analysis.questions.pairs import compare_by
+    from analysis.questions.pairs import NO_FIT, compare_by
     from scaling.schema import InputError
 
     curves = load(source)
@@ -278,9 +283,16 @@ def compare(
         "steps": steps, "points": points, "seed": seed,
     }  # fmt: skip
     if by is not None:
+        for name in NO_FIT:
+            if given.get(name) is not None:
+                raise InputError(
+                    f"compare: --{name} {given[name]} does not count with --by, each run has a line; leave it out."
+                )
         # The where of a study chooses one algorithm: here all are wanted, and only what is given counts.
         record = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)
     else:
+        if baseline is not None:
+            raise InputError(f"compare: --baseline {baseline} is a value of --by; laws have none, leave it out.")
         names = [name.strip() for name in str(laws).split(",") if name.strip()]
         record = compare_laws(curves, names, choose_for(curves, given, without=("fix", "bound")))
     if as_json:

@@ -12,6 +12,7 @@ Lookups, norms, softmax and activations are left out, as everywhere in the field
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,6 +146,18 @@ def sequence_flops(
     contexts_PG = lengths_PG * prompt_P[:, None] + lengths_PG**2 / 2
     responses = ((shape._per_token + shape._per_logit) * lengths_PG + shape._per_pair * contexts_PG).sum()
     return float(prompts + responses)
+
+
+def of_equal_group(
+    flops: Callable[..., float], shape: Shape, lengths: tuple[float, float], group_size: int, **options: bool
+) -> float:
+    """`flops` (a function below or above) of one prompt whose G responses are of one length; lengths: (S, R).
+
+    It is linear in G, so that a group of any size is reckoned from two small ones.
+    """
+    prompt, response = lengths
+    one, two = (flops(shape, np.array([prompt]), np.full((1, size), response), **options) for size in (1, 2))
+    return one + (group_size - 1) * (two - one)
 
 
 def update_flops(

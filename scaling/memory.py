@@ -28,12 +28,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from scaling import compute
 from scaling.compute import Shape
 from scaling.config.run import RunConfig
-from scaling.tasks import TaskConfig
+from scaling.tasks import TextConfig
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ GPUS = {
 HARDWARE_USE = 0.35
 BANDWIDTH_USE = 0.6
 SECONDS_A_LAYER = 9e-4  # of one decoding step: transformers launches its kernels from Python
-TOKENS = TaskConfig.TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
+TOKENS = TextConfig.TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
 LONGEST = 4096  # tokens of a response where rollout.max_new_tokens is the task's to say
 GPUS_A_HOST = 8  # where resources.gpus does not say
 CONTEXT = 2e9  # bytes of CUDA context, libraries and communication buffers
@@ -208,9 +206,9 @@ def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tupl
     gpu, (prompt, response), group = GPUS[layout.gpu], tokens, config.rollout.group_size
     resources, evaluation = config.resources, config.evaluation
     speed = HARDWARE_USE * gpu.peak * layout.gpus
-    like = np.array([prompt]), np.full((1, group), response)
     shared = resources.forward == "shared_prefix"
-    forward = compute.sequence_flops(shape, *like, shared_prompt=shared) * config.data.prompts_per_step
+    forward = compute.of_equal_group(compute.sequence_flops, shape, tokens, group, shared_prompt=shared)
+    forward *= config.data.prompts_per_step
     passes = 3 + resources.gradient_checkpointing + (config.loss.kl_weight > 0)
     # Evaluations by ratio are few; by `every` they are a part of each step. A set of unknown size is as the main one.
     share = 1 / evaluation.every if evaluation.every else 0.0
@@ -224,7 +222,7 @@ def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tupl
         bandwidth = BANDWIDTH_USE * gpu.bandwidth
         step = max(SECONDS_A_LAYER * shape.layers, b * shape.num_params / bandwidth)
         read = cache_bytes(shape, config.model.dtype) * mine * response * (prompt + response / 2) / bandwidth
-        flops = compute.rollout_flops(shape, np.array([prompt]), np.full((1, samples), response)) * prompts
+        flops = compute.of_equal_group(compute.rollout_flops, shape, tokens, samples) * prompts
         decoding += weight * (slices * _lengths(config)[1] * step + read + flops / speed)
     return passes * forward / speed + decoding
 

@@ -36,6 +36,9 @@ SLURM = "slurm"
 CODE = "code"
 
 
+NOT_UTF8 = "save it as UTF-8 (Latin-1 and UTF-16 are not read)"  # what to do with a file in another encoding
+
+
 class InputError(ValueError):
     """Bad input, told in one line: what was given, what is legal, what to do. The command line exits with 2."""
 

@@ -251,11 +251,18 @@ def _check_analysis(planned: Plan) -> None:
         return
     from analysis.curves.load import expect
     from analysis.fitting.choices import check_choices
+    from analysis.fitting.fit import check_planned
 
     try:
-        check_choices(study.analysis, expect(run_documents(planned), study.where))
+        expected = expect(run_documents(planned), study.where)
+        choices = check_choices(study.analysis, expected)
+        if "law" not in study.analysis:  # a law that nobody chose is no mistake: others fit a single size
+            choices = choices.with_law("per_size")
+        warning = check_planned(choices, expected, study.analysis.get("by"))
     except InputError as error:
         raise InputError(f"{study.where}: analysis: {error}") from None
+    if warning:
+        _say(f"{study.where}: analysis: {warning}; give more of them, or choose another law.")
 
 
 def _check_inputs(planned: Plan, folder: Path) -> None:

@@ -17,6 +17,7 @@ from scaling.config import identity
 from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
+from scaling.tasks import rollout_tokens
 from sweeps.plan import Plan
 
 # Until runs of the study have finished: CPU seconds as so much per token (small models: the overhead of each operation)
@@ -36,8 +37,8 @@ class Estimate:
 
     memory_gb: float | None  # weights, gradients and optimizer
     basis: str
-    steps: float | None = None
-    prompts: float | None = None
+    steps: int | None = None  # whole ones, as a run takes them: it stops after the first that reaches its limit
+    prompts: int | None = None
     tokens: float | None = None
     train_flops: float | None = None
     rollout_flops: float | None = None
@@ -81,8 +82,10 @@ class _Measured(NamedTuple):
 def _measure(config: RunConfig, rows: list[files.Row]) -> _Measured:
     last, shape = rows[-1], model_shape(config.model.size or "", config.task.VOCABULARY)
     prompt, response = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
-    like = np.array([prompt]), np.full((1, config.rollout.group_size), response)
-    rollout, update = (last["prompts_seen"] * f(shape, *like) for f in (compute.rollout_flops, compute.update_flops))
+    rollout, update = (
+        last["prompts_seen"] * compute.of_equal_group(f, shape, (prompt, response), config.rollout.group_size)
+        for f in (compute.rollout_flops, compute.update_flops)
+    )
     seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
     flops = last["rollout_flops"] + last["update_flops"]
     wall = sum(row["timing"][f"{part}_seconds"] for row in rows for part in ("rollout", "update", "eval")) / len(rows)
@@ -98,7 +101,8 @@ class Estimator:
         self._placements: dict[Any, Placement] = {}
         on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
         self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
-        self.tokens = next((r.config.task.TOKENS for r, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu), (0, 0))
+        on_cpus = [run.config.task for run, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu]
+        self.tokens = rollout_tokens(on_cpus[0]) if on_cpus else (0, 0)
         sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
             rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
@@ -132,25 +136,28 @@ class Estimator:
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
         shape, size, group = identity.policy_shape(config), config.model.size, config.rollout.group_size
-        if shape is None:
-            return Estimate(None, "unknown", steps=config.stop.steps, prompts=identity.planned_prompts(config))
-        measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
-        prompt, response = (measured.prompt, measured.response) if measured else config.task.TOKENS
-        per_prompt = group * (prompt + response)
         limits = [float(limit) for limit in (identity.planned_prompts(config),) if limit]
+        if shape is None:
+            steps = identity.whole_steps(config, limits[0]) if limits else None
+            return Estimate(None, "unknown", steps=steps, prompts=steps and steps * config.data.prompts_per_step)
+        measured = self.runs.get(run_id or "", self.sizes.get(size or ""))
+        prompt, response = (measured.prompt, measured.response) if measured else rollout_tokens(config.task)
+        per_prompt = group * (prompt + response)
         if config.stop.train_flops:
             limits.append(config.stop.train_flops / compute.train_flops(shape.num_params_non_embedding, per_prompt))
+        steps = min((identity.whole_steps(config, limit) for limit in limits), default=None)
         basis, placement = "measured" if measured else "assumed", self._placement(config, shape)
         placed = vars(placement) if placement else {}
         gigabytes = BYTES_PER_PARAMETER * shape.num_params / 1e9
-        if not limits:
+        if steps is None:
             return Estimate(gigabytes, basis, **placed)
-        prompts = min(limits)
-        lengths_PG = np.full((1, group), response)
-        rollout = prompts * compute.rollout_flops(shape, np.array([prompt]), lengths_PG)
-        update = prompts * compute.update_flops(shape, np.array([prompt]), lengths_PG)
+        prompts = steps * config.data.prompts_per_step
+        rollout, update = (
+            prompts * compute.of_equal_group(f, shape, (prompt, response), group)
+            for f in (compute.rollout_flops, compute.update_flops)
+        )
         rollout, update = (rollout * measured.rollout, update * measured.update) if measured else (rollout, update)
-        tokens, steps = prompts * per_prompt, prompts / config.data.prompts_per_step
+        tokens = prompts * per_prompt
         hours = gpu_hours = None
         if placement:
             layout = self._layout(config)

@@ -5,7 +5,6 @@ Cells that differ only in where they stop are points on one curve: the longest i
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any, TypedDict
 
 from scaling import schema
 from scaling.config import identity, reading
-from scaling.config.parts import RunStop, StopConfig
+from scaling.config.parts import MOST_STEPS, RunStop, StopConfig, evaluated_steps
 from scaling.config.run import RunConfig, default
 from scaling.schema import InputError
 from scaling.settings import flatten
@@ -222,17 +221,22 @@ class RunDocument(TypedDict):
     config: dict[str, Any]
     model: ModelDocument
     reuse_factor: float | None  # None where only the run can tell
+    evaluated: list[int] | None  # the steps, likewise
 
 
 def run_documents(plan: Plan) -> dict[str, RunDocument]:
     """What is known of each run before it starts: by run id."""
     documents: dict[str, RunDocument] = {}
+    steps_of: dict[tuple[int | float | None, ...], list[int] | None] = {}  # equal for most runs of a study
     for run in plan.runs:
         config, shape = run.config, identity.policy_shape(run.config)
         unique, prompts = config.data.prompts_unique, identity.planned_prompts(config)
         known = config.stop.train_flops is None and config.stop.wall_seconds is None
-        # A run stops after a whole step.
-        seen = math.ceil(prompts / config.data.prompts_per_step) * config.data.prompts_per_step if prompts else 0
+        seen = identity.whole_steps(config, prompts) * config.data.prompts_per_step if prompts else 0
+        last = seen // config.data.prompts_per_step if known else MOST_STEPS + 1
+        key = (config.evaluation.every, config.evaluation.ratio, last)
+        if key not in steps_of:
+            steps_of[key] = evaluated_steps(config.evaluation, last)
         documents[run.run_id] = {
             "config": reading.dump(config),
             "model": {
@@ -241,6 +245,7 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
                 "num_params_non_embedding": shape and shape.num_params_non_embedding,
             },
             "reuse_factor": 1.0 if unique is None else seen / min(unique, seen) if known else None,
+            "evaluated": steps_of[key],
         }
     return documents
 

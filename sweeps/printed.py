@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,13 @@ class Row:
 
     @property
     def prompts_unique(self) -> float | None:
-        return self.run.config.data.prompts_unique or self.estimate.prompts
+        unique, prompts = self.run.config.data.prompts_unique, self.estimate.prompts
+        return unique if prompts is None else min(unique or prompts, prompts)
 
     @property
     def reuse_factor(self) -> float | None:
-        unique, prompts = self.run.config.data.prompts_unique, self.estimate.prompts
-        if prompts is None or unique is None:
-            return None if prompts is None else 1.0
-        per_step = self.run.config.data.prompts_per_step  # a run stops after a whole step
-        return math.ceil(prompts / per_step - 1e-9) * per_step / unique
+        prompts = self.estimate.prompts
+        return None if prompts is None else prompts / (self.prompts_unique or prompts)
 
     def document(self) -> dict[str, Any]:
         return {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -23,7 +23,7 @@ from typing import Any, get_args, get_origin
 from scaling import schema
 from scaling.config.checks import resolve_at
 from scaling.config.reading import merge, parse_config, read_yaml, with_recipe
-from scaling.config.run import RunConfig
+from scaling.config.run import RunConfig, default
 from scaling.fields import brief
 from scaling.schema import InputError, clip, did_you_mean
 from scaling.settings import dotted_pairs, flatten
@@ -34,6 +34,8 @@ KEYS = ["study", "recipe", "base", "blocks", "analysis"]
 BLOCK_KEYS = ["name", "set", "axes", "zip", "where"]
 ANALYSIS_KEYS = ["where", "steps", "points", "x", "law", "objective", "size_column", "by", "split"]
 SHORTHANDS = {"model": "size", "algorithm": "type", "task": "name"}
+TAGGED = [part for part, field in RunConfig.model_fields.items() if field.discriminator]  # a class by its tag
+Named = Mapping[str, set[str]]  # the tags that are named for such parts
 
 
 @dataclass(frozen=True)
@@ -148,37 +150,42 @@ def parse_study(values: dict[str, Any], where: str) -> Study:
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", name):
         raise InputError(f"{where}: study wants a name of at most 100 letters, digits, - _ ., not {brief(name)}.")
     base = _dictionary(values.get("base", {}), f"{where}: base")
-    _check_once(fields_of(base, f"{where}: base"), f"{where}: base", "the base")
-    analysis = _dictionary(values.get("analysis", {}), f"{where}: analysis")
-    _check_keys(analysis, ANALYSIS_KEYS, f"{where}: analysis", "the analysis section")
     recipe = {} if values.get("recipe") is None else {"recipe": values["recipe"]}
-    base = with_recipe({**recipe, **nested(base)}, where)
+    of_base = _named(with_recipe(recipe, where), base)
+    usual = {**of_base, "task": of_base["task"] or {default("task").name}}
     given = values.get("blocks", [{}])
     if not isinstance(given, list) or not given:
         raise InputError(f"{where}: blocks wants a list of grids, each with axes, not {brief(given)}.")
-    blocks = [_block(block, index, where) for index, block in enumerate(given)]
+    of_blocks = [_named_in_block(block, usual) for block in given if isinstance(block, dict)]
+    anywhere = {part: of_base[part].union(*(one[part] for one in of_blocks)) for part in TAGGED}
+    _check_once(fields_of(base, f"{where}: base", anywhere), f"{where}: base", "the base")
+    analysis = _dictionary(values.get("analysis", {}), f"{where}: analysis")
+    _check_keys(analysis, ANALYSIS_KEYS, f"{where}: analysis", "the analysis section")
+    base = with_recipe({**recipe, **nested(base)}, where)
+    blocks = [_block(block, index, where, usual) for index, block in enumerate(given)]
     names = [block.name for block in blocks]
     for name_again in {n for n in names if names.count(n) > 1}:
         raise InputError(f"{where}: two blocks are called {name_again!r}; give each a name of its own.")
     return Study(name, where, base, blocks, analysis)
 
 
-def _block(values: Any, index: int, where: str) -> Block:
+def _block(values: Any, index: int, where: str, usual: Named) -> Block:
     place = f"{where}: blocks[{index}]"
     values = _dictionary(values, place)
     _check_keys(values, BLOCK_KEYS, place, "a block")
     fixed = _dictionary(values.get("set", {}), f"{place}.set")
-    fields = fields_of(fixed, f"{place}.set")
+    named = _named_in_block(values, usual)
+    fields = fields_of(fixed, f"{place}.set", named)
     lists = {}
     for key in ("axes", "zip"):
         lists[key] = _dictionary(values.get(key, {}), f"{place}.{key}")
         for dotted, choices in lists[key].items():
-            check_path(dotted, f"{place}.{key}")
+            check_path(dotted, f"{place}.{key}", named)
             if not isinstance(choices, list) or not choices:
                 raise InputError(f"{place}.{key}.{dotted} wants a list of at least one value, not {brief(choices)}.")
             if key == "axes" and any(choices.count(value) > 1 for value in choices):
                 raise InputError(f"{place}.{key}.{dotted} names a value twice: {brief(choices)}.")
-            each = [fields_of({dotted: value}, f"{place}.{key}") for value in choices]
+            each = [fields_of({dotted: value}, f"{place}.{key}", named) for value in choices]
             fields += dict.fromkeys(field for one in each for field in one)
     lengths = {dotted: len(choices) for dotted, choices in lists["zip"].items()}
     if len(set(lengths.values())) > 1:
@@ -197,10 +204,36 @@ def _block(values: Any, index: int, where: str) -> Block:
 # ---------------------------------------------------------------- dotted fields
 
 
-def check_path(dotted: str, where: str) -> list[str]:
+def _named(*several: Mapping[str, Any]) -> dict[str, set[str]]:
+    """The tags that `values` name for each part whose class they choose: task, algorithm."""
+    named: dict[str, set[str]] = {part: set() for part in TAGGED}
+    for dotted, value in (pair for values in several for pair in dotted_pairs(values)):
+        part, _, key = str(dotted).partition(".")
+        if part in named and key in ("", SHORTHANDS[part]) and isinstance(value, str):
+            named[part].add(value)
+    return named
+
+
+def _named_in_block(block: Mapping[str, Any], usual: Named) -> dict[str, set[str]]:
+    """As `_named`, of all combinations of a block, which may be no legal one yet; of a part it leaves out the usual."""
+    parts = [block.get(key) for key in ("set", "axes", "zip")]
+    fixed, *lists = [part if isinstance(part, dict) else {} for part in parts]
+    choices = [{dotted: value} for one in lists for dotted, values in one.items() if isinstance(values, list)
+               for value in values]  # fmt: skip
+    return {part: own or set(usual[part]) for part, own in _named(fixed, *choices).items()}
+
+
+def _of_tags(part: str, annotation: Any, tags: set[str]) -> list[Any]:
+    """The classes of a part that carry one of the tags; all of them where none does: that is told later."""
+    classes = _classes(annotation)
+    return [one for one in classes if one.model_fields[SHORTHANDS[part]].default in tags] or classes
+
+
+def check_path(dotted: str, where: str, named: Named | None = None) -> list[str]:
     """Raise InputError unless the dotted path names a field of RunConfig, or one of its parts.
 
-    Returns the fields of the part that it names; a value has none.
+    Of a part of several classes the field must be in one of those that are `named` for it. Returns the fields of the
+    part that the path names; a value has none.
     """
     part: Any = RunConfig
     keys = str(dotted).split(".")
@@ -218,17 +251,19 @@ def check_path(dotted: str, where: str) -> list[str]:
             hint = hint.replace("Did you mean ", f"Did you mean {before}.") if before else hint
             raise InputError(f"{where}.{dotted} is not a field of {names}; it has {', '.join(fields)}.{hint}")
         part = next(c.model_fields[key].annotation for c in classes if key in c.model_fields)
+        if depth == 0 and named is not None and key in named:
+            part = _of_tags(key, part, named[key])
     return list(dict.fromkeys(name for c in _classes(part) for name in c.model_fields))
 
 
-def fields_of(values: dict[str, Any], where: str) -> list[str]:
+def fields_of(values: dict[str, Any], where: str, named: Named) -> list[str]:
     """Dotted names of the fields that `values` set, one that is set twice also twice; `model: xs` sets model.size.
 
     Raises InputError for what is no field, and for a part of RunConfig that is no keys and values.
     """
     names: list[str] = []
     for dotted, value in dotted_pairs(values, keep_empty=True):
-        fields = check_path(dotted, where)
+        fields = check_path(dotted, where, named)
         if fields and isinstance(value, str) and dotted in SHORTHANDS:
             names.append(f"{dotted}.{SHORTHANDS[dotted]}")
         elif not fields:
@@ -245,7 +280,9 @@ def _check_once(fields: list[str], where: str, what: str) -> None:
 
 
 def _classes(part: Any) -> list[Any]:
-    """The config classes behind an annotation: itself, or the members of a union."""
+    """The config classes behind an annotation: itself, or the members of a union; a list of classes is just that."""
+    if isinstance(part, list):
+        return part
     if get_origin(part) is tuple:  # a list of parts is a value
         return []
     if not hasattr(part, "model_fields"):

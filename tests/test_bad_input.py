@@ -99,12 +99,13 @@ BROKEN_FILES = {
     "tabs": ("study: mini\nbase:\n\tmodel: us\n", ["mini.yaml: line 3", "not valid YAML"]),
     "open bracket": ("study: mini\nbase: {model: [us\n", ["not valid YAML"]),
     "not utf-8": (b"study: mini\nbase: {name: \xff\xfe}\n", ["cannot be read", "utf-8"]),
-    "utf-16": ("study: mini\n".encode("utf-16"), ["cannot be read"]),
+    "utf-16": ("study: mini\n".encode("utf-16"), ["cannot be read", "save it as UTF-8"]),
     "binary": (bytes(range(256)), ["mini.yaml"]),
     "control character": ("study: mini\x07\n", ["not valid YAML"]),
     "two documents": ("study: mini\n---\nstudy: other\n", ["not valid YAML"]),
     "key twice": ("study: mini\nbase: {model: us}\nbase: {model: xs}\n", ["line 3", "base"]),
-    "inner key twice": (study("model: us, seed: 1, seed: 2"), ["not valid YAML", "seed"]),
+    "inner key twice": (study("model: us, seed: 1, seed: 2"), ["not valid YAML", "key seed stands twice; keep one"]),
+    "axis twice": (study(block="axes: {seed: [0], seed: [1]}"), ["key seed stands twice; keep one"]),
     "python tag": ("study: !!python/object/apply:os.system ['touch owned']\n", ["not valid YAML"]),
     "unknown anchor": ("study: mini\nbase: *nothing\n", ["not valid YAML", "nothing"]),
     "contains itself": ("study: mini\nbase: &a {model: us, data: *a}\n", ["mini.yaml", "contains itself"]),
@@ -126,6 +127,7 @@ BROKEN_FILES = {
     "base is blank": ("study: mini\nbase:\n", ["base wants keys and values"]),
     "blocks is blank": ("study: mini\nbase: {model: us}\nblocks:\n", ["blocks wants a list of grids"]),
     "blocks is no list": ("study: mini\nbase: {model: us}\nblocks: {axes: {seed: [0]}}\n", ["blocks wants a list"]),
+    "blocks is a number": ("study: mini\nbase: {model: us}\nblocks: 5\n", ["blocks wants a list"]),
     "blocks is empty": ("study: mini\nbase: {model: us}\nblocks: []\n", ["blocks wants a list"]),
     "block is a scalar": ("study: mini\nbase: {model: us}\nblocks: [seed]\n", ["blocks[0] wants keys and values"]),
 }
@@ -149,6 +151,15 @@ BASES = {
     "model folder of another kind": ("model: {path: other}", ["mini.yaml: main", "model.path", "model_type"]),
     "model folder that is broken": ("model: {path: broken}", ["mini.yaml: main", "broken/config.json", "not valid JSON"]),
     "unknown task": ("model: us, task: hexchain", ["there are hex_chain, math, reasoning_gym", "Did you mean hex_chain?"]),
+    "field of no task of the study": (
+        "model: us, task: {name: hex_chain, modulos: 10}",
+        ["base.task.modulos is not a field of HexChainConfig; it has name, modulus, noise. Did you mean task.modulus?"],
+    ),
+    "field of another task": ("model: us, task: {test: 3}", ["base.task.test is not a field of HexChainConfig; it has name"]),
+    "field of no algorithm of the study": (
+        "model: us, algorithm: {type: papo, proces_weight: 1}",
+        ["is not a field of PapoConfig; it has type, process_weight", "Did you mean algorithm.process_weight?"],
+    ),
     "modulus 12": ("model: us, task: {modulus: 12}", ["task.modulus", "16 or 10", "12"]),
     "noise above 1": ("model: us, task: {noise: 1.5}", ["task.noise", "less than or equal to 1", "1.5"]),
     "unknown algorithm": ("model: us, algorithm: gpro", ["'gpro'", "grpo, papo, fullnorm", "Did you mean grpo?"]),
@@ -235,6 +246,14 @@ BASES = {
 BLOCKS = {
     "axes is a scalar": ("axes: 3", ["blocks[0].axes wants keys and values", "3"]),
     "axes is a list": ("axes: [seed]", ["blocks[0].axes wants keys and values"]),
+    "field of no task of the block": (
+        "set: {task: math}, axes: {task.modulus: [10, 16]}",
+        ["blocks[0].axes.task.modulus is not a field of MathConfig; it has name, "],
+    ),
+    "field of two algorithms of the block": (
+        "axes: {algorithm.type: [grpo, papo], algorithm.proces_weight: [1]}",
+        ["is not a field of GrpoConfig or PapoConfig; it has type, "],
+    ),
     "axis is a scalar": ("axes: {seed: 0}", ["blocks[0].axes.seed", "list of at least one value", "0"]),
     "axis is empty": ("axes: {seed: []}", ["blocks[0].axes.seed", "list of at least one value"]),
     "axis is a mapping": ("axes: {seed: {from: 0, to: 5}}", ["blocks[0].axes.seed", "list of at least one value"]),
@@ -309,6 +328,14 @@ ANALYSES = {
     "where: one =": ("{where: algorithm = grpo}", ["analysis", "where", "=="]),
     "where: text against number": ("{where: seed == zero}", ["analysis", "where", "seed"]),
     "where: nothing left": ("{where: algorithm == papo}", ["analysis", "no run is left", "grpo"]),
+    "law of N on one size": ("{law: efficiency}", ["analysis", "law efficiency", "two sizes or more", "per_size"]),
+    "law of N on one size of each": ("{law: chinchilla, by: seed}", ["analysis: the runs of the plan: law chinchilla", "or more"]),
+    "a split of one size": ("{split: inter}", ["analysis", "three sizes or more, the data have 1"]),
+    "steps beyond the end": ("{steps: '100:'}", ["analysis", "no evaluated point is left"]),
+    "a step between evaluations": ("{steps: '33:37'}", ["analysis", "no evaluated point is left"]),
+    "one evaluation": ("{steps: '40:', law: per_size}", ["analysis", "no size has two evaluated points"]),
+    "points beyond the end": ("{points: '80:'}", ["analysis", "no evaluated point is left"]),
+    "steps that where leaves out": ("{where: step > 50}", ["analysis", "no run is left"]),
     "where: a number": ("{where: 3}", ["analysis", "where", "3"]),
     "where: code": ('{where: "__import__(\'os\').system(\'touch owned\') == 0"}', ["analysis", "where"]),
 }  # fmt: skip
@@ -337,11 +364,16 @@ STUDIES = [
 ]  # fmt: skip
 
 
+BAD_MODELS = {
+    "other/config.json": '{"layers": 2}', "broken/config.json": "{",
+    "other/model.safetensors": "", "broken/model.safetensors": "",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: case.name)
 def test_bad_study_files(here, capsys, monkeypatch, recwarn, case):
     """`launch` is the command that would write."""
-    write(here, case.files | {f"{name}/model.safetensors": "" for name in ("other", "broken")})
-    write(here, {"other/config.json": '{"layers": 2}', "broken/config.json": "{"})
+    write(here, case.files | BAD_MODELS)
     check_refused(here, capsys, monkeypatch, recwarn, ["sweep", "launch", "mini.yaml", "--out", "out"], case.words)
 
 
@@ -359,7 +391,7 @@ COMMANDS = [
 
 @pytest.mark.parametrize(("command", "case"), COMMANDS, ids=lambda value: getattr(value, "name", value))
 def test_bad_study_files_in_the_other_commands(here, capsys, monkeypatch, recwarn, case, command):
-    write(here, case.files)
+    write(here, case.files | BAD_MODELS)
     name, *more = command.split()
     check_refused(here, capsys, monkeypatch, recwarn, ["sweep", name, "mini.yaml", *more], case.words)
 
@@ -419,7 +451,10 @@ TABLES = {
     "column twice but for a blank": (rows(header=HEADER.replace("eval_problems", " step")), ["'step'", "twice"]),
     "loss above 1": (rows("a,100,7,9,1.2,500"), ["test_loss", "row 13", "1.2", "between 0 and 1"]),
     "loss in percent": (rows("a,100,7,9,73.5,500"), ["test_loss", "73.5", "percent"]),
-    "negative loss": (rows("a,100,7,9,-0.1,500"), ["test_loss", "-0.1", "between 0 and 1"]),
+    "negative loss": (rows("a,100,7,9,-0.1,500"), ["test_loss, row 13: -0.1 is not", "between 0 and 1"]),
+    "a blank row": (rows(",,,,,"), ["row 13 is blank in every column"]),
+    "half a problem": (rows("a,100,7,9e9,0.5,0.5"), ["eval_problems, row 13: 0.5 is not", "whole number above 0"]),
+    "x falls to 0": (rows("a,100,7,0,0.5,500"), ["train_flops is 0 in run a at step 7", "above 0 after step 0"]),
     "text loss": (rows("a,100,7,9,low,500"), ["test_loss", "row 13", "'low' is not a number"]),
     "loss with a decimal comma": (rows('a,100,7,9,"0,5",500'), ["test_loss", "'0,5' is not a number"]),
     "infinite loss": (rows("a,100,7,9,inf,500"), ["test_loss", "infinite"]),
@@ -444,9 +479,10 @@ TABLES = {
     "no name": (rows(",100,7,9e9,0.5,500"), ["run_id is blank"]),
     "semicolons": (rows().replace(",", ";"), ["'step' is missing", "semicolons", "commas"]),
     "tabs": (rows().replace(",", "\t"), ["'step' is missing", "tabs", "commas"]),
+    "latin-1": (rows().replace("a,", "\xe4,").encode("latin-1"), ["save it as UTF-8"]),
     "too many cells": (rows("a,100,7,9,0.5,500,1,2"), ["cannot be read"]),
     "not utf-8": (b"run_id,step\n\xff\xfe,1\n", ["cannot be read"]),
-    "utf-16": (rows().encode("utf-16"), ["cannot be read"]),
+    "utf-16": (rows().encode("utf-16"), ["cannot be read", "save it as UTF-8"]),
     "zero bytes": (b"\x00" * 100, ["curves.csv"]),
     "one endless cell": ("x" * 200_000 + "\n1\n", ["curves.csv"]),
     "one point a size": (f"{HEADER}\na,100,1,9,0.5,500\nb,900,1,99,0.4,500\n", ["no slope to fit"]),
@@ -475,6 +511,16 @@ GOOD = {"curves.csv": rows(), "mini.yaml": study(), "run.yaml": "model: us\n"}
 FIT = ["fit", "curves.csv"]
 PLAN = ["sweep", "plan", "mini.yaml"]
 OTHERS = [
+    # Options that would not count.
+    Case("a baseline of laws", ["compare", "curves.csv", "--laws", "efficiency,per_size", "--baseline", "2"], ["--baseline 2", "leave it out"]),
+    Case("an objective of pairs", ["compare", "curves.csv", "--by", "seed", "--objective", "linear"], ["--objective linear", "--by", "leave it out"]),
+    Case("a seed of pairs", ["compare", "curves.csv", "--by", "seed", "--seed", "1"], ["--seed 1", "leave it out"]),
+    Case("a fraction of a forecast", ["forecast", "curves.csv", "--size", "900", "--at", "1e4", "--fraction", "7"], ["--fraction 7", "scores"]),
+    Case("replicates of no reuse", ["frontier", "curves.csv", "--replicates", "curves.csv"], ["replicates: curves.csv would not be used"]),
+    Case(
+        "replicates that repeat nothing", ["frontier", "reference:qwen2.5_base_reuse", "--x", "step", "--replicates", "curves.csv"],
+        ["replicates: curves.csv would not be used"],
+    ),
     # Sources.
     Case("no such file", ["fit", "curvs.csv"], ["curvs.csv", "no such file", "Did you mean curves.csv?"]),
     Case("wrong extension", ["fit", "run.yaml"], ["run.yaml", "not a .csv or .parquet"]),
@@ -700,6 +746,10 @@ GOOD_STUDIES = {
         rest="analysis: {where: algorithm == grpo and reuse_factor == 1 and step > 3, steps: '3:', points: ':-1', "
         "x: prompts_seen, law: per_size, objective: binomial, size_column: num_params, by: seed, split: 'intra:0.5'}\n"
     ),
+    "analysis of a run by compute": study(
+        "model: us, stop: {train_flops: 1e9}", rest="analysis: {steps: '100:', points: ':-80', law: per_size}\n"
+    ),
+    "analysis of two sizes": study(block="axes: {model: [us, xs]}", rest="analysis: {law: efficiency}\n"),
     "analysis of a setting": study(
         block="axes: {optimizer.learning_rate: [5e-4, 1e-3]}",
         rest="analysis: {where: optimizer.learning_rate == 5e-4 and algorithm != papo}\n",
@@ -715,6 +765,21 @@ def test_good_studies_at_the_edge(here, capsys, monkeypatch, name):
     assert (status, err) == (0, "")
     assert json.loads(out)["study"] == "mini"
     assert everything(here) == before
+
+
+def test_a_law_with_nothing_to_compare_is_told_before_the_training(here, capsys, monkeypatch):
+    for law, what in {
+        "group_size": "group_size, and there is only 16",
+        "tau": "reuse_factor, and there is only 4",
+    }.items():
+        text = study("model: us, stop: {steps: 40}, data: {reuse_factor: 4}", rest=f"analysis: {{law: {law}}}\n")
+        write(here, {"mini.yaml": text})
+        status, out, err = command_line(capsys, monkeypatch, "sweep", "plan", "mini.yaml", "--json")
+        assert status == 0 and json.loads(out)["study"] == "mini"
+        assert (
+            err
+            == f"mini.yaml: analysis: law {law} compares values of {what}; give more of them, or choose another law.\n"
+        )
 
 
 @pytest.mark.parametrize("path", ["mini", "mini/", "./mini", "../{here}/mini", "mini/study.yaml"])

@@ -3,6 +3,7 @@
 import json
 from dataclasses import FrozenInstanceError, fields, replace
 
+import numpy as np
 import pytest
 from synthetic_curves import synthetic, write_cells, write_run
 
@@ -106,6 +107,46 @@ def test_what_a_question_does_not_take_is_refused(curves):
     ]:
         with pytest.raises(InputError, match=word):
             ask()
+
+
+WRONG_TYPES = {
+    "a table": (lambda c: analysis.fit(c.frame()), "analysis.make_curves(table)"),
+    "no source": (lambda c: analysis.fit(None), "source: None is none; a source is a study folder"),
+    "where": (lambda c: analysis.fit(c, where=5), "where wants text, such as 'algorithm == grpo', not 5"),
+    "split": (lambda c: analysis.fit(c, split=0.3), "split wants text, such as 'inter', not 0.3"),
+    "x": (lambda c: analysis.fit(c, x=3), "x wants text, such as 'train_flops', not 3"),
+    "objective": (lambda c: analysis.fit(c, objective=1), "objective wants text"),
+    "size_column": (lambda c: analysis.fit(c, size_column=1), "size_column wants text"),
+    "bounds": (lambda c: analysis.fit(c, bounds=True), "bounds wants text, such as 'published', not True"),
+    "by": (lambda c: analysis.fit(c, by=5), "by wants text"),
+    "seed": (lambda c: analysis.fit(c, seed="a"), "seed wants a whole number from 0 on, not 'a'"),
+    "law": (lambda c: analysis.fit(c, law=3), "law: 3 is neither a name"),
+    "fix": (lambda c: analysis.fit(c, fix=13e9), "fix wants text such as 'n0=13e9', a list of such, or a mapping"),
+    "fix in a list": (lambda c: analysis.fit(c, fix=[13e9]), "fix wants text"),
+    "size as text": (lambda c: analysis.forecast(c, "64e6", 1e16), "num_params wants a number, not '64e6'"),
+    "no X": (lambda c: analysis.forecast(c, 64e6, []), "at wants a list, such as [1e12, 1e13], not []"),
+    "X as text": (lambda c: analysis.forecast(c, 64e6, ["1e9"]), "at wants a number, not '1e9'"),
+    "half a point": (lambda c: analysis.forecast(c, 64e6, 1e9, calibrate=2.5), "calibrate wants a whole number"),
+    "points below 0": (lambda c: analysis.score_protocols(c, calibrate=-1), "calibrate wants a whole number from 0 on"),
+    "target": (lambda c: analysis.frontier(c, target="a"), "target wants a number, not 'a'"),
+    "a list for a table": (lambda c: make_curves([1]), "make_curves wants a table, a pandas DataFrame, not [1]"),
+    "out": (lambda c: analysis.report(c, out=5), "out wants a folder, as text or a Path, not 5"),
+    "laws in one text": (lambda c: analysis.compare(c, laws="efficiency,per_size"), "laws wants a list, such as ['"),
+    "a blank column": (lambda c: analysis.compare(c, by=""), "by wants text, such as 'algorithm', not ''"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_TYPES)
+def test_a_value_of_another_type_is_refused_in_one_line(curves, name):
+    ask, words = WRONG_TYPES[name]
+    with pytest.raises(InputError) as error:
+        ask(curves)
+    assert words in str(error.value) and "\n" not in str(error.value)
+
+
+def test_numbers_of_numpy_are_numbers(curves):
+    one, other = (analysis.forecast(curves, np.float64(7e9), at, seed=np.int64(0)) for at in (np.array([1e19]), 1e19))
+    assert one["predictions"] == other["predictions"] and len(one["predictions"]) == 1
 
 
 def test_a_fit_tells_its_choices(curves):

@@ -50,12 +50,13 @@ pytestmark = pytest.mark.page
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """The three packages with every stub in its place, and the test of the floors."""
+    """The three packages with every stub in its place, and the tests of the floors and of laws."""
     folder = tmp_path_factory.mktemp("tree")
     for package in ("scaling", "analysis", "sweeps"):
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "tests").mkdir()
-    shutil.copy(ROOT / "tests" / "test_floors.py", folder / "tests")
+    for name in ("test_floors.py", "test_laws.py"):
+        shutil.copy(ROOT / "tests" / name, folder / "tests")
     for name, at_the_end, code in STUBS:
         path = folder / name
         assert path.exists() == bool(at_the_end), name
@@ -98,6 +99,10 @@ def test_a_law(tree):
     assert record["values"].keys() == {"k_max", "n0"} and ends[0] < record["values"]["k_max"]["value"]
 
 
+def test_a_law_keeps_the_contract(tree):
+    python(tree, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_laws.py", "-k", "exponential_slope")
+
+
 @pytest.fixture(scope="module")
 def curves(tree):
     runs = {
@@ -114,6 +119,15 @@ def curves(tree):
 def test_a_task_and_its_grader(curves):
     for row in curves["engine"][1:]:
         assert 0 < row["process_mean"] <= 1 and row["tokens_prompt"] == 4 * 16 * row["step"]
+
+
+def test_a_budget_of_a_task_buys_what_its_rollouts_cost(tree, curves):
+    """Prompts of 4 tokens and solutions of 2 or 3 with the end: the plan had 1,100 of them."""
+    study = MINI.replace("stop: {steps: 1}", "task: digit_sum\n  stop: {train_flops: 1e8}")
+    (tree / "budget.yaml").write_text(study.replace("group_size: 2", "group_size: 4"))
+    (run,) = json.loads(scaling(tree, "sweep", "plan", "budget.yaml", "--json").stdout)["runs"]
+    row = curves["clip"][-1]
+    assert run["train_flops"] / run["prompts"] == pytest.approx(row["train_flops"] / row["prompts_seen"], rel=0.25)
 
 
 def test_an_engine(curves):

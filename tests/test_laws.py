@@ -1,5 +1,6 @@
 """One contract for every law of the folder: a new file is tested by being there."""
 
+import functools
 import json
 import re
 from dataclasses import replace
@@ -49,16 +50,86 @@ BEYOND = {
     "broken_power": {"l_inf": -0.05}, "power_plateau": {"l_inf": -0.05},
     "exponential": {"r_inf": 1.2}, "chinchilla": {"e": -0.05}, "data_constrained": {"e": -0.05},
 }  # fmt: skip
+MOST_ALIKE = 1e4  # parameters whose effects are more alike are not recovered to six digits
+
+
+def truth_of(law):
+    """The values that a fit of exact points must find: those of TRUTH, else values made of the law's own parameters."""
+    return TRUTH[law.name] if law.name in TRUTH else made_truth(law)
+
+
+@functools.cache
+def made_truth(law):
+    """Of random values within bounds and starts those that points determine best, where the loss falls with X."""
+    rng, best, least = np.random.default_rng(0), None, MOST_ALIKE
+    for _ in range(300):
+        values = {parameter.name: drawn(parameter, rng) for parameter in law.parameters}
+        with np.errstate(all="ignore"):
+            alike = condition(law, values) if is_a_curve(law, values) else np.inf
+        if alike < least:
+            best, least = values, alike
+    if best is None:
+        pytest.fail(
+            f"law {law.name}: no values between its bounds and starts give a loss between 0 and 1 that falls with X "
+            "and tells its parameters apart; mend them, or name such values in TRUTH of tests/test_laws.py",
+            pytrace=False,
+        )
+    return best
+
+
+def drawn(parameter, rng):
+    """A value within the bounds, near the starts where there are some; four of a parameter of each size."""
+    x, count = np.array([1e2, 1e5]), len(SIZES) if parameter.per_size else 1
+    (low, high), starts = parameter.limits(SIZES, x=x), parameter.start_values(SIZES, x)
+    share = rng.uniform(0.15, 0.85) + rng.uniform(-0.1, 0.1, count)  # sizes are like one another
+    if parameter.scale:
+        ends = np.log([min(starts), max(starts)] if len(starts) > 1 else [starts[0] / 3, starts[0] * 3])
+        values = np.exp(ends[0] + share * (ends[1] - ends[0]))
+    elif starts:
+        ends = [min(starts), max(starts)] if len(starts) > 1 else [0.5 * starts[0], 1.5 * starts[0]]
+        values = ends[0] + share * (ends[1] - ends[0])
+    elif np.isfinite([low, high]).all():
+        values = low + share * (high - low)
+    else:
+        size = np.exp(4 * share - 4.5)  # .01 to .5
+        values = low + size if np.isfinite(low) else high - size if np.isfinite(high) else rng.choice([-1, 1]) * size
+    values = np.clip(values, low, high)
+    return values if parameter.per_size else float(values[0])
+
+
+def is_a_curve(law, values):
+    """Whether these values make error rates that fall with X, over the points and beyond, at one size by a fifth."""
+    loss = points_of(law, values).loss.reshape(len(SIZES), -1)
+    single = {name: float(np.max(value)) for name, value in values.items()}
+    n, x = np.meshgrid(np.geomspace(1e3, 1e13, 21), np.geomspace(1, 1e26, 27), indexing="ij")
+    beyond = law.ln_loss(n, x, single, **dict.fromkeys(law.columns, 2.0))
+    falls = np.isfinite(beyond).all() and (np.diff(beyond, axis=1) <= 1e-12).all()
+    return falls and (loss > 1e-3).all() and (loss < 0.95).all() and (loss[:, -1] < 0.8 * loss[:, 0]).any()
+
+
+def condition(law, values):
+    """How alike the effects of two parameters are on the points: 1 where they have nothing in common."""
+    effects = []
+    for name, value in values.items():
+        for i in range(np.size(value)):
+            step = np.where(np.arange(np.size(value)) == i, 1e-5, 0.0)
+            moved = [np.add(value, s * step * np.maximum(np.abs(value), 0.01)) for s in (1, -1)]
+            moved = [v if np.ndim(value) else float(v[0]) for v in moved]
+            up, down = (np.log(points_of(law, {**values, name: v}).loss) for v in moved)
+            effects.append(up - down)
+    effects = np.array(effects).T
+    lengths = np.linalg.norm(effects, axis=0)
+    return np.linalg.cond(effects / lengths) if (lengths > 0).all() and np.isfinite(lengths).all() else np.inf
 
 
 def one_size(law):
     """The truth at a single size, and the columns of a single point."""
-    return {name: float(np.max(value)) for name, value in TRUTH[law.name].items()}, dict.fromkeys(law.columns, 2.0)
+    return {name: float(np.max(value)) for name, value in truth_of(law).items()}, dict.fromkeys(law.columns, 2.0)
 
 
 def points_of(law, values=None, trials=500.0):
     """Points that lie on the law exactly."""
-    values = values or TRUTH[law.name]
+    values = values or truth_of(law)
     size = np.repeat(np.arange(len(SIZES)), 20)
     x = np.tile(np.geomspace(1e2, 1e5, 20), len(SIZES))
     by_size = {
@@ -116,7 +187,7 @@ def test_has_symbols_an_axis_and_a_test_of_its_own(law):
     if law.shape is None:
         assert law.tested_on_slopes == ()
         return
-    values, scale = one_size(law)[0], TRUTH[law.name][law.scale]
+    values, scale = one_size(law)[0], truth_of(law)[law.scale]
     f = law.shape(SIZES, scale)
     assert law.slope(SIZES, values) == pytest.approx(values[law.amplitude] * f)
     if law.by_scale is not None:
@@ -158,7 +229,7 @@ def test_recovers_its_own_parameters(law, objective):
     assert found.converged
     # Least squares without a closed form ends where differences and rounding do.
     exact = 1e-6 if law.closed_form and objective != "huber" else 3e-4
-    for name, truth in TRUTH[law.name].items():
+    for name, truth in truth_of(law).items():
         got = found.values[name] if name in found.values else found.per_size[name]
         assert got == pytest.approx(np.broadcast_to(truth, np.shape(got)), rel=exact), name
     assert found.eta == pytest.approx(np.log(points_of(law).loss), abs=1e-6)
@@ -181,17 +252,17 @@ def test_two_fits_are_equal_to_the_byte(law):
 
 def test_a_parameter_at_its_bound_is_reported(law):
     if law.shape is not None:
-        rising = points_of(law, {**TRUTH[law.name], law.amplitude: -0.02})
+        rising = points_of(law, {**truth_of(law), law.amplitude: -0.02})
         assert law.amplitude in solve(rising, law).bound_hits
-        if law.closed_form:
-            points = points_of(law, {**TRUTH[law.name], law.scale: 500e9})
+        if law.closed_form and law.parameter(law.scale).published:
+            points = points_of(law, {**truth_of(law), law.scale: 500e9})
             assert solve(points, law, published_bounds=True).bound_hits == [law.scale]
             assert solve(points, law).bound_hits == []
     elif law.name in BEYOND:
         (name,) = BEYOND[law.name]
-        assert name in solve(points_of(law, {**TRUTH[law.name], **BEYOND[law.name]}), law, "linear").bound_hits
+        assert name in solve(points_of(law, {**truth_of(law), **BEYOND[law.name]}), law, "linear").bound_hits
     else:
-        pytest.skip("no parameter of this law has a bound")
+        pytest.skip("no value beyond a bound is given for this law")
 
 
 def test_an_unseen_size_is_predicted_or_refused_with_the_two_ways_out(law):
@@ -208,6 +279,23 @@ def test_an_unseen_size_is_predicted_or_refused_with_the_two_ways_out(law):
         fit.predict(72e9, 1e4, **columns)
     assert f"parametric E({law.letter})" in str(error.value)
     assert "declared number of points" in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["per_size", "efficiency", "chinchilla"])
+def test_a_law_without_an_entry_has_values_of_its_own(name):
+    """A new file was a KeyError here. What is made of the bounds and starts is recovered as well as what is written."""
+    law = get_law(name)
+    found = solve(points_of(law, made_truth(law)), law, "log")
+    for parameter, truth in made_truth(law).items():
+        got = found.values[parameter] if parameter in found.values else found.per_size[parameter]
+        assert got == pytest.approx(np.broadcast_to(truth, np.shape(got)), rel=3e-4), parameter
+
+
+def test_a_law_that_never_falls_is_told_in_a_line():
+    law = replace(get_law("per_size"), name="rising", curve=lambda n, x, v: v["intercept"] + 0 * np.log(x))
+    with pytest.raises(pytest.fail.Exception, match="law rising: no values between its bounds and starts") as error:
+        made_truth(law)
+    assert "\n" not in str(error.value)
 
 
 def test_an_unknown_law_names_the_nearest():

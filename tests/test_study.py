@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from scaling.compute import of_equal_group, rollout_flops
 from scaling.config.reading import read_yaml
+from scaling.models import model_shape
 from scaling.schema import InputError
 from sweeps.cost import Estimator
 from sweeps.plan import cells_document, covarying, make_plan
@@ -72,7 +75,7 @@ def test_an_iso_flop_grid_is_a_list_of_budgets():
         study(base={"model": "xs"}, blocks=[{"axes": {"stop": [{"train_flops": 1e9}, {"train_flops": 4e9}]}}])
     )
     assert plan.runs[0].config.stop.train_flops == 4e9
-    assert Estimator(plan).estimate(plan.runs[0].config).train_flops == pytest.approx(4e9)
+    assert Estimator(plan).estimate(plan.runs[0].config).train_flops == pytest.approx(4.8e9, rel=1e-3)  # whole steps
 
 
 def test_stops_in_two_units_are_refused():
@@ -91,6 +94,31 @@ def test_compute_by_reuse_takes_the_prompts_that_the_budget_buys(stop):
     assert [len(run.cells) for run in runs] == [2, 1, 1]  # without repeats the budgets are points of one curve
     rows = [Row(run, "", Estimator(grid(axes, model="us")).estimate(run.config)) for run in runs]
     assert [row.reuse_factor for row in rows] == [1, 4, 4]
+
+
+def test_a_run_takes_whole_steps_and_one_at_least():
+    """A budget of a hundredth of a prompt was planned as .0066 prompts, with 4 distinct ones at tau 4."""
+    plan = grid({"data.reuse_factor": [1, 4], "stop.train_flops": [1e5]}, model="us")
+    rows = [Row(run, "", Estimator(plan).estimate(run.config)) for run in plan.runs]
+    assert [(r.estimate.steps, r.estimate.prompts, r.prompts_unique, r.reuse_factor) for r in rows] == [
+        (1, 16, 16, 1),
+        (1, 16, 4, 4),
+    ]
+    assert {row.estimate.train_flops for row in rows} == {6 * 5296 * 16 * 16 * 30}
+    stop, data = {"prompts": 100, "train_flops": 1e9}, {"prompts_unique": 1000}
+    (run,) = grid({"seed": [0]}, model="us", stop=stop, data=data).runs
+    row = Row(run, "", Estimator(plan).estimate(run.config))
+    assert (row.estimate.steps, row.estimate.prompts, row.prompts_unique, row.reuse_factor) == (5, 80, 80, 1)
+
+
+def test_the_cost_of_a_group_is_linear_in_its_size():
+    """A group of 1e8 was an array of 1e8 lengths."""
+    plan = grid({"rollout.group_size": [100, 100_000_000]})
+    small, large = (Estimator(plan).estimate(run.config) for run in plan.runs)
+    assert large.update_flops == pytest.approx(1e6 * small.update_flops, rel=0.02)  # but for the shared prompt
+    shape, lengths = model_shape("xs", 32), (9.0, 21.0)
+    of_all = rollout_flops(shape, np.array([9.0]), np.full((1, 7), 21.0))
+    assert of_equal_group(rollout_flops, shape, lengths, 7) == pytest.approx(of_all)
 
 
 def test_a_budget_beyond_the_steps_leaves_the_distinct_prompts_to_the_steps():

@@ -9,7 +9,7 @@ from scaling.config import BaseRecipe, HexChainConfig
 from scaling.ladder import VOCABULARY
 from scaling.rollout_types import generator
 from scaling.schema import InputError
-from scaling.tasks import load_task, task_names
+from scaling.tasks import load_task, rollout_tokens, task_names
 
 CONFIGS = [HexChainConfig(), HexChainConfig(modulus=10, noise=0.3)]  # a new task adds its own here
 
@@ -28,6 +28,16 @@ def test_unknown_task_names_the_known_ones():
     with pytest.raises(InputError, match="hex_chain") as error:
         load_task(SimpleNamespace(name="hex_chian"))
     assert "Did you mean hex_chain?" in str(error.value)
+
+
+def test_a_task_of_symbols_knows_the_tokens_of_its_rollouts(monkeypatch):
+    """Such a task without TOKENS had the 1,100 of a text task, and budgets bought a hundredth of the prompts."""
+    stated = HexChainConfig.TOKENS
+    monkeypatch.setattr(HexChainConfig, "TOKENS", None)
+    assert rollout_tokens(HexChainConfig()) == stated == (9, 21)
+    monkeypatch.delattr("scaling.tasks.hex_chain.Task")
+    with pytest.raises(InputError, match="task hex_chain says no TOKENS: give its config class TOKENS = "):
+        rollout_tokens(HexChainConfig())
 
 
 def test_ids(task):

@@ -36,6 +36,8 @@ def check_where(expected: Curves, expression: str) -> None:
 
 def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] | None = None) -> Curves:
     """Check a table with the schema's columns and make a Curves of it. Raises InputError."""
+    if not isinstance(table, pd.DataFrame):
+        raise InputError(f"make_curves wants a table, a pandas DataFrame, not {clip(repr(table))}.")
     table = table.copy()
     table.columns = _no_twins(table.columns, source)
     notes = []
@@ -90,6 +92,11 @@ def make_curves(table: pd.DataFrame, source: str = "table", settings: list[str] 
             falls = filled.groupby("run_id")[name].diff() < -filled[name]
             if falls.any():
                 first = filled[falls].iloc[0]
+                if first[name] == 0:
+                    raise InputError(
+                        f"{source}: column {name} is 0 in run {first['run_id']} at step {first['step']:g}; it counts "
+                        "from the start of the run and is above 0 after step 0: leave an unknown value blank."
+                    )
                 raise InputError(
                     f"{source}: column {name} falls in run {first['run_id']} at step {first['step']:g}, to "
                     f"{first[name]:g}; it counts from the start of the run: add what came before."
@@ -145,8 +152,12 @@ def _check_values(table: pd.DataFrame, source: str) -> None:
     def refuse(bad: pd.Series, name: str, legal: str) -> None:
         if bad.any():
             value = table.loc[bad, name].iloc[0]
-            raise InputError(f"{source}: column {name}, {_place(bad)}: {value!r} is not legal; {legal}.")
+            value = value if isinstance(value, str) else format(value, ".12g")
+            raise InputError(f"{source}: column {name}, {_place(bad)}: {value} is not legal; {legal}.")
 
+    blank = table.isna().all(axis=1)
+    if blank.any():
+        raise InputError(f"{source}: {_place(blank)} is blank in every column; remove it.")
     for name in ("num_params", "num_params_non_embedding"):
         if name in table:
             blank = table[name].isna()
@@ -174,7 +185,8 @@ def _check_values(table: pd.DataFrame, source: str) -> None:
         raise InputError(f"{source}: column test_loss is blank in every row; there is nothing to fit.")
     for name in ("eval_problems", "eval_samples"):
         if name in table:
-            refuse(table[name] <= 0, name, "a count is above 0; leave it blank where it is unknown")
+            legal = "a count is a whole number above 0; leave it blank where it is unknown"
+            refuse((table[name] <= 0) | (table[name] % 1 > 0), name, legal)
     if {"test_loss", "pass_at_1"} <= set(table):
         off = (table["test_loss"] + table["pass_at_1"] - 1).abs() > 1e-6
         if off.any():

@@ -21,7 +21,7 @@ from analysis.curves.frame import NUMBER_COLUMNS, Curves, run_label
 from analysis.curves.mlflow_runs import load_mlflow
 from analysis.curves.run_columns import run_columns, varying
 from scaling import files, record, schema
-from scaling.schema import InputError, check_name, did_you_mean
+from scaling.schema import NOT_UTF8, InputError, check_name, clip, did_you_mean
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 SOURCES = "a study folder, a CSV or parquet file, mlflow:EXPERIMENT, reference:NAME"
@@ -34,6 +34,10 @@ def load(source: str | Path | Curves) -> Curves:
     """
     if isinstance(source, Curves):
         return source
+    if isinstance(source, pd.DataFrame):
+        raise InputError("a table is checked before it is used: give analysis.make_curves(table) in its place.")
+    if not isinstance(source, str | Path):
+        raise InputError(f"source: {clip(repr(source))} is none; a source is {SOURCES}, or Curves.")
     text = str(source)
     if text.startswith("reference:"):
         names = sorted(path.stem for path in REFERENCE.glob("*.csv"))
@@ -49,16 +53,18 @@ def load(source: str | Path | Curves) -> Curves:
 
 
 def expect(documents: Mapping[str, Mapping[str, Any]], source: str) -> Curves:
-    """Curves of a study before it has run, to check choices on: one row a run, NaN where the run will tell.
+    """Curves of a study before it has run, to check choices on: NaN where the run will tell.
 
     Args:
-        documents: by run_id the `config` and `model` of its config.json, and its `reuse_factor`.
+        documents: by run_id the `config` and `model` of its config.json, its `reuse_factor`, and the steps at which it
+            is `evaluated`, a row each; one row where they are not known.
     """
     settings = varying({run_id: document["config"] for run_id, document in documents.items()})
     rows = [
-        {**run_columns(document, run_id), "reuse_factor": document["reuse_factor"]}
+        {**run_columns(document, run_id), "reuse_factor": document["reuse_factor"], "step": step}
         | {name: values[run_id] for name, values in settings.items()}
         for run_id, document in documents.items()
+        for step in document.get("evaluated") or [np.nan]
     ]
     table = pd.DataFrame(rows)
     for name in table.columns.intersection(NUMBER_COLUMNS):
@@ -91,6 +97,8 @@ def _load_table(path: Path, source: str) -> Curves:
             raise InputError(f"{source}: not a .csv or .parquet file; a source is {SOURCES}.")
     except InputError:
         raise
+    except UnicodeDecodeError as error:
+        raise InputError(f"{source}: cannot be read ({error}); {NOT_UTF8}.") from None
     except pd.errors.EmptyDataError:
         raise InputError(f"{source}: the file is empty.") from None
     except (ValueError, OSError, csv.Error) as error:

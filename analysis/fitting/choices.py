@@ -10,7 +10,8 @@ object is passed. A split holds points out before anything is fitted:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import numbers
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
@@ -21,7 +22,7 @@ from analysis.curves.frame import RUN_KEYS, Curves
 from analysis.curves.where import both
 from analysis.laws import Law, get_law, give, within
 from scaling import schema
-from scaling.schema import InputError, check_name, did_you_mean
+from scaling.schema import InputError, check_name, clip, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,12 @@ OBJECTIVES = {
     "linear": "squared error on L, equal total weight per size",
     "huber": "Huber loss of ln L, delta 1e-3: errors beyond a thousandth count in proportion, not squared",
 }
+# An example of each choice that is text.
+EXAMPLES = {
+    "where": "algorithm == grpo", "where_only": "algorithm == grpo", "steps": "3:60", "points": ":-80",
+    "x": "train_flops", "law": "efficiency", "objective": "log", "size_column": "num_params", "by": "algorithm",
+    "split": "inter", "bounds": "published", "fix": "n0=13e9", "bound": "k_max=0:2",
+}  # fmt: skip
 
 
 # ---------------------------------------------------------------- parameters
@@ -198,8 +205,35 @@ class Given(TypedDict, total=False):
     bound: str | Sequence[str] | Mapping[str, tuple[float, float]] | None
 
 
-def _in_one_text(value: Any) -> str:
+def check_text(what: str, value: Any, example: str) -> str:
+    """Raise InputError unless what a caller gave is text."""
+    if not isinstance(value, str) or not value:
+        raise InputError(f"{what} wants text, such as {example!r}, not {clip(repr(value))}.")
+    return value
+
+
+def check_number(what: str, value: Any, *, whole: bool = False, least: float = -math.inf) -> Any:
+    """Raise InputError unless what a caller gave is a number, and one as it is wanted."""
+    fits = isinstance(value, numbers.Integral if whole else numbers.Real) and not isinstance(value, bool)
+    if not fits or value < least:
+        wanted = f"a {'whole ' * whole}number" + ("" if math.isinf(least) else f" from {least:g} on")
+        raise InputError(f"{what} wants {wanted}, not {clip(repr(value))}.")
+    return value
+
+
+def check_several(what: str, value: Any, example: str) -> list[Any]:
+    """Raise InputError unless what a caller gave is a list, a tuple or an array that is not empty."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable) or not (several := list(value)):
+        raise InputError(f"{what} wants a list, such as {example}, not {clip(repr(value))}.")
+    return several
+
+
+def _in_one_text(what: str, value: Any) -> str:
     """`n0=13e9, k_max=0.5` of such a text, of several, or of a mapping."""
+    if not isinstance(value, str | Mapping) and not (
+        isinstance(value, Sequence) and all(isinstance(one, str) for one in value)
+    ):
+        raise InputError(f"{what} wants text such as {EXAMPLES[what]!r}, a list of such, or a mapping, not {value!r}.")
     if isinstance(value, Mapping):
         value = [
             f"{name}={':'.join(map(str, ends)) if isinstance(ends, Sequence) else ends}" for name, ends in value.items()
@@ -217,7 +251,12 @@ def choose(given: Given, without: Sequence[str] = ()) -> Choices:
         if not (isinstance(known["law"], Law) or callable(known["law"])):
             raise InputError(f"law: {known['law']!r} is neither a name, a Law nor a function of N, X and parameters.")
         known["law"] = give(known["law"])
-    known |= {name: _in_one_text(known[name]) for name in ("fix", "bound") if known.get(name)}
+    for name in known.keys() & EXAMPLES.keys() - {"law", "fix", "bound"}:
+        check_text(name, known[name], EXAMPLES[name])
+    if "seed" in known:
+        check_number("seed", known["seed"], whole=True, least=0)
+    known |= {name: _in_one_text(name, known[name]) for name in ("fix", "bound") if name in known}
+    known = {name: value for name, value in known.items() if name not in ("fix", "bound") or value}
     only = known.pop("where_only", None)
     if only is not None and "where" in known:
         raise InputError(
@@ -247,21 +286,18 @@ def choose_for(curves: Curves, given: Given, without: Sequence[str] = ()) -> Cho
     return choose(chosen)
 
 
-# An example of each choice that a study's `analysis:` section may make.
-EXAMPLES = {
-    "where": "algorithm == grpo", "steps": "3:60", "points": ":-80", "x": "train_flops", "law": "efficiency",
-    "objective": "log", "size_column": "num_params", "by": "algorithm", "split": "inter", "fix": "n0=13e9",
-    "bound": "k_max=0:2",
-}  # fmt: skip
+SECTION = [name for name in EXAMPLES if name not in ("where_only", "bounds")]  # what a study's `analysis:` may choose
 
 
-def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
-    """Check the analysis section of a study that has not run, on what `analysis.curves.load.expect` makes of it.
+def check_choices(section: Mapping[str, Any], expected: Curves) -> Choices:
+    """The choices of the analysis section of a study that has not run, checked on what `analysis.curves.load.expect`
+    makes of it.
 
-    Whatever a fit would refuse after hours of training is refused here; how many points there are only a run can tell.
+    Whatever a fit would refuse after hours of training is refused here: each choice as such, and in
+    `analysis.fitting.fit.check_planned` what it leaves of the sizes and steps that are planned.
     """
     for name, value in section.items():
-        check_name(name, EXAMPLES, "choice of a fit")
+        check_name(name, SECTION, "choice of a fit")
         if not isinstance(value, str):
             raise InputError(f'{name} wants text, such as "{EXAMPLES[name]}" in quotes, not {value!r}.')
     choices = Choices(**{name: value for name, value in section.items() if name != "by"})
@@ -275,6 +311,7 @@ def check_choices(section: Mapping[str, Any], expected: Curves) -> None:
         )
     if choices.where is not None:
         check_where(expected, choices.where)
+    return choices
 
 
 def legal_x(table: pd.DataFrame) -> list[str]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from analysis.curves.frame import CONVENTION, Curves, run_label
-from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column, parse_split
+from analysis.curves.where import read_condition
+from analysis.fitting.choices import OBJECTIVES, Choices, choose_size_column, legal_x, parse_split, parse_window
 from analysis.fitting.consistency import _consistency
 from analysis.fitting.goodness import _diagnostics, _goodness, _r2, _warnings, suspect_columns
 from analysis.fitting.held_out import _score, held_out
@@ -30,10 +32,8 @@ def fit_curves(curves: Curves, choices: Choices) -> Fit:
     formula, rule, objective = choices.formula, parse_split(choices.split), choices.objective
     chosen = choices.rows(curves)
     x = choices.axis(chosen)
-    every, notes = select_points(chosen, choices)
-    held = held_out(rule, every.run, every.size)
+    every, notes, held = _fitted_points(curves, chosen, choices)
     used = every.take(~held)
-    _check_enough(used, formula, curves.source)
     _check_losses(used, objective, curves.source)
     solution = solve(used, formula, objective, choices.bounds == "published")
     if not np.isfinite(solution.eta).all():
@@ -106,6 +106,52 @@ def _unit_note(law: Law, x: str) -> list[str]:
         return []
     unit = schema.COLUMNS[x].unit if x in schema.COLUMNS else ""
     return [f"its level is that at X = 1{' ' + unit if unit else ''}: with X in another unit it is another law"]
+
+
+def _fitted_points(curves: Curves, chosen: Curves, choices: Choices) -> tuple[Points, list[str], np.ndarray]:
+    """The points, what was left out of them, and which are held out. Raises InputError where the rest is too few."""
+    every, notes = select_points(chosen, choices)
+    held = held_out(parse_split(choices.split), every.run, every.size)
+    _check_enough(every.take(~held), choices.formula, curves.source)
+    return every, notes, held
+
+
+def check_planned(choices: Choices, expected: Curves, by: str | None = None) -> str | None:
+    """Raise InputError where `fit_curves` would refuse curves of these sizes and steps, whatever their losses are.
+
+    Args:
+        expected: a study that has not run, as `analysis.curves.load.expect` makes it.
+        by: a column; it is refused where every group would be.
+
+    Returns what the fit would have to warn of; None also where only the runs can tell which points there will be.
+    """
+    law, table = choices.formula, expected.table
+    asked = {*read_condition(choices.where).words()} if choices.where else set()
+    asked |= {law.group or choose_size_column(expected, choices.size_column), *([by] if by else [])}
+    if table[[name for name in asked if name in table]].isna().any(axis=None):
+        return None
+    if table["step"].isna().any():  # as many as there may be
+        low, high = parse_window(choices.steps, "steps")
+        low = max(low or 0, 1)
+        steps = pd.DataFrame({"step": np.arange(low, 1 + min(low + 40, high or low + 40))})
+        table, choices = table.drop(columns="step").merge(steps, how="cross"), replace(choices, points=None)
+    table = table.assign(test_loss=0.5, eval_problems=np.nan, reuse_factor_so_far=table["reuse_factor"].fillna(1.0))
+    for name in legal_x(table):
+        table[name] = table["step"].where(table[name].isna(), table[name])
+    curves = choices.rows(replace(expected, source="the runs of the plan", table=table))
+    warning, refused = None, []
+    groups = [curves] if by is None else [part for _, part in curves.groups(by)]
+    for part in groups:
+        try:
+            every, _, _ = _fitted_points(part, part, replace(choices, where=None))
+        except InputError as error:
+            refused.append(error)
+        else:
+            if law.group and len(every.sizes) == 1:
+                warning = f"law {law.name} compares values of {law.group}, and there is only {every.sizes[0]:g}"
+    if len(refused) == len(groups):
+        raise refused[0]
+    return warning
 
 
 def _axis_note(choices: Choices, x: str) -> list[str]:

@@ -23,7 +23,7 @@ from analysis.questions.envelope import Envelope, envelope, segments, switches
 from analysis.questions.finals import evaluations
 from analysis.questions.groups import group_law, group_lines
 from analysis.questions.optimum import budgets_of, continuous
-from analysis.questions.reuse import reuse_threshold
+from analysis.questions.reuse import refuse_idle_replicates, reuse_threshold
 from scaling.schema import InputError
 
 
@@ -33,6 +33,8 @@ def frontier(
     """Everything above for one source; see `analysis.frontier`. No point is held out."""
     if target is not None:
         check_target(target, curves)
+    if replicates is not None:
+        refuse_idle_replicates(curves, replicates)
     document: dict[str, Any] = {
         "source": curves.source,
         "where": choices.where,

@@ -26,6 +26,9 @@ from scaling.schema import InputError, check_name
 
 LOSSES = 7  # losses at which compute is compared
 
+# What a comparison by pairs does not take: each run has a line of its own.
+NO_FIT = ("law", "objective", "split", "seed", "bounds", "fix", "bound")
+
 
 def compare_by(curves: Curves, choices: Choices, by: str = "algorithm", baseline: str | None = None) -> dict[str, Any]:
     """Runs that differ in one column, paired by seed at each size; see `analysis.compare_by`.

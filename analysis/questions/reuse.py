@@ -58,6 +58,22 @@ def repeats_spread(finals: Finals, replicates: Curves | None) -> Spread:
     return pooled_spread(repeated, ["size"], f"of {counted(repeated['size'].nunique(), 'other size')}")
 
 
+def refuse_idle_replicates(curves: Curves, replicates: Curves) -> None:
+    """Raise InputError for replicates that the reuse threshold would not use: no run added, no spread borrowed."""
+    what = f"replicates: {replicates.source} would not be used"
+    try:
+        frame, more = reuse_frame(curves, None), reuse_frame(curves, replicates)
+        finals = final_losses(frame)
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from None
+    if len(more) > len(frame):
+        return
+    if repeats_spread(finals, None).degrees:
+        raise InputError(f"{what}: {curves.source} has repeats of its own at the size of its reuse; leave it out.")
+    if evaluations(replicates).groupby("size")["run_id"].nunique().max() < 2:
+        raise InputError(f"{what}: it has no two runs of one size; give runs that were repeated, or leave it out.")
+
+
 def reuse_summary(runs: Frame, spread: Spread) -> Frame:
     rows = []
     for tau, values in runs.groupby("reuse_factor")["final"]:

@@ -21,6 +21,7 @@ from scaling.config.run import SCIENCE, RunConfig
 from scaling.fields import FILE, Part
 from scaling.models import MODELS, model_shape
 from scaling.schema import CONFIG, InputError  # transformers calls its description config.json, too
+from scaling.tasks import rollout_tokens
 
 
 def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
@@ -133,6 +134,11 @@ def planned_prompts(config: RunConfig) -> int | None:
     return min(limits, default=None)
 
 
+def whole_steps(config: RunConfig, prompts: float) -> int:
+    """Steps of a run whose limit is so many prompts: it stops after the first step that reaches it, and takes one."""
+    return max(1, math.ceil(prompts / config.data.prompts_per_step - 1e-9))
+
+
 def policy_shape(config: RunConfig) -> Shape | None:
     """The shape of a run's policy; None for a folder whose kind of model is not known."""
     if config.model.size is not None:
@@ -169,10 +175,9 @@ def budget_of(config: RunConfig) -> Budget | None:
             f"data.reuse_factor {config.data.reuse_factor:g}: what train_flops {limit:g} buys is not known for the "
             f"model {config.model.path}; give stop.steps or stop.prompts instead, or data.prompts_unique."
         )
-    n, group, tokens = shape.num_params_non_embedding, config.rollout.group_size, sum(config.task.TOKENS)
+    n, group, tokens = shape.num_params_non_embedding, config.rollout.group_size, sum(rollout_tokens(config.task))
     bought = limit / train_flops(n, group * tokens)
-    per_step = config.data.prompts_per_step
-    prompts = max(1, math.ceil(bought / per_step - 1e-9)) * per_step
+    prompts = whole_steps(config, bought) * config.data.prompts_per_step
     return Budget(
         prompts,
         f"train_flops {limit:g} / (6 x {n:,} parameters x {group} rollouts x {tokens:g} tokens) = {bought:.4g} "

@@ -160,6 +160,16 @@ class EvaluationConfig(Part):
         return power <= step
 
 
+MOST_STEPS = 5000  # of which a plan says where a run is evaluated
+
+
+def evaluated_steps(evaluation: EvaluationConfig, last: int) -> list[int] | None:
+    """The steps to `last` at which a run that ends there is evaluated; None of a very long run."""
+    if last > MOST_STEPS:
+        return None
+    return [step for step in range(last + 1) if step == last or evaluation.due(step)]
+
+
 class StopConfig(Part):
     """Where a run stops: at the first limit that it reaches."""
 

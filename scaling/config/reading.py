@@ -11,13 +11,14 @@ from typing import Any
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
 from scaling.config.checks import resolve_at
 from scaling.config.errors import explain
 from scaling.config.run import RunConfig
 from scaling.fields import brief
-from scaling.schema import InputError, did_you_mean, one_line
+from scaling.schema import NOT_UTF8, InputError, did_you_mean, one_line
 
 MOST_LEVELS = 50  # of nesting in a YAML file; ours have five
 MOST_VALUES = 1_000_000
@@ -30,7 +31,9 @@ def read_yaml(path: Path) -> Any:
     except FileNotFoundError:
         names = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
         raise InputError(f"{path}: no such file.{did_you_mean(path.name, names)}") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: cannot be read ({error}); {NOT_UTF8}.") from None
+    except OSError as error:
         raise InputError(f"{path}: cannot be read ({error}).") from None
     try:
         value = YAML(typ="safe", pure=True).load(text)
@@ -43,6 +46,9 @@ def read_yaml(path: Path) -> Any:
         mark = getattr(error, "problem_mark", None)
         place = f" line {mark.line + 1}" if mark else ""
         problem = str(getattr(error, "problem", None) or str(error).splitlines()[0])
+        if isinstance(error, DuplicateKeyError):  # the values that it tells are not read to their end
+            key = problem.split('"')[1]
+            problem = f"key {key} stands twice; keep one"
         raise InputError(f"{path.name}:{place} is not valid YAML: {one_line(problem)}.") from None
     if value is None:
         raise InputError(f"{path.name}: the file is empty.")

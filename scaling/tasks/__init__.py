@@ -46,8 +46,9 @@ class TaskConfig(Part):
     """How many held-out problems there are; null where only its files tell."""
     VOCABULARY: ClassVar[int] = VOCABULARY
     """Rows of the embedding table of a base that is made for it."""
-    TOKENS: ClassVar[tuple[float, float]] = (150.0, 950.0)
-    """Prompt and response tokens of a rollout, as `plan` assumes them until runs have finished."""
+    TOKENS: ClassVar[tuple[float, float] | None] = None
+    """Prompt and response tokens of a rollout, by which budgets are turned into prompts, and which `plan` assumes until
+    runs have finished. A `SymbolTask` may leave it: they are then the means of its held-out problems and solutions."""
     NAMED_BY: ClassVar[tuple[str, ...]] = ()
     """Fields that stand in the name of a run where they differ from their default."""
     name: Any = None
@@ -78,6 +79,7 @@ class TaskConfig(Part):
 class TextConfig(TaskConfig):
     """Of a task that asks in text."""
 
+    TOKENS = (150.0, 950.0)  # as those of the reference study
     template: Literal["tokenizer", "none"] = "tokenizer"
     """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
 
@@ -99,6 +101,27 @@ def load_task(config: TaskConfig, encoding: Encoding | None = None) -> Task:
     """
     kind = task_classes()[check_name(config.name, task_names(), "task")]
     return sys.modules[kind.__module__].Task(config, encoding)
+
+
+def rollout_tokens(config: TaskConfig) -> tuple[float, float]:
+    """Prompt and response tokens of a rollout, as the task says them or as its held-out problems and solutions are.
+
+    Raises InputError for a task that neither says them nor has solutions.
+    """
+    if config.TOKENS is not None:
+        return config.TOKENS
+    kind = getattr(sys.modules[type(config).__module__], "Task", None)
+    if not (isinstance(kind, type) and issubclass(kind, SymbolTask)):
+        raise InputError(
+            f"task {config.name} says no TOKENS: give its config class TOKENS = (prompt, response), the tokens of a "
+            "rollout, by which a budget in FLOPs is turned into prompts."
+        )
+    return _mean_tokens(kind, type(config), config.model_dump_json())
+
+
+@functools.cache  # a plan asks in every cell, and holding out problems takes a while
+def _mean_tokens(task: type[SymbolTask], kind: type[TaskConfig], values: str) -> tuple[float, float]:
+    return task(kind.model_validate_json(values)).mean_tokens()
 
 
 # ---------------------------------------------------------------- what tasks share
@@ -230,6 +253,11 @@ class SymbolTask(_TaskBase):
     def solution(self, text: str) -> str:
         """A right response to a problem, as a demonstration shows it."""
         raise NotImplementedError
+
+    def mean_tokens(self) -> tuple[float, float]:
+        """Mean tokens of a held-out problem and of its solution, with the end token."""
+        solved = [len(self.solution(text)) + 1 for text in self._test]
+        return sum(map(len, self._test)) / len(self._test), sum(solved) / len(solved)
 
     def written(self) -> Sequence[str]:
         """The symbols that a response may hold."""
