@@ -284,9 +284,9 @@ def compare(
     }  # fmt: skip
     if by is not None:
         for name in NO_FIT:
-            if given.get(name) is not None:
+            if (value := given.get(name)) is not None:
                 raise InputError(
-                    f"compare: --{name} {given[name]} does not count with --by, each run has a line; leave it out."
+                    f"compare: --{name} {value} does not count with --by, each run has a line; leave it out."
                 )
         # The where of a study chooses one algorithm: here all are wanted, and only what is given counts.
         record = compare_by(curves, choose_for(curves, given, without=("where",)), by, baseline)

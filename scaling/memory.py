@@ -31,7 +31,7 @@ from dataclasses import dataclass
 from scaling import compute
 from scaling.compute import Shape
 from scaling.config.run import RunConfig
-from scaling.tasks import TextConfig
+from scaling.tasks import TEXT_TOKENS
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ GPUS = {
 HARDWARE_USE = 0.35
 BANDWIDTH_USE = 0.6
 SECONDS_A_LAYER = 9e-4  # of one decoding step: transformers launches its kernels from Python
-TOKENS = TextConfig.TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
+TOKENS = TEXT_TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
 LONGEST = 4096  # tokens of a response where rollout.max_new_tokens is the task's to say
 GPUS_A_HOST = 8  # where resources.gpus does not say
 CONTEXT = 2e9  # bytes of CUDA context, libraries and communication buffers

@@ -44,7 +44,7 @@ def missed_sizes(points: Points, law: Law, solution: Solution) -> np.ndarray:
     squares = level**2 / (1 / weight + of_level / runs)
     some = square > 0
     squares += np.where(some, slope**2 / (1 / np.where(some, square, 1.0) + of_slope / runs), 0.0)
-    p = holm(fisher.sf(squares / 2, 2, np.minimum(df, 1e6)))
+    p = holm(np.asarray(fisher.sf(squares / 2, 2, np.minimum(df, 1e6))))
     width = np.sqrt(points.sum_by_size(away**2) / points.sum_by_size(np.ones(len(away))))
     # The slope of the law there less that of its residual is the size's own.
     fall = np.abs(solution.slope - slope) * width

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from scaling.schema import InputError, check_name
 
@@ -248,6 +249,16 @@ def sigmoid_rate(x, values):
     """r0 + (a - r0) / (1 + (c_mid / X)^b), the curve of SIGMOID: a sigmoid in ln X."""
     gone = 1 / (1 + (values["c_mid"] / x) ** values["b"])  # share of the way from r0 to a
     return values["r0"] * (1 - gone) + values["a"] * gone
+
+
+def odds_of_size(n, values, name):
+    """A rate whose log odds are straight in ln N: `name_at` at N = 1e9, rising by `name_by`."""
+    return expit(values[f"{name}_at"] + values[f"{name}_by"] * np.log(n / 1e9))
+
+
+def effective(x, reuse, r_star):
+    """The distinct data that would do as well as these with repeats (Muennighoff et al., arXiv 2305.16264)."""
+    return x / reuse * (1 - r_star * np.expm1(-(reuse - 1) / r_star))
 
 
 def saturating_slope(n, values):

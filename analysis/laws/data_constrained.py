@@ -10,15 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-
-from analysis.laws import DATA, Law, Parameter
-
-
-def effective(x, reuse, r_star):
-    """D': the distinct data that would do as well."""
-    return x / reuse * (1 - r_star * np.expm1(-(reuse - 1) / r_star))
-
+from analysis.laws import DATA, Law, Parameter, effective
 
 LAW = Law(
     name="data_constrained",

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
-from analysis.laws import DATA, Law, Parameter
-from analysis.laws.data_constrained import effective
+from analysis.laws import DATA, Law, Parameter, effective
 
 LAW = Law(
     name="data_repeats",

@@ -10,8 +10,7 @@ from math import inf
 
 import numpy as np
 
-from analysis.laws import Law, Parameter
-from analysis.laws.sigmoid_of_size import odds_of_size
+from analysis.laws import Law, Parameter, odds_of_size
 
 BOTH = (-inf, inf)
 

@@ -12,17 +12,9 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-from scipy.special import expit
-
-from analysis.laws import Law, Parameter, sigmoid_rate
+from analysis.laws import Law, Parameter, odds_of_size, sigmoid_rate
 
 BOTH = (-inf, inf)
-
-
-def odds_of_size(n, values, name):
-    """A rate whose log odds are straight in ln N."""
-    return expit(values[f"{name}_at"] + values[f"{name}_by"] * np.log(n / 1e9))
 
 
 def of_size(n, values):

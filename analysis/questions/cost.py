@@ -63,6 +63,7 @@ def cost_to_target(fit: Fit, target: float) -> list[dict[str, Any]]:
     target) or that it lies beyond 1000 times the largest X that was run, or below a thousandth of the smallest. An end
     of the band is None beyond that too.
     """
+    assert fit.curves is not None
     check_target(target, fit.curves)
     straight = fit.law.slope is not None
     entries = []

@@ -29,6 +29,9 @@ SPECIAL = ("<end>", "<pad>", "<start>", "<unknown>")  # the last two are never u
 # ---------------------------------------------------------------- config
 
 
+TEXT_TOKENS = (150.0, 950.0)  # prompt and response of a rollout, as those of the reference study
+
+
 class TaskConfig(Part):
     """A task's settings, and what it is. A subclass has `name: Literal["x"] = "x"`."""
 
@@ -79,7 +82,7 @@ class TaskConfig(Part):
 class TextConfig(TaskConfig):
     """Of a task that asks in text."""
 
-    TOKENS = (150.0, 950.0)  # as those of the reference study
+    TOKENS = TEXT_TOKENS
     template: Literal["tokenizer", "none"] = "tokenizer"
     """The chat template of the model's tokenizer, for base and instruct models alike; none = the bare problem."""
 
