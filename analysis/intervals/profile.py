@@ -167,7 +167,7 @@ class ProfileTest:
             return near[0]
         if excess(far[0]) <= 0:
             return None
-        return brentq(excess, near[0], far[0], xtol=max(5e-3 * abs(far[0] - near[0]), 1e-12))
+        return brentq(excess, near[0], far[0], xtol=max(1e-3 * abs(far[0] - near[0]), 1e-12))
 
 
 def profile_tests(points: Points, law: Law, solution: Solution) -> tuple[list[ProfileTest], str]:
