@@ -39,8 +39,8 @@ from analysis.questions import scores as _scores
 from scaling.schema import InputError
 
 __all__ = [
-    "Choices", "Curves", "Fit", "Fits", "compare", "compare_by", "compare_laws", "fit", "forecast", "frontier", "load",
-    "make_curves", "paired_difference", "report", "save_in_study", "score_protocols",
+    "Choices", "Curves", "Fit", "Fits", "asymptote", "compare", "compare_by", "compare_laws", "fit", "forecast",
+    "frontier", "load", "make_curves", "paired_difference", "report", "save_in_study", "score_protocols",
 ]  # fmt: skip
 
 Source = str | Path | Curves
@@ -231,6 +231,28 @@ def compare(
     if baseline is not None:
         raise InputError(f"compare: baseline {baseline!r} is a value of by; laws have none, leave it out.")
     return compare_laws(source, [] if laws is None else laws, **given)
+
+
+def asymptote(
+    source: Source, *, by: str | None = None, share: float = 0.5, cut: float = 0.02, **given: Unpack[Given]
+) -> dict[str, Any]:
+    """The pass rate that training tends to, by the protocol of ScaleRL (arXiv 2510.13786): the rate before training is
+    measured, the first part of a curve left out, a sigmoid fitted to the first share of the compute.
+
+    Args:
+        by: a column, e.g. algorithm: its values are compared at each size.
+        share, cut: parts of the largest X of a size: the fit takes X from cut to share, the rest is predicted.
+        The others as for `fit`, without `law` and `split`.
+
+    Returns:
+        `rows`: per size and value `r0`, `asymptote` with `ci95`, `c_mid`, `b`, `verdict`, `rest` {x, x_factor,
+        predicted, ci95, observed, rmse}, or `error`; `differences`: asymptotes other minus baseline with 95 % interval
+        and `established`.
+    """
+    from analysis.questions.asymptote import asymptotes
+
+    curves = load(source)
+    return asymptotes(curves, choose(given, without=("law", "split", "bounds", "fix", "bound")), by, share, cut)
 
 
 def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]) -> Path:

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from analysis.printed import (
+    show_asymptotes,
     show_correlation,
     show_fits,
     show_frontier,
@@ -301,6 +302,37 @@ def compare(
         show_pairs(record)
     else:
         show_laws(record)
+
+
+def asymptote(
+    source: SourceArgument,
+    by: Annotated[str | None, typer.Option(help="A column, e.g. algorithm: its values are compared.")] = None,
+    share: Annotated[float, typer.Option(help="Part of the compute that is fitted; the rest is predicted.")] = 0.5,
+    cut: Annotated[float, typer.Option(help="Part of the compute at the start that is left out.")] = 0.02,
+    x: XOption = None,
+    size_column: SizeColumnOption = None,
+    where: WhereOption = None,
+    where_only: WhereOnlyOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """The pass rate that training tends to, by the ScaleRL protocol.
+
+    The rate before training is measured; a sigmoid is fitted to the first part of the compute and set against the rest.
+    """
+    import json
+
+    from analysis.curves.load import load
+    from analysis.fitting.choices import choose_for
+    from analysis.questions.asymptote import asymptotes
+
+    curves = load(source)
+    without = ("law", "objective", "steps", "points", "split", "fix", "bound", *(("where",) if by else ()))
+    given = {"x": x, "size_column": size_column, "where": where, "where_only": where_only}
+    record = asymptotes(curves, choose_for(curves, given, without=without), by, share, cut)
+    if as_json:
+        print(json.dumps(record, indent=2, allow_nan=False))
+    else:
+        show_asymptotes(record)
 
 
 def reproduce(

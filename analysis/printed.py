@@ -119,6 +119,39 @@ def show_laws(record: dict) -> None:
     console.print(record["verdict"])
 
 
+def show_asymptotes(record: dict) -> None:
+    console, by = open_console(), record["by"]
+    show_rows(record["where"])
+    fitted = f"sigmoids in {record['x']}, fitted from {record['cut']:g} to {record['share']:g} of the compute"
+    names = ["N", *([by] if by else []), "R before", "asymptote A", "95 %", "R at the end", "predicted", "95 %"]
+    rows = []
+    for row in record["rows"]:
+        first = [number(row["num_params"], "parameters"), *([str(row[by])] if by else [])]
+        if "error" in row:
+            rows.append([*first, row["error"], *[""] * 5])
+            continue
+        rest = row["rest"] or {}
+        before = number(row["r0"]) + ("" if row["r0_measured"] else " (fitted)")
+        rows.append([
+            *first, before, number(row["asymptote"]), interval(row["ci95"]), number(rest.get("observed")),
+            number(rest.get("predicted")), interval(rest.get("ci95")),
+        ])  # fmt: skip
+    print_table(console, fitted, names, rows)
+    why = {text for row in record["rows"] for text in row.get("warnings", []) if text.startswith("no interval")}
+    for text in sorted(why):
+        console.print(text)
+    for row in record["rows"]:
+        if row.get("verdict") and row["verdict"]["verdict"] != "describes":
+            of = "".join(f", {row[by]}" for _ in [by] if by)
+            console.print(f"{number(row['num_params'], 'parameters')}{of}: {row['verdict']['text']}")
+    for one in record["differences"]:
+        said = "" if one["established"] else ": not established"
+        console.print(
+            f"A of {one[by]} minus {one['baseline']} at {number(one['num_params'], 'parameters')}: "
+            f"{one['difference']:+.3g} {interval(one['ci95'])}{said}"
+        )
+
+
 def show_pairs(record: dict) -> None:
     show_rows(record["where"])
     console = open_console()

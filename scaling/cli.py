@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "forecast": ("analysis.commands:forecast", "Predict a run with a prediction interval, or score such forecasts."),
     "frontier": ("analysis.commands:frontier", "Best size for a budget, cost of a loss, how far to reuse prompts."),
     "compare": ("analysis.commands:compare", "Compare laws by points not seen, or algorithms by paired runs."),
+    "asymptote": ("analysis.commands:asymptote", "The pass rate that training tends to, by the ScaleRL protocol."),
     "reproduce": ("analysis.commands:reproduce", "A published study's tables, ours beside theirs."),
     "report": ("analysis.commands:report", "Write the report: figures, tables and what is not identified."),
     "laws": ("analysis.commands:laws", "List the laws that `scaling fit --law` knows."),

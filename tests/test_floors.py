@@ -57,7 +57,7 @@ analysis.questions.efficiency analysis.questions.windows analysis.questions.pair
 analysis.questions.envelope analysis.questions.cost analysis.questions.optimum analysis.questions.reuse
 analysis.questions.groups analysis.questions.frontier
 analysis.questions.unseen_size analysis.questions.new_size analysis.questions.forecast analysis.questions.scores
-analysis.questions.laws
+analysis.questions.laws analysis.questions.asymptote
 analysis.figures.style analysis.figures.axes analysis.figures.labels analysis.figures.svg
 analysis.figures.compute_split analysis.figures.algorithm_comparison analysis.figures.reuse
 analysis.figures.loss_curves analysis.figures.efficiency analysis.figures.envelope analysis.figures.frontier
