@@ -87,13 +87,42 @@ def test_a_new_size_is_predicted_within_its_interval_and_says_what_it_rests_on()
     assert near["sizes"] == LADDER[:-1]
 
 
-def test_a_law_with_a_level_predicts_alone_and_claims_no_interval():
+def test_a_law_with_a_level_predicts_alone_by_how_far_it_misses_sizes_left_out():
     curves = make_curves(synthetic(sizes=LADDER, runs=2))
     options = {"x": "prompts_seen", "law": "efficiency_log_level", "where": "num_params < 80e9"}
     found = forecast(curves, 81e9, 30000.0, **options)
     fit = fit_curves(curves, Choices(**options))
     assert found["predictions"][0]["loss"] == pytest.approx(fit.predict(81e9, 30000.0))
-    assert found["predictions"][0]["ci95_mean"] is None
+    low, high = found["predictions"][0]["ci95_mean"]
+    assert low < truth(81e9, 30000.0) < high
+    assert "fitted and left out in turn" in found["rests_on"]
+    three = forecast(curves, 81e9, 30000.0, **{**options, "where": "num_params < 20e9"})
+    assert three["predictions"][0]["ci95_mean"] is None and "it wants 4 sizes" in three["rests_on"]
+
+
+def surface(size, x):
+    return 0.1 + 400 * size**-0.35 + 8 * x**-0.45
+
+
+def test_an_unseen_size_of_a_chinchilla_surface_is_held():
+    """12 studies of five sizes and two seeds: a size between the fitted and one twice the largest, at the last X and
+    twice as far."""
+    held, x = [], np.geomspace(1e3, 6e4, 16)
+    for seed in range(12):
+        rng, frames = np.random.default_rng(seed), []
+        for size in (0.5e9, 1.5e9, 4e9, 12e9, 32e9):
+            for run in range(2):
+                loss = surface(size, x) * np.exp(0.02 * rng.standard_normal())
+                frames.append(pd.DataFrame({
+                    "run_id": f"{size:g}-{run}", "num_params": size, "step": np.arange(1, 17), "prompts_seen": x,
+                    "train_flops": x * size, "test_loss": rng.binomial(500, loss) / 500, "eval_problems": 500,
+                }))  # fmt: skip
+        curves = make_curves(pd.concat(frames))
+        for size in (7e9, 64e9):
+            for row in forecast(curves, size, [6e4, 1.2e5], law="chinchilla")["predictions"]:
+                low, high = row["ci95_mean"]
+                held.append(low <= surface(size, row["x"]) <= high)
+    assert np.mean(held) >= 0.85  # 48 of them, four of a study: 95 % less what chance may do
 
 
 @pytest.mark.parametrize("calibrate", [0, 10])

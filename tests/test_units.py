@@ -11,8 +11,17 @@ from analysis.fitting.choices import Choices
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.laws import get_law, law_names
 
-# They want other columns or longer curves.
-OTHER_SHAPE = ("broken_power", "data_constrained", "group_size", "tau", "consistency")
+# They want other columns, longer curves or more sizes.
+OTHER_SHAPE = (
+    "broken_power",
+    "data_constrained",
+    "data_repeats",
+    "sigmoid_of_size",
+    "exponential_of_size",
+    "group_size",
+    "tau",
+    "consistency",
+)
 LAWS = [name for name in law_names() if name not in OTHER_SHAPE and not get_law(name).level_at_one]
 
 

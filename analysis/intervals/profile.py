@@ -68,16 +68,18 @@ class ProfileTest:
             return vector
 
         def missed(part: np.ndarray) -> np.ndarray:
-            eta = np.clip(problem.eta(whole(part)), -50, 50)
+            with np.errstate(all="ignore"):
+                eta = np.clip(np.nan_to_num(problem.eta(whole(part)), nan=50.0), -50, 50)
             return self._aim - self._whiten(eta)
 
         if not free.any():
             return start, float(np.sum(missed(start[free]) ** 2))
         bounds = (problem.low[free], problem.high[free])
-        optimum = least_squares(
-            missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part), free), bounds, "dogbox",
-            x_scale="jac", max_nfev=30, ftol=1e-6, xtol=1e-6, gtol=1e-6,
-        )  # fmt: skip
+        with np.errstate(all="ignore"):  # scipy's own arithmetic, where a bound is infinite
+            optimum = least_squares(
+                missed, np.clip(start[free], *bounds), lambda part: -self._slopes(whole(part), free), bounds, "dogbox",
+                x_scale="jac", max_nfev=30, ftol=1e-6, xtol=1e-6, gtol=1e-6,
+            )  # fmt: skip
         return whole(optimum.x), 2 * float(optimum.cost)
 
     def growth(self, entry: int, value: float, *starts: np.ndarray) -> tuple[float, np.ndarray]:
@@ -158,10 +160,16 @@ class ProfileTest:
         """Where the growth passes `most` between two values; the others go from one optimum to the other. The root of
         the growth is nearly straight. None where a search from there ends lower, so that `far` is not beyond."""
 
+        latest = near[1]
+
         def excess(value: float) -> float:
+            nonlocal latest
             share = (value - near[0]) / (far[0] - near[0])
-            between = near[1] + share * (far[1] - near[1])
-            return np.sqrt(self.growth(entry, value, self.vector, between)[0]) - np.sqrt(most)
+            with np.errstate(invalid="ignore"):  # the log of an amplitude of 0 has no middle
+                between = near[1] + share * (far[1] - near[1])
+            between = np.where(np.isfinite(between), between, near[1])
+            grown, latest = self.growth(entry, value, self.vector, between, latest)
+            return np.sqrt(grown) - np.sqrt(most)
 
         if excess(near[0]) >= 0:
             return near[0]
