@@ -194,14 +194,20 @@ class Team:
         return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
 
 
-class _SharedEngine:
+class _SharedEngine(RolloutEngine):
     """Each process samples its share, in slices; the draws of a prompt do not depend on the company it is in."""
 
     def __init__(self, engine: RolloutEngine, team: Team, sequences: int | None):
         self.engine, self.team, self.sequences = engine, team, sequences
 
+    def start(self, policy, folder: Path, resources: Any, main: bool = True) -> dict[str, Any]:
+        return self.engine.start(policy, folder, resources, main)
+
     def load_weights(self, policy, version: int) -> None:
         self.engine.load_weights(policy, version)
+
+    def close(self) -> None:
+        self.engine.close()
 
     def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
         mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]

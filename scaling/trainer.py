@@ -71,16 +71,16 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
                 ensure_base(config, artifacts)
             team.all_gather(None)
             policy = team.model(lambda device: load_base(config, artifacts, device))
-            reference = None
-            if config.loss.kl_weight > 0:
-                reference = team.model(lambda device: load_base(config, artifacts, device))
+            kl = config.loss.kl_weight > 0
+            reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
                 run = Run(config, folder, policy, reference, team)
-                run.resume(job.info if job else {})
-                while not run.finished:
-                    run.step_once()
-                    run.checkpoint_if_due(stopping)
-                run.finish()
+                with contextlib.closing(run.engine):
+                    run.resume(job.info if job else {})
+                    while not run.finished:
+                        run.step_once()
+                        run.checkpoint_if_due(stopping)
+                    run.finish()
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
@@ -135,7 +135,8 @@ class Run:
         self.attempt = record.Bystander(folder, number)
         if team.is_main:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
-            self.attempt = process.begin_attempt(folder, number, newest, {**team.document(), **info})
+            self.attempt = process.begin_attempt(folder, number, newest, self.config, {**team.document(), **info})
+        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
         after = f" after checkpoint {self.step}" if newest else ""
@@ -161,8 +162,7 @@ class Run:
         clock = Clock()
         row = self.train(clock) if self.step > 0 else Row()
         clock.update = time.monotonic()
-        row |= self.evaluate_if_due()
-        self.write_row(row, clock)
+        self.write_row(row | self.evaluate_if_due(), clock)
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""

@@ -196,6 +196,8 @@ class ResourcesConfig(Part):
 
     engine: Annotated[str, BeforeValidator(lambda value: _named(value, engine_names(), "rollout engine"))] = "native"
     """A file of scaling/rollouts. native: small dense Qwen2 models; hf: any causal LM of transformers."""
+    change_engine: bool = False
+    """Go on with a run that another engine has sampled so far; without it that is refused."""
     forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
     """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
     threads: Int = Field(default=1, ge=1)
