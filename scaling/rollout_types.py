@@ -19,7 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -185,6 +185,8 @@ class RolloutEngine(Protocol):
     In the order of the calls: `start` once, then `load_weights` before any `generate`, `close` at the end, also where
     something was raised. An engine that samples in the trainer's own process needs neither `start` nor `close`.
     """
+
+    SERVER: ClassVar[bool] = False  # has processes of its own, which the run's first process starts and asks for all
 
     def start(self, policy, folder: Path, resources: Any, main: bool = True) -> dict[str, Any]:
         """Start what the engine needs beside the trainer, for this kind of policy; what attempt.json says of it.

@@ -20,6 +20,7 @@ FLOORS = """
 scaling.schema scaling.settings scaling.fields scaling.files scaling.record scaling.where scaling.rollout_types
 scaling.recipes
 scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
+scaling.vllm_watch scaling.vllm_server
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
