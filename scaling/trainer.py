@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
+from scaling.algorithm.guard import Guard
 from scaling.algorithm.rewards import grade_all, rewards
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
@@ -120,7 +121,7 @@ class Run:
         self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
         self.shape = Shape.from_transformers(policy.config.to_dict())
         self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
-        self.ledger, self.step = Ledger(), -1
+        self.ledger, self.step, self.guard = Ledger(), -1, Guard(config.model.dtype)
 
     def resume(self, info: dict[str, Any]) -> None:
         """Begin an attempt at the newest whole checkpoint, else before step 0. `info` enters attempt.json."""
@@ -176,7 +177,7 @@ class Run:
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
-            self.reference, self.team,
+            self.reference, self.team, self.guard,
         )  # fmt: skip
         self.engine.load_weights(self.policy, step)
         unique = self.stream.unique(step)
@@ -185,16 +186,15 @@ class Run:
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
-        config, before = self.config, self.here
+        config, before, longest = self.config, self.here, self.max_new_tokens
         self.here = self.position()
         self.finished = config.stop.reached(**self.here)
         arrived = any(stop.reached(**self.here) and not stop.reached(**before) for stop in config.stop.also_evaluate)
         if not (config.evaluation.due(self.step) or arrived or self.finished):
             return {}
         result = evaluate(
-            self.engine, self.task, config.evaluation,
-            seed=config.seed, step=self.step, max_new_tokens=self.max_new_tokens,
-        )  # fmt: skip
+            self.engine, self.task, config.evaluation, seed=config.seed, step=self.step, max_new_tokens=longest
+        )
         self.ledger.eval_flops += sum(rollout_flops(self.shape, rollouts) for rollouts in result.rollouts)
         self.attempt.append(schema.OUTCOMES, [result.outcomes])
         self.attempt.append(schema.ROLLOUTS, result.samples)

@@ -51,8 +51,8 @@ def end(group: int, patience: float) -> None:
     deadline = time.monotonic() + patience
     if patience:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(group, signal.SIGTERM)  # the first process ends the others in order
-        while members(group) and time.monotonic() < deadline:
+            os.kill(group, signal.SIGTERM)  # the first process ends the others in order; who is left then, is left over
+        while group in members(group) and time.monotonic() < deadline:
             time.sleep(0.05)
     for _ in range(200):  # a process in the kernel's hands takes a moment to die
         with contextlib.suppress(ProcessLookupError):
