@@ -461,3 +461,33 @@ def test_a_watcher_that_is_killed_takes_its_server_along(model, python, tmp_path
         assert engine.restarted <= 1  # its answers may have come before its end
         first = server.group
     assert gone(first)
+
+
+@pytest.mark.launch
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_processes_train_as_one_with_one_server(python, artifacts, tmp_path, parallel):
+    """Under fsdp the file of weights is made by both; a server that dies takes no process along."""
+    rows = trained(tmp_path / "alone", artifacts, {"engine": "hf"})
+    own = resources(python, "--fault", f"dies:{tmp_path / 'mark'}").model_dump(exclude_defaults=True)
+    own |= {"parallel": parallel, "forward": "plain"}
+    config = tmp_path / "run.yaml"
+    config.write_text(files.dump_row({**TRAINED, "resources": own}))
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "artifacts").symlink_to(artifacts)
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m", "scaling", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    done = subprocess.run(
+        [*line, str(config), "--out", str(tmp_path / "run")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("starting it again") == 1
+    attempt = record.read_attempt(tmp_path / "run", 1)
+    assert attempt["processes"] == 2 and attempt["engine"]["name"] == "vllm"
+    for row, expected_row in zip(files.read_rows(tmp_path / "run" / schema.CURVE), rows, strict=True):
+        for name in ("test_loss", "tokens_generated", "gradient_norm", "kl"):
+            assert row.get(name) == pytest.approx(expected_row.get(name), rel=1e-3)
+    assert not list(Path("/dev/shm").glob(f"{vllm_server.PREFIX}{attempt['pid']}-*"))
