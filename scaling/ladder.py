@@ -28,6 +28,7 @@ class Rung:
 
 
 ROPE_THETA = 100.0
+MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
 VOCABULARY = 32  # rows of the embedding table, where a task's config declares no other number
 
 LADDER: dict[str, Rung] = {

@@ -194,20 +194,31 @@ class Team:
         return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
 
 
-class _SharedEngine:
+class _SharedEngine(RolloutEngine):
     """Each process samples its share, in slices; the draws of a prompt do not depend on the company it is in."""
 
     def __init__(self, engine: RolloutEngine, team: Team, sequences: int | None):
         self.engine, self.team, self.sequences = engine, team, sequences
 
+    def start(self, policy, folder: Path, resources: Any, main: bool = True) -> dict[str, Any]:
+        return self.engine.start(policy, folder, resources, main)
+
     def load_weights(self, policy, version: int) -> None:
         self.engine.load_weights(policy, version)
 
+    def close(self) -> None:
+        self.engine.close()
+
     def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
+        if self.engine.SERVER:  # it queues by itself, and the servers are those of process 0
+            sampled = self.engine.generate(prompts, group_size, sampling) if self.team.is_main else None
+            return self.team.broadcast(sampled)
         mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]
         per = max(1, (self.sequences or len(prompts) * group_size) // group_size)
         own = [self.engine.generate(mine[i : i + per], group_size, sampling) for i in range(0, len(mine), per)]
         parts = [part for some in self.team.all_gather(own) for part in some]
+        if len(versions := {part.weight_version for part in parts}) > 1:
+            raise RuntimeError(f"the processes of this run sampled with different weights (versions {versions})")
         longest = max(part.tokens_BT.shape[1] for part in parts)
 
         def joined(name: str) -> np.ndarray:

@@ -23,11 +23,9 @@ from transformers import (
 )
 from transformers.utils.logging import disable_progress_bar
 
-from scaling.ladder import ROPE_THETA, VOCABULARY, Rung
+from scaling.ladder import MAX_POSITIONS, ROPE_THETA, VOCABULARY, Rung
 from scaling.rollout_types import generator
 from scaling.schema import InputError, one_line
-
-MAX_POSITIONS = 512  # told to other tools by the exported config; RoPE itself has no table of positions
 
 
 def build_policy(rung: Rung, seed: int, *, pad_id: int, end_id: int, vocabulary: int = VOCABULARY) -> Qwen2ForCausalLM:

@@ -25,6 +25,7 @@ from scaling.config.identity import run_id as run_id_of
 from scaling.config.reading import dump
 from scaling.config.run import RunConfig
 from scaling.files import Row
+from scaling.rollout_types import RolloutEngine
 
 
 class Interrupted(KeyboardInterrupt):
@@ -171,13 +172,32 @@ def write_config(config: RunConfig, run: Path, num_params: int, non_embedding: i
     )
 
 
-def begin_attempt(run: Path, number: int, resumed: Checkpoint | None, info: dict[str, Any]) -> record.Attempt:
-    """Write attempt.json of an attempt that goes on from a checkpoint, or None; `info` stands there, too."""
+def begin_attempt(
+    run: Path, number: int, resumed: Checkpoint | None, config: RunConfig, info: dict[str, Any]
+) -> record.Attempt:
+    """Write attempt.json of an attempt that goes on from a checkpoint, or None; `info` stands there, too.
+
+    Raises InputError where the attempt that wrote the checkpoint sampled with another engine.
+    """
+    name, dtype = config.resources.engine, config.model.dtype
+    before = record.read_attempt(run, resumed.attempt).get("engine") if resumed else None  # those of 0.1 name none
+    if before and (before["name"], before["dtype"]) != (name, dtype) and not config.resources.change_engine:
+        raise schema.InputError(
+            f"{run}: its steps so far were sampled by engine {before['name']} in {before['dtype']}, and this is {name} "
+            f"in {dtype}; go on with the former, or say that a change is meant: resources.change_engine: true."
+        )
     return record.start_attempt(
         run, number=number, parent=resumed and resumed.attempt, first_step=resumed.step + 1 if resumed else 0,
         loaded=resumed and {"attempt": resumed.attempt, "step": resumed.step, "sha256": resumed.sha256},
-        threads=torch.get_num_threads(), **versions(), **info,
+        threads=torch.get_num_threads(), **versions(), engine={"name": name, "dtype": dtype}, **info,
     )  # fmt: skip
+
+
+def start_engine(engine: RolloutEngine, policy, attempt: record.Attempt, config: RunConfig, device: str) -> None:
+    """Start what the engine needs beside this process; attempt.json says what samples, where and in which version."""
+    told = engine.start(policy, attempt.folder, config.resources, main=not isinstance(attempt, record.Bystander))
+    what = {"name": config.resources.engine, "dtype": config.model.dtype, "device": device}
+    attempt.update(engine=what | told)
 
 
 def export_model(policy, run: Path, encoding=None) -> None:

@@ -18,7 +18,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -179,10 +180,27 @@ class RolloutGroups:
 
 
 class RolloutEngine(Protocol):
-    """What the trainer needs of an engine; `scaling/rollouts/<name>.py` provides `Engine`."""
+    """What the trainer needs of an engine; `scaling/rollouts/<name>.py` provides `Engine`, which derives from this.
+
+    In the order of the calls: `start` once, then `load_weights` before any `generate`, `close` at the end, also where
+    something was raised. An engine that samples in the trainer's own process needs neither `start` nor `close`.
+    """
+
+    SERVER: ClassVar[bool] = False  # has processes of its own, which the run's first process starts and asks for all
+
+    def start(self, policy, folder: Path, resources: Any, main: bool = True) -> dict[str, Any]:
+        """Start what the engine needs beside the trainer, for this kind of policy; what attempt.json says of it.
+
+        folder: of the attempt, for logs; resources: the run's ResourcesConfig; main: whether this process, of several
+        on one run, is the first. Raises InputError where the engine cannot run here, or not this policy.
+        """
+        return {}
 
     def load_weights(self, policy, version: int) -> None:
-        """Take the policy's current weights; `version` comes back in every RolloutGroups."""
+        """Take the policy's current weights; `version` comes back in every RolloutGroups. Every process calls it."""
         ...
 
     def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups: ...
+
+    def close(self) -> None:
+        """End what `start` started; may be called twice, or without a start."""

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
+from scaling.algorithm.guard import Guard
 from scaling.algorithm.rewards import grade_all, rewards
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
@@ -71,16 +72,16 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
                 ensure_base(config, artifacts)
             team.all_gather(None)
             policy = team.model(lambda device: load_base(config, artifacts, device))
-            reference = None
-            if config.loss.kl_weight > 0:
-                reference = team.model(lambda device: load_base(config, artifacts, device))
+            kl = config.loss.kl_weight > 0
+            reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
             with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
                 run = Run(config, folder, policy, reference, team)
-                run.resume(job.info if job else {})
-                while not run.finished:
-                    run.step_once()
-                    run.checkpoint_if_due(stopping)
-                run.finish()
+                with contextlib.closing(run.engine):
+                    run.resume(job.info if job else {})
+                    while not run.finished:
+                        run.step_once()
+                        run.checkpoint_if_due(stopping)
+                    run.finish()
         except (Interrupted, record.StaleAttempt, schema.InputError):
             raise
         except Exception as error:
@@ -120,7 +121,7 @@ class Run:
         self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
         self.shape = Shape.from_transformers(policy.config.to_dict())
         self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
-        self.ledger, self.step = Ledger(), -1
+        self.ledger, self.step, self.guard = Ledger(), -1, Guard(config.model.dtype)
 
     def resume(self, info: dict[str, Any]) -> None:
         """Begin an attempt at the newest whole checkpoint, else before step 0. `info` enters attempt.json."""
@@ -135,7 +136,8 @@ class Run:
         self.attempt = record.Bystander(folder, number)
         if team.is_main:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
-            self.attempt = process.begin_attempt(folder, number, newest, {**team.document(), **info})
+            self.attempt = process.begin_attempt(folder, number, newest, self.config, {**team.document(), **info})
+        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
         after = f" after checkpoint {self.step}" if newest else ""
@@ -161,8 +163,7 @@ class Run:
         clock = Clock()
         row = self.train(clock) if self.step > 0 else Row()
         clock.update = time.monotonic()
-        row |= self.evaluate_if_due()
-        self.write_row(row, clock)
+        self.write_row(row | self.evaluate_if_due(), clock)
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
@@ -176,7 +177,7 @@ class Run:
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
-            self.reference, self.team,
+            self.reference, self.team, self.guard,
         )  # fmt: skip
         self.engine.load_weights(self.policy, step)
         unique = self.stream.unique(step)
@@ -185,16 +186,15 @@ class Run:
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
-        config, before = self.config, self.here
+        config, before, longest = self.config, self.here, self.max_new_tokens
         self.here = self.position()
         self.finished = config.stop.reached(**self.here)
         arrived = any(stop.reached(**self.here) and not stop.reached(**before) for stop in config.stop.also_evaluate)
         if not (config.evaluation.due(self.step) or arrived or self.finished):
             return {}
         result = evaluate(
-            self.engine, self.task, config.evaluation,
-            seed=config.seed, step=self.step, max_new_tokens=self.max_new_tokens,
-        )  # fmt: skip
+            self.engine, self.task, config.evaluation, seed=config.seed, step=self.step, max_new_tokens=longest
+        )
         self.ledger.eval_flops += sum(rollout_flops(self.shape, rollouts) for rollouts in result.rollouts)
         self.attempt.append(schema.OUTCOMES, [result.outcomes])
         self.attempt.append(schema.ROLLOUTS, result.samples)

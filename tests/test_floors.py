@@ -20,6 +20,7 @@ FLOORS = """
 scaling.schema scaling.settings scaling.fields scaling.files scaling.record scaling.where scaling.rollout_types
 scaling.recipes
 scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
+scaling.vllm_watch scaling.vllm_server
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
@@ -29,7 +30,7 @@ scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
-scaling.parallel scaling.algorithm.advantages scaling.algorithm.losses scaling.algorithm.update
+scaling.parallel scaling.algorithm.advantages scaling.algorithm.guard scaling.algorithm.losses scaling.algorithm.update
 scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands

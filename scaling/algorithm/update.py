@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from scaling.algorithm.advantages import Advantages
+from scaling.algorithm.guard import Difference, Guard
 from scaling.algorithm.losses import policy_loss
 from scaling.algorithm.rewards import Rewards
 from scaling.config.run import RunConfig
@@ -30,12 +31,12 @@ class Update:
 
 def update_policy(
     policy, optimizer, rollouts: RolloutGroups, advantage_PG, config: RunConfig, rate: float, allowed_V, reference=None,
-    team: Team | None = None,
+    team: Team | None = None, guard: Guard | None = None,
 ) -> Update:  # fmt: skip
     """`updates_per_batch` optimizer steps over mini-batches of whole groups; zero-advantage groups are left out.
 
     A mini-batch without an active group still takes its optimizer step, with a zero gradient, as it would if its
-    zero advantages had gone through the backward pass.
+    zero advantages had gone through the backward pass. Before the first one `guard` compares sampler and trainer.
     """
     for group in optimizer.param_groups:
         group["lr"] = rate
@@ -43,7 +44,7 @@ def update_policy(
     active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
     team = team or Team("ddp", str(policy.device))
     sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "loss": 0.0}
-    norms, difference = [], 0.0
+    norms, apart = [], Difference()
     for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
         rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
         tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
@@ -76,8 +77,12 @@ def update_policy(
             sums["kl"] += float(loss.kl_sum)
             sums["tokens"] += int(mask_BT.sum())
             if updates == 0:  # later mini-batches are meant to differ from the sampler
-                apart = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs().max()
-                difference = max(difference, float(apart))
+                apart_N = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs()
+                apart += Difference(float(apart_N.double().sum()), float(apart_N.max()), len(apart_N))
+        if updates == 0:
+            apart = sum(team.all_gather(apart), Difference())  # all processes come to the same verdict
+            if guard is not None:
+                guard.check(apart, rollouts.weight_version)
         for parameter in policy.parameters():
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -86,15 +91,15 @@ def update_policy(
         optimizer.step()
         norms.append(float(norm.full_tensor() if team.sharded else norm))
     if team.world > 1:
-        parts = team.all_gather((sums, difference))
-        sums, difference = {name: sum(part[name] for part, _ in parts) for name in sums}, max(d for _, d in parts)
+        parts = team.all_gather(sums)
+        sums = {name: sum(part[name] for part in parts) for name in sums}
     tokens = sums["tokens"]
     row = {
         "entropy": sums["entropy"] / tokens if tokens else None,
         "gradient_norm": float(np.mean(norms)),
         "clip_share": sums["clipped"] / tokens if tokens else None,
         "kl": sums["kl"] / tokens if tokens else None,
-        "logprob_difference": difference if tokens else None,
+        "logprob_difference": apart.largest if tokens else None,
     }
     return Update(row, active_P, sums["loss"] / config.loss.updates_per_batch)
 

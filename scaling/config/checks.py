@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaling.config.identity import model_files, planned_prompts, resolve, run_id
+from scaling import vllm_server
+from scaling.config.identity import model_files, planned_prompts, policy_shape, resolve, run_id
 from scaling.config.parts import StopConfig
 from scaling.config.run import RunConfig
 from scaling.files import read_json
+from scaling.ladder import MAX_POSITIONS
+from scaling.models import MODELS
 from scaling.record import read_done
 from scaling.schema import CELLS, CONFIG, STUDY, InputError
 
@@ -40,6 +43,10 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
         config = resolve(config)
     except InputError as error:
         raise InputError(f"{where}: {error}") from None
+    try:
+        check_engine(config)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
     known = config.stop.train_flops is None and config.stop.wall_seconds is None  # else it may stop before
     prompts = planned_prompts(config) if known else None
     distinct = min(prompts, config.data.prompts_unique or prompts) if prompts else 0
@@ -54,11 +61,32 @@ def resolve_at(config: RunConfig, where: str) -> RunConfig:
     return config
 
 
-def check_inputs(config: RunConfig) -> None:
-    """Raise InputError where this machine lacks what the run reads: weights, all of them, and a tokenizer.
+def check_engine(config: RunConfig) -> None:
+    """Raise InputError where the servers of engine vllm could not sample this model: they would die of it later."""
+    resources = config.resources
+    if resources.engine != "vllm":
+        return
+    shape = policy_shape(config)
+    no_gpu = resources.gpus == 0 and not Path("/dev/nvidiactl").exists()
+    on_cpu = resources.device == "cpu" or (resources.device == "auto" and no_gpu)
+    vllm_server.check_shape(shape and shape.head_width, on_cpu)
+    if config.model.made:
+        positions: int | None = MAX_POSITIONS
+    elif config.model.size is not None:
+        positions = MODELS[config.model.size].context
+    else:
+        positions = (read_json(Path(config.model.path or "") / CONFIG) or {}).get("max_position_embeddings")
+    prompt = int(config.task.TOKENS[0])  # as the task reckons it; the true ones are checked when they are sampled
+    vllm_server.check_lengths(prompt, config.rollout.max_new_tokens or 1, positions)
 
-    For a launch: planning needs neither. Which data files are missing the plan knows, as their content enters run_id.
+
+def check_inputs(config: RunConfig) -> None:
+    """Raise InputError where this machine lacks what the run needs: weights, all of them, a tokenizer, a vLLM.
+
+    For a launch: planning needs none. Which data files are missing the plan knows, as their content enters run_id.
     """
+    if config.resources.engine == "vllm":
+        vllm_server.find_python(config.resources.vllm.python)
     folder = config.model.folder
     if folder is None:
         return

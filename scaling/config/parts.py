@@ -201,11 +201,37 @@ class RunStop(StopConfig):
         return self
 
 
+class VllmConfig(Part):
+    """The servers of engine vllm, on the node of a run's first process."""
+
+    python: str | None = None
+    """A Python that has vLLM; null = this one where it has, else what SCALING_VLLM_PYTHON names."""
+    servers: Int = Field(default=1, ge=1)
+    tensor_parallel: Int = Field(default=1, ge=1)
+    """GPUs of one server."""
+    memory_share: Float = Field(default=0.4, gt=0, lt=1)
+    """Of a GPU's memory, for the server; on a processor of the free memory, for its cache."""
+    max_num_seqs: Int = Field(default=256, ge=1)
+    """Sequences that a server has under way at a time."""
+    start_seconds: Float = Field(default=900.0, gt=0)
+    """The longest that a start, or the push of weights, may take."""
+    reply_seconds: Float = Field(default=600.0, gt=0)
+    """Without a response for so long, or for 5 times the longest wait so far, a server counts as hung."""
+    restarts: Int = Field(default=2, ge=0)
+    """How often a server that dies or hangs is started again within one call before the run fails."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments of vLLM's server, e.g. `[--block-size, "32"]`."""
+
+
 class ResourcesConfig(Part):
     """How a run is executed; nothing here may change a value in the curve beyond rounding."""
 
     engine: Annotated[str, BeforeValidator(lambda value: _named(value, engine_names(), "rollout engine"))] = "native"
-    """A file of scaling/rollouts. native: small dense Qwen2 models; hf: any causal LM of transformers."""
+    """A file of scaling/rollouts. native: small dense Qwen2 models; hf: any causal LM of transformers; vllm: servers
+    beside the trainer, for large models."""
+    change_engine: bool = False
+    """Go on with a run that another engine has sampled so far; without it that is refused."""
+    vllm: VllmConfig = VllmConfig()
     forward: Literal["shared_prefix", "packed", "plain"] = "shared_prefix"
     """Of log-probs: plain pads, packed does not, shared_prefix also runs each prompt once per group (Qwen2 only)."""
     threads: Int = Field(default=1, ge=1)

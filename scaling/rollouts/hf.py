@@ -15,10 +15,10 @@ from transformers import DynamicCache
 from scaling.forwards import left_pad
 from scaling.logprobs import allowed_log_softmax, draw_columns, ends
 from scaling.policy import copy_weights, whole_copy
-from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
+from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 
 
-class Engine:
+class Engine(RolloutEngine):
     """Keeps a copy of the policy, so that weights change only by `load_weights`."""
 
     EXACT_DRAWS = ANY_MODEL = True
@@ -31,7 +31,7 @@ class Engine:
         self.end_ids = torch.tensor(sorted(end_ids))
         self.dtype = dtype
         self.model = None
-        self.version = -1
+        self.version: int | None = None  # -1 is a version: weights before the first step
 
     def load_weights(self, policy, version: int) -> None:
         if self.model is None:
@@ -47,7 +47,7 @@ class Engine:
     def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
         """Sample group_size responses to each prompt; one uniform per (sample, position) decides each token."""
         model = self.model
-        assert model is not None, "load_weights comes first"
+        assert model is not None and self.version is not None, "load_weights comes first"
         device = model.device
         allowed_ids_A, end_ids = self.allowed_ids_A.to(device), self.end_ids.to(device)
         uniforms_BT = torch.from_numpy(

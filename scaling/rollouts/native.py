@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from scaling.forwards import check_dense_qwen2, left_pad
 from scaling.logprobs import allowed_log_softmax, draw_columns, ends
 from scaling.policy import is_sharded, whole_copy
-from scaling.rollout_types import Prompt, RolloutGroups, SamplingParams
+from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 from scaling.schema import InputError
 
 KEEP_SHARE = 0.9  # finished sequences are dropped when fewer than this share of the batch is still running
@@ -63,7 +63,7 @@ class Running:
         return keep_B
 
 
-class Engine:
+class Engine(RolloutEngine):
     """Keeps fused copies of the weights, so that they change only by `load_weights`."""
 
     EXACT_DRAWS, ANY_MODEL = True, False
