@@ -322,12 +322,12 @@ def asymptote(
     import json
 
     from analysis.curves.load import load
-    from analysis.fitting.choices import choose_for
+    from analysis.fitting.choices import Given, choose_for
     from analysis.questions.asymptote import asymptotes
 
     curves = load(source)
     without = ("law", "objective", "steps", "points", "split", "fix", "bound", *(("where",) if by else ()))
-    given = {"x": x, "size_column": size_column, "where": where, "where_only": where_only}
+    given: Given = {"x": x, "size_column": size_column, "where": where, "where_only": where_only}
     record = asymptotes(curves, choose_for(curves, given, without=without), by, share, cut)
     if as_json:
         print(json.dumps(record, indent=2, allow_nan=False))

@@ -92,11 +92,11 @@ def _compared(rows: Sequence[dict[str, Any]], by: str) -> list[dict[str, Any]]:
     for size in sorted({row["num_params"] for row in rows}):
         here = [row for row in rows if row["num_params"] == size and row.get("ci95")]
         for base, other in itertools.combinations(here, 2):
-            ends = difference_ends((other["asymptote"], other["ci95"]), (base["asymptote"], base["ci95"]))
+            low, high = difference_ends((other["asymptote"], other["ci95"]), (base["asymptote"], base["ci95"]))
             differences.append({
                 "num_params": size, by: other[by], "baseline": base[by],
-                "difference": other["asymptote"] - base["asymptote"], "ci95": list(ends),
-                "established": None not in ends and (ends[0] > 0 or ends[1] < 0),
+                "difference": other["asymptote"] - base["asymptote"], "ci95": [low, high],
+                "established": low is not None and high is not None and (low > 0 or high < 0),
             })  # fmt: skip
     return differences
 

@@ -76,7 +76,8 @@ def check_engine(config: RunConfig) -> None:
         positions = MODELS[config.model.size].context
     else:
         positions = (read_json(Path(config.model.path or "") / CONFIG) or {}).get("max_position_embeddings")
-    prompt = int(config.task.TOKENS[0])  # as the task reckons it; the true ones are checked when they are sampled
+    # As the task reckons it, where it does; the true ones are checked when they are sampled.
+    prompt = int(config.task.TOKENS[0]) if config.task.TOKENS else 0
     vllm_server.check_lengths(prompt, config.rollout.max_new_tokens or 1, positions)
 
 

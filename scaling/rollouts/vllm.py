@@ -220,7 +220,7 @@ class Engine(RolloutEngine):
             server.post("/reset_prefix_cache")  # of the old weights
             server.post("/update_weight_version", {"new_version": str(self.version)})
         self.loaded = self.version
-        if not is_sharded(self.policy):  # that, this process could not write again alone
+        if self.pushed is not None and not is_sharded(self.policy):  # that, this process could not write again alone
             shutil.rmtree(self.pushed)
             self.pushed = None
 

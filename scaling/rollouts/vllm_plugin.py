@@ -7,6 +7,7 @@ A request brings `draws` in its `extra_args`; all numbers together decide each o
 does not depend on the company it is sampled in, on preemption, or on the server having been started again.
 """
 
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import contextlib
@@ -204,7 +205,7 @@ def tie_head(model: torch.nn.Module) -> bool:
     if not getattr(getattr(model, "config", None), "tie_word_embeddings", False):
         return False
     tables = [m for m in model.modules() if isinstance(m, VocabParallelEmbedding) and not isinstance(m, ParallelLMHead)]
-    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
+    heads: list[Any] = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
     for head in heads:
         head.weight = tables[0].weight
         head.quant_method.process_weights_after_loading(head)
