@@ -151,7 +151,6 @@ def environment(device: str, threads: int, gpus: Sequence[str]) -> dict[str, str
         "DO_NOT_TRACK": "1",
         "VLLM_SERVER_DEV_MODE": "1",  # weights are pushed by what only this mode offers, behind the run's own key
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONNOUSERSITE": "1",
     }
     if device.startswith("cuda"):
         # The interface of logits processors that was tried; the second runner has another (vllm_plugin.DrawsV2).

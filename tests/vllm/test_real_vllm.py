@@ -62,7 +62,7 @@ def started(model, folder):
 
 @pytest.fixture(scope="module")
 def model():
-    return policy_of("xl", end_bias=0.3)
+    return policy_of("xl")
 
 
 @pytest.fixture(scope="module")
