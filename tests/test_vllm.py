@@ -24,8 +24,9 @@ from tiny_policies import SAMPLING, TASK, engine_with, policy_of, prompts
 from scaling import files, record, rollout_types, rollouts, schema, trainer, vllm_server, vllm_watch
 from scaling.algorithm.guard import Difference, Guard, SamplerApart
 from scaling.config.checks import check_engine, check_inputs
-from scaling.config.parts import ResourcesConfig
+from scaling.config.parts import EvaluationSet, ResourcesConfig
 from scaling.config.run import RunConfig
+from scaling.evaluate import evaluate_folder
 from scaling.logprobs import allowed_log_softmax, draw_columns
 from scaling.parallel import Team
 from scaling.rollouts import vllm_plugin
@@ -280,6 +281,9 @@ def test_a_run_has_the_rows_of_hf_and_says_what_sampled_it(python, artifacts, tm
         assert {name: row[name] for name in numbers} == pytest.approx(numbers, rel=1e-4)
     engine = record.read_attempt(tmp_path / "vllm", 1)["engine"]
     assert engine["name"] == "vllm" and engine["version"] == "0.32.0" and engine["dtype"] == "float32"
+    sets = {"held_out": EvaluationSet(problems=4, samples=2)}  # `scaling eval` has a server of its own
+    one, other = (evaluate_folder(tmp_path / name, sets)["sets"]["held_out"] for name in ("vllm", "hf"))
+    assert one["correct"] == other["correct"] and one["truncated_share"] == other["truncated_share"]
     longer = {"stop": {"steps": 3}}
     with pytest.raises(InputError, match=r"sampled by engine vllm in float32, and this is hf .*change_engine: true"):
         trained(tmp_path / "vllm", artifacts, {"engine": "hf"}, **longer)
