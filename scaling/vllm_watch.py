@@ -39,7 +39,7 @@ def members(group: int) -> list[int]:
 
 
 def mapped(group: int) -> set[str]:
-    """Shared memory of vLLM, torch and multiprocessing that the group has mapped: their names do not tell whose they are."""
+    """What vLLM, torch and multiprocessing have mapped for the group: the names do not tell whose they are."""
     found: set[str] = set()
     for process in members(group):
         with contextlib.suppress(OSError), open(f"/proc/{process}/maps") as file:
