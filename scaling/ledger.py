@@ -68,6 +68,6 @@ class Ledger:
 
 
 def rollout_flops(shape: Shape, rollouts: RolloutGroups) -> float:
-    """FLOPs of sampling: both engines run a prompt once per group."""
+    """FLOPs of sampling: a prompt runs once per group, as it does in vLLM where its cache holds it."""
     prompt_lengths_P = np.array([len(prompt.tokens) for prompt in rollouts.prompts])
     return compute.rollout_flops(shape, prompt_lengths_P, rollouts.lengths_B.reshape(len(prompt_lengths_P), -1))

@@ -151,7 +151,6 @@ def environment(device: str, threads: int, gpus: Sequence[str]) -> dict[str, str
         "DO_NOT_TRACK": "1",
         "VLLM_SERVER_DEV_MODE": "1",  # weights are pushed by what only this mode offers, behind the run's own key
         "OMP_NUM_THREADS": str(threads),
-        "PYTHONNOUSERSITE": "1",
     }
     if device.startswith("cuda"):
         # The interface of logits processors that was tried; the second runner has another (vllm_plugin.DrawsV2).
@@ -257,6 +256,7 @@ class Server:
                 lines = [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
         except OSError:
             return ""
-        named = [line for line in lines if re.search(r"\b\w*(Error|Exception)\b: ?\S", line)]
+        named = [line for line in lines if re.search(r"\bERROR\b|\b\w*(Error|Exception): ?\S", line)]
+        named = [line for line in named if not re.search(r"\bWARNING\b|\^\^|\bFile \"", line)]
         chosen = [re.sub(r"^\(.*?\)\s*", "", line)[:200] for line in (named or lines)[-count:]]
         return f"; its last lines ({self.log}): {' | '.join(chosen)}" if chosen else f"; {self.log} is empty"

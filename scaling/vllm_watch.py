@@ -39,11 +39,11 @@ def members(group: int) -> list[int]:
 
 
 def mapped(group: int) -> set[str]:
-    """Shared memory of vLLM and torch that the group has mapped: their names do not tell whose they are."""
+    """What vLLM, torch and multiprocessing have mapped for the group: the names do not tell whose they are."""
     found: set[str] = set()
     for process in members(group):
         with contextlib.suppress(OSError), open(f"/proc/{process}/maps") as file:
-            found |= set(re.findall(r"/dev/shm/(?:psm_|torch_|vllm)\S+", file.read()))
+            found |= set(re.findall(r"/dev/shm/(?:psm_|torch_|vllm|sem\.mp-)\S+", file.read()))
     return found
 
 

@@ -31,8 +31,8 @@ KINDS = {
     "key of another task": ({"model": TEXT, "task": {**GYM, "modulus": 10}}, "task.modulus is not a field of GymConfig; it has name, template, dataset, settings, test_problems."),
     "field of a member": ({"algorithm": {"type": "papo", "process_weight": -1}}, "algorithm.process_weight: wants a number greater than or equal to 0, not -1."),
     # A file of a folder.
-    "unknown engine": ({"resources": {"engine": "nativ"}}, "resources.engine: 'nativ' is not a known rollout engine; there are: hf, native. Did you mean native?"),
-    "number for an engine": ({"resources": {"engine": 5}}, "resources.engine: 5 is not a known rollout engine; there are: hf, native."),
+    "unknown engine": ({"resources": {"engine": "nativ"}}, "resources.engine: 'nativ' is not a known rollout engine; there are: hf, native, vllm. Did you mean native?"),
+    "number for an engine": ({"resources": {"engine": 5}}, "resources.engine: 5 is not a known rollout engine; there are: hf, native, vllm."),
     "unknown surrogate": ({"loss": {"surrogate": "clipp"}}, "loss.surrogate: 'clipp' is not a known surrogate; there are: clip. Did you mean clip?"),
     # Values.
     "nested list": ({"rollout": {"group_size": [[4]]}}, "rollout.group_size: wants a whole number, not [[4]]."),

@@ -15,7 +15,8 @@ from scaling.logprobs import token_logprobs
 from scaling.rollout_types import RolloutGroups
 from scaling.schema import InputError
 
-ENGINES = rollouts.engine_names()
+# Those that sample in this process; tests/test_vllm.py has the contract of the one that has servers.
+ENGINES = [name for name in rollouts.engine_names() if not rollouts.engine_class(name).SERVER]
 EXACT = [name for name in ENGINES if rollouts.engine_class(name).EXACT_DRAWS]
 
 

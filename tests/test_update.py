@@ -77,13 +77,13 @@ def test_updates_with_the_clip_active_are_those_of_a_float64_loop(tmp_path, monk
     config = RunConfig.model_validate({**CONFIG, "loss": loss})
     calls, original = [], trainer.update_policy
 
-    def watched(policy, optimizer, rollouts, advantage_PG, config, rate, allowed_V, reference, team):
+    def watched(policy, optimizer, rollouts, advantage_PG, config, rate, allowed_V, *rest):
         # Made up, so that each mini-batch has a gradient: Adam would make steps of the rounding of a zero one.
         advantage_PG = np.random.default_rng(len(calls)).standard_normal(advantage_PG.shape)
         before = copy.deepcopy(policy.state_dict())
-        result = original(policy, optimizer, rollouts, advantage_PG, config, rate, allowed_V, reference, team)
+        result = original(policy, optimizer, rollouts, advantage_PG, config, rate, allowed_V, *rest)
         after = copy.deepcopy(policy.state_dict())
-        calls.append((policy, reference, before, after, rollouts, advantage_PG, rate))
+        calls.append((policy, rest[0], before, after, rollouts, advantage_PG, rate))
         return result
 
     monkeypatch.setattr(trainer, "update_policy", watched)

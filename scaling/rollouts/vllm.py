@@ -156,10 +156,18 @@ class Engine(RolloutEngine):
 
     def _start_servers(self) -> None:
         self.loaded = None
-        for server in self.servers:
-            server.start()
-        for server in self.servers:
-            server.wait_until_healthy()
+        for tries_left in (2, 1, 0):
+            try:
+                for server in self.servers:
+                    server.start()
+                for server in self.servers:
+                    server.wait_until_healthy()
+                return
+            except ServerLost as lost:
+                self._kill_servers()
+                # A port is free when it is chosen; some seconds later, when vLLM takes it, another may have it.
+                if not tries_left or "address already in use" not in str(lost).lower():
+                    raise
 
     def _kill_servers(self) -> None:
         self.loaded = None
