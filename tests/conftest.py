@@ -10,6 +10,20 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
+# Files that take more than some seconds; `make test-fast` leaves them out.
+SLOW = {
+    "asymptote", "compare", "figures", "forecast", "frontier", "hostile_curves", "integrity", "intervals", "laws", "math",
+    "math_answers", "mirror", "outlier", "own_laws", "profile", "report_sections", "shape", "trainer", "units", "update",
+    "vllm",
+}  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem.removeprefix("test_") in SLOW:
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     """Folder of a tiny transformers model with a tokenizer."""

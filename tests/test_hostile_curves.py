@@ -74,6 +74,10 @@ REFUSED = {
 }
 
 
+# Of these the intervals of all parameters take seconds: they are made in one of the hardest cases.
+SLOW = ("broken_power", "decomposition", "sigmoid_of_size", "exponential_of_size", "data_constrained", "data_repeats")
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_fit_is_finite_or_refused_in_one_line(law, name):
@@ -82,7 +86,7 @@ def test_a_fit_is_finite_or_refused_in_one_line(law, name):
         table = table.assign(train_flops=table["num_params"] * 1e3 * table["prompts_seen"].abs())
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        if name in HARDEST:
+        if name in HARDEST and (law not in SLOW or name == "loss 1 throughout one size"):
             fit, line = outcome(lambda: analysis.fit(make_curves(table), law=law, x="prompts_seen"))
         else:
             fit, line = outcome(lambda: add_intervals(fit_curves(make_curves(table), Choices(law, "prompts_seen"))))
