@@ -12,10 +12,28 @@ os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 # Files that take more than some seconds; `make test-fast` leaves them out.
 SLOW = {
-    "asymptote", "compare", "figures", "forecast", "frontier", "hostile_curves", "integrity", "intervals", "laws", "math",
-    "math_answers", "mirror", "outlier", "own_laws", "profile", "report_sections", "shape", "trainer", "units", "update",
+    "asymptote",
+    "compare",
+    "figures",
+    "forecast",
+    "frontier",
+    "hostile_curves",
+    "integrity",
+    "intervals",
+    "laws",
+    "math",
+    "math_answers",
+    "mirror",
+    "outlier",
+    "own_laws",
+    "profile",
+    "report_sections",
+    "shape",
+    "trainer",
+    "units",
+    "update",
     "vllm",
-}  # fmt: skip
+}
 
 
 def pytest_collection_modifyitems(items):
