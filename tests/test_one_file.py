@@ -112,10 +112,10 @@ def cispo_surrogate(log_ratio_BT, advantages_B1, mask_BT, config):
 ENGINE = '''
 import numpy as np
 
-from scaling.rollout_types import RolloutGroups
+from scaling.rollout_types import RolloutEngine, RolloutGroups
 
 
-class Engine:
+class Engine(RolloutEngine):
     """Every allowed id is as likely as any other, whatever the weights: a baseline."""
 
     EXACT_DRAWS = ANY_MODEL = True
