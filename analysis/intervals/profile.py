@@ -161,15 +161,19 @@ class ProfileTest:
         the growth is nearly straight. None where a search from there ends lower, so that `far` is not beyond."""
 
         latest = near[1]
+        known: dict[float, float] = {}
 
         def excess(value: float) -> float:
             nonlocal latest
+            if value in known:  # it depends on where the search came from, and is asked for the ends again
+                return known[value]
             share = (value - near[0]) / (far[0] - near[0])
             with np.errstate(invalid="ignore"):  # the log of an amplitude of 0 has no middle
                 between = near[1] + share * (far[1] - near[1])
             between = np.where(np.isfinite(between), between, near[1])
             grown, latest = self.growth(entry, value, self.vector, between, latest)
-            return np.sqrt(grown) - np.sqrt(most)
+            known[value] = float(np.sqrt(grown) - np.sqrt(most))
+            return known[value]
 
         if excess(near[0]) >= 0:
             return near[0]
