@@ -340,6 +340,7 @@ def _push_until_killed(study, pushing):
     shown.close()
 
 
+@pytest.mark.launch
 def test_ten_kills_in_mid_push(study, monkeypatch):
     """0 doubled, 0 missing."""
     monkeypatch.setattr(rows, "BATCH_METRICS", 100)
@@ -585,6 +586,7 @@ def test_a_server_that_is_down_is_reported_and_caught_up_with(study):
     assert shown.close(deadline=0).error is not None
 
 
+@pytest.mark.launch
 def test_a_database_that_another_process_locks_is_caught_up_with(study):
     finished_run(study)
     shown = Mirror(study)

@@ -204,6 +204,7 @@ def test_a_port_that_another_took_is_no_failure(model, python, tmp_path):
         assert engine.generate(prompts(1), 1, SAMPLING).responses
 
 
+@pytest.mark.launch
 def test_a_killed_trainer_leaves_nothing(python, tmp_path):
     code = (
         "import sys, signal; from pathlib import Path; from test_vllm import *; "
