@@ -31,6 +31,7 @@ from analysis.fitting.choices import (
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import Fits, fit_groups, fit_with_intervals, save_in_study
 from analysis.intervals.means import paired_difference
+from analysis.questions import asymptote as _asymptote
 from analysis.questions import forecast as _forecast
 from analysis.questions import frontier as _frontier
 from analysis.questions import laws as _laws
@@ -242,17 +243,19 @@ def asymptote(
     Args:
         by: a column, e.g. algorithm: its values are compared at each size.
         share, cut: parts of the largest X of a size: the fit takes X from cut to share, the rest is predicted.
-        The others as for `fit`, without `law` and `split`.
+        The others as for `fit`, without `law`, `split`, `bounds`, `fix` and `bound`.
 
     Returns:
         `rows`: per size and value `r0`, `asymptote` with `ci95`, `c_mid`, `b`, `verdict`, `rest` {x, x_factor,
         predicted, ci95, observed, rmse}, or `error`; `differences`: asymptotes other minus baseline with 95 % interval
         and `established`.
     """
-    from analysis.questions.asymptote import asymptotes
-
-    curves = load(source)
-    return asymptotes(curves, choose(given, without=("law", "split", "bounds", "fix", "bound")), by, share, cut)
+    if by is not None:
+        check_text("by", by, EXAMPLES["by"])
+    check_number("share", share)
+    check_number("cut", cut)
+    choices = choose(given, without=("law", "split", "bounds", "fix", "bound"))
+    return _asymptote.asymptotes(load(source), choices, by, share, cut)
 
 
 def report(source: Source, out: str | Path | None = None, **given: Unpack[Given]) -> Path:

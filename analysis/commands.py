@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -89,7 +89,6 @@ def fit(
 
     from analysis.curves.load import load
     from analysis.fitting.choices import choose_for
-    from analysis.fitting.record import Fit
     from analysis.intervals.fitted import fit_groups, fit_with_intervals, save_in_study
     from scaling.schema import InputError
 
@@ -100,7 +99,7 @@ def fit(
         "fix": fix, "bound": bound,
     })  # fmt: skip
     column = curves.defaults.get("by") if by is None else by
-    regions = []
+    drawn: list[Path] = []
     if column is not None:
         if contours:
             raise InputError(
@@ -109,27 +108,29 @@ def fit(
         fits = fit_groups(curves, choices, column, law_exact=law_exact, coverage=coverage)
     else:
         fits = fit_with_intervals(curves, choices, law_exact=law_exact, coverage=coverage)
-        if contours:
-            from analysis.intervals.contours import contours as find_regions
-
-            regions = find_regions(fits)
-            fits.record["contours"] = [region.json() for region in regions]
-    saved = save_in_study(fits, curves)
+        drawn = [_draw_contours(fits)] if contours else []
+    saved = [*save_in_study(fits, curves), *drawn]
     if as_json:
         print(json.dumps(fits.json(), indent=2, allow_nan=False))
     else:
         show_fits(fits)
         if contours:
             show_correlation(fits.json())
-    if regions and isinstance(fits, Fit):
-        from analysis.figures import save
-        from analysis.figures.contours import contours as draw
-
-        folder = Path() if curves.folder is None else curves.folder / "figures"
-        save(draw(fits, regions), draw(fits, regions, layout="column"), folder, "contours")
-        saved.append(folder / "contours.png")
     for path in saved:
         print(f"saved {path}", file=sys.stderr)
+
+
+def _draw_contours(fitted: Any) -> Path:
+    """Put the regions of pairs of parameters into the record, and draw them; returns the path of the figure."""
+    from analysis.figures import save
+    from analysis.figures.contours import contours as draw
+    from analysis.intervals.contours import contours
+
+    regions = contours(fitted)
+    fitted.record["contours"] = [region.json() for region in regions]
+    folder = Path() if fitted.curves is None or fitted.curves.folder is None else fitted.curves.folder / "figures"
+    save(draw(fitted, regions), draw(fitted, regions, layout="column"), folder, "contours")
+    return folder / "contours.png"
 
 
 def forecast(

@@ -142,7 +142,7 @@ def show_asymptotes(record: dict) -> None:
         console.print(text)
     for row in record["rows"]:
         if row.get("verdict") and row["verdict"]["verdict"] != "describes":
-            of = "".join(f", {row[by]}" for _ in [by] if by)
+            of = f", {row[by]}" if by else ""
             console.print(f"{number(row['num_params'], 'parameters')}{of}: {row['verdict']['text']}")
     for one in record["differences"]:
         said = "" if one["established"] else ": not established"

@@ -32,7 +32,7 @@ from scaling.where import ORDERS, Condition, Setting, Value, Word, parse, value_
 STUDIES = Path(__file__).parent / "studies"
 KEYS = ["study", "recipe", "base", "blocks", "analysis"]
 BLOCK_KEYS = ["name", "set", "axes", "zip", "where"]
-ANALYSIS_KEYS = ["where", "steps", "points", "x", "law", "objective", "size_column", "by", "split"]
+ANALYSIS_KEYS = ["where", "steps", "points", "x", "law", "objective", "size_column", "by", "split", "fix", "bound"]
 SHORTHANDS = {"model": "size", "algorithm": "type", "task": "name"}
 TAGGED = [part for part, field in RunConfig.model_fields.items() if field.discriminator]  # a class by its tag
 Named = Mapping[str, set[str]]  # the tags that are named for such parts

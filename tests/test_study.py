@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from analysis.fitting.choices import SECTION
 from scaling.compute import of_equal_group, rollout_flops
 from scaling.config.reading import read_yaml
 from scaling.models import model_shape
@@ -13,7 +14,7 @@ from scaling.schema import InputError
 from sweeps.cost import Estimator
 from sweeps.plan import cells_document, covarying, make_plan
 from sweeps.printed import Row
-from sweeps.study import STUDIES, load_study, parse_study, with_path
+from sweeps.study import ANALYSIS_KEYS, STUDIES, load_study, parse_study, with_path
 
 GOLDEN = Path(__file__).parent / "golden" / "run_ids.json"
 SHIPPED = sorted(path.stem for path in STUDIES.glob("*.yaml"))
@@ -240,3 +241,9 @@ def test_shipped_studies_are_yaml_1_2():
 
 if __name__ == "__main__":
     write_golden()
+
+
+def test_the_analysis_section_takes_what_a_fit_takes_from_it():
+    assert set(ANALYSIS_KEYS) == set(SECTION)
+    study = parse_study({"study": "s", "analysis": {"fix": "n0=60000", "bound": "k_max=0:2"}}, "s.yaml")
+    assert study.analysis == {"fix": "n0=60000", "bound": "k_max=0:2"}

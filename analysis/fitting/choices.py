@@ -80,7 +80,7 @@ def parse_bounds(fix: str | None, bound: str | None) -> dict[str, tuple[float, f
         ("fix", fix, "NAME=VALUE", "n0=13e9"),
         ("bound", bound, "NAME=LOW:HIGH", "k_max=0:2"),
     ):
-        for part in (text or "").split(",") if text is not None else []:
+        for part in [] if text is None else text.split(","):
             name, sign, value = part.partition("=")
             name, ends = name.strip(), value.split(":") if what == "bound" else [value, value]
             try:

@@ -108,21 +108,22 @@ def _of_profile(test: ProfileTest, names: tuple[str, str]) -> list[Region]:
     outlines: dict[float, list[list[float]]] = {level: [] for level in LEVELS}
     closed = dict.fromkeys(LEVELS, True)
     for angle in np.linspace(0, 2 * np.pi, DIRECTIONS, endpoint=False):
-        ray, far, beyond = spread @ np.array([np.cos(angle), np.sin(angle)]), 0.0, (0.0, 0.0)
+        ray = spread @ np.array([np.cos(angle), np.sin(angle)])
+        end = tried = 0.0  # where the outline of the last level is, and the farthest place that was tried
         for level in LEVELS:
             most = float(np.sqrt(2 * fisher.isf(1 - level, 2, test.df)))
-            near, far = (far, beyond[0]) if beyond[0] > far else (far, max(far, most / 2))
-            while grown(far, ray) < most and far < FARTHEST:
+            near, far = end, tried if tried > end else max(end, most / 2)
+            while (there := grown(far, ray)) < most and far < FARTHEST:
                 near, far = far, min(2 * far, FARTHEST)
-            beyond = (far, 0.0)
-            if grown(far, ray) < most:
+            tried = end = far
+            if there < most:
                 ends = (np.clip(best + reach * ray, low, high) for reach in (far, far / 2))
                 closed[level] &= bool(np.allclose(*ends, rtol=1e-6))  # a bound of its own ends it
             else:
                 root = lambda at, ray=ray, most=most: grown(at, ray) - most  # noqa: E731
-                far = brentq(root, near, far, xtol=0.02 * far)
+                end = brentq(root, near, far, xtol=0.02 * far)
             vector = test.vector.copy()
-            vector[pair] = np.clip(best + far * ray, low, high)
+            vector[pair] = np.clip(best + end * ray, low, high)
             values = problem.values(vector)
             outlines[level].append([float(values[name]) for name in names])
     return [Region(names, level, np.array(outlines[level]), closed[level]) for level in LEVELS]

@@ -256,6 +256,17 @@ def odds_of_size(n, values, name):
     return expit(values[f"{name}_at"] + values[f"{name}_by"] * np.log(n / 1e9))
 
 
+BOTH = (-math.inf, math.inf)
+# The rate before training of the curves across sizes.
+R0_OF_SIZE = (
+    Parameter("r0_at", "1", "log odds of the pass rate before training at N = 1e9", BOTH, starts=(-1.5,)),
+    Parameter("r0_by", "1", "rise of the log odds before training per ln N", (-5.0, 5.0), starts=(0.1,)),
+)
+R_STAR = Parameter(
+    "r_star", "1", "repeats after which a repeat is worth 1/e", (0.05, 1e4), symbol="R*", starts=(3.0, 30.0)
+)
+
+
 def effective(x, reuse, r_star):
     """The distinct data that would do as well as these with repeats (Muennighoff et al., arXiv 2305.16264)."""
     return x / reuse * (1 - r_star * np.expm1(-(reuse - 1) / r_star))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
-from analysis.laws import DATA, Law, Parameter, effective
+from analysis.laws import DATA, R_STAR, Law, Parameter, effective
 
 LAW = Law(
     name="data_constrained",
@@ -22,9 +22,7 @@ LAW = Law(
         Parameter("b", "1", "amplitude of data", (0.0, inf), linear=True, at_x="beta", symbol="B"),
         Parameter("alpha", "1", "exponent of size", (0.01, 3.0), symbol="α", starts=(0.1, 0.6)),
         Parameter("beta", "1", "exponent of data", (0.01, 3.0), symbol="β", starts=(0.1, 0.6)),
-        Parameter(
-            "r_star", "1", "repeats after which a repeat is worth 1/e", (0.05, 1e4), starts=(3.0, 30.0), symbol="R*"
-        ),
+        R_STAR,
     ),
     curve=lambda n, x, values, reuse: (
         values["e"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
-from analysis.laws import DATA, Law, Parameter, effective
+from analysis.laws import DATA, R_STAR, Law, Parameter, effective
 
 LAW = Law(
     name="data_repeats",
@@ -20,9 +20,7 @@ LAW = Law(
         Parameter("e", "unit of L", "loss without end of data", (0.0, inf), per_size=True, linear=True, symbol="E"),
         Parameter("b", "1", "amplitude of data", (0.0, inf), per_size=True, linear=True, at_x="beta", symbol="B"),
         Parameter("beta", "1", "exponent of data", (0.01, 3.0), symbol="β", starts=(0.1, 0.6)),
-        Parameter(
-            "r_star", "1", "repeats after which a repeat is worth 1/e", (0.05, 1e4), symbol="R*", starts=(3.0, 30.0)
-        ),
+        R_STAR,
     ),
     curve=lambda n, x, values, reuse: (
         values["e"] + values["b"] * effective(x, reuse, values["r_star"]) ** -values["beta"]

@@ -8,14 +8,9 @@ steps is near linear in ln N; it misses 72B by -.06 in ln L.
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 
-from analysis.laws import K_MAX, N0, SATURATING, Law, Parameter, saturating_slope
-
-BOTH = (-inf, inf)
-
+from analysis.laws import BOTH, K_MAX, N0, SATURATING, Law, Parameter, saturating_slope
 
 LAW = Law(
     name="efficiency_log_level",

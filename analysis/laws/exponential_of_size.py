@@ -6,13 +6,9 @@ logit r0 = r0_at + r0_by ln(N/1e9),   logit r_inf = r_inf_at + r_inf_by ln(N/1e9
 
 from __future__ import annotations
 
-from math import inf
-
 import numpy as np
 
-from analysis.laws import Law, Parameter, odds_of_size
-
-BOTH = (-inf, inf)
+from analysis.laws import R0_OF_SIZE, Law, Parameter, odds_of_size
 
 
 def curve(n, x, values):
@@ -25,8 +21,7 @@ LAW = Law(
     formula="1 - L = r_inf(N) - (r_inf(N) - r0(N)) exp(-X / (x0 (N/1e9)^x_by)), log odds of both straight in ln N",
     citation="arXiv 2507.18014, across sizes",
     parameters=(
-        Parameter("r0_at", "1", "log odds of the pass rate before training at N = 1e9", BOTH, starts=(-1.5,)),
-        Parameter("r0_by", "1", "rise of the log odds before training per ln N", (-5.0, 5.0), starts=(0.1,)),
+        *R0_OF_SIZE,
         Parameter(
             "r_inf_at",
             "1",

@@ -10,11 +10,7 @@ takes the ends as functions of N and of the rate before training).
 
 from __future__ import annotations
 
-from math import inf
-
-from analysis.laws import Law, Parameter, odds_of_size, sigmoid_rate
-
-BOTH = (-inf, inf)
+from analysis.laws import R0_OF_SIZE, Law, Parameter, odds_of_size, sigmoid_rate
 
 
 def of_size(n, values):
@@ -30,8 +26,7 @@ LAW = Law(
     formula="1 - L = r0(N) + (a(N) - r0(N)) / (1 + (c_mid (N/1e9)^c_by / X)^b), log odds of r0 and a straight in ln N",
     citation="the sigmoid of ScaleRL, arXiv 2510.13786, across sizes",
     parameters=(
-        Parameter("r0_at", "1", "log odds of the pass rate before training at N = 1e9", BOTH, starts=(-1.5,)),
-        Parameter("r0_by", "1", "rise of the log odds before training per ln N", (-5.0, 5.0), starts=(0.1,)),
+        *R0_OF_SIZE,
         Parameter(
             "a_at", "1", "log odds of the pass rate without end of compute at N = 1e9", (-10.0, 10.0), starts=(1.0,)
         ),

@@ -18,6 +18,7 @@ from analysis.curves.frame import Curves
 from analysis.fitting.choices import Choices, choose_size_column
 from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
+from analysis.intervals.profile import End
 from analysis.missing import Missing, attempt
 from analysis.questions.prediction import predict_fitted_size
 from scaling.schema import InputError
@@ -42,8 +43,8 @@ def asymptotes(
         for size in sorted(group.table[size_column].unique()):
             part = replace(group, table=group.table[group.table[size_column] == size])
             row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value})}
-            found = attempt(lambda part=part: _one(part, choices, x, share, cut))
-            rows.append(row | (found.json() if isinstance(found, Missing) else found))
+            curve = attempt(lambda part=part: _one(part, choices, x, share, cut))
+            rows.append(row | (curve.json() if isinstance(curve, Missing) else curve))
     compared = [] if by is None else _compared(rows, by)
     return {"source": curves.source, "x": x, "where": choices.where, "by": by, "share": share, "cut": cut,
             "rows": rows, "differences": compared}  # fmt: skip
@@ -99,9 +100,6 @@ def _compared(rows: Sequence[dict[str, Any]], by: str) -> list[dict[str, Any]]:
                 "established": low is not None and high is not None and (low > 0 or high < 0),
             })  # fmt: skip
     return differences
-
-
-End = float | None
 
 
 def difference_ends(one: tuple[float, Sequence[End]], other: tuple[float, Sequence[End]]) -> tuple[End, End]:

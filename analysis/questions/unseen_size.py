@@ -39,7 +39,10 @@ def predict_by_level(
     t = rng.standard_t(len(sizes), (2, DRAWS, 1))
     mean = point + t[0] * np.sqrt(level) - t[1] * np.sqrt(slope) * (ln_x - middle)
     doubt = LawDoubt(fit)
-    changed = mean + doubt.new_size(num_params, ln_x, _slope(fit, num_params, middle, columns), DRAWS, more)
+    known = {name: entry["value"] for name, entry in fit.values.items()}
+    there = {name: float(np.mean(value)) for name, value in columns.items()}
+    slope = float(fit.law.efficiency(num_params, np.exp(middle), known, **there))
+    changed = mean + doubt.new_size(num_params, ln_x, slope, DRAWS, more)
     z = rng.standard_normal((2, *mean.shape))
     run = lambda curve: curve + z[0] * np.sqrt(bands.seeds) + z[1] * np.sqrt(bands.noise)  # noqa: E731
     basis = f"the law's own level of N; how far it misses its {len(sizes)} sizes, fitted and left out in turn{said}"
@@ -80,10 +83,3 @@ def _misses(fit: Fit, ln_n: float) -> tuple[float, float]:
     ]
     level, slope = fitted + np.mean(per_distance, axis=0) * _distance(sizes, ln_n)
     return float(level), float(slope)
-
-
-def _slope(fit: Fit, num_params: float, ln_x: float, columns: Mapping[str, Any]) -> float:
-    """-d ln L / d ln X of the law's curve at one place."""
-    at = {name: float(np.mean(value)) for name, value in columns.items()}
-    low, high = np.log(fit.predict(num_params, np.exp(ln_x + np.array([-0.05, 0.05])), **at))
-    return float(low - high) / 0.1

@@ -17,6 +17,7 @@ import contextlib
 import copy
 import http.client
 import json
+import os
 import queue
 import shutil
 import sys
@@ -29,6 +30,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from scaling.compute import Shape
 from scaling.policy import is_sharded, whole
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
 from scaling.schema import InputError
@@ -74,8 +76,7 @@ class Engine(RolloutEngine):
             return {}
         config = policy.config
         on_cpu = not self.device.startswith("cuda")
-        head_width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        check_shape(head_width, on_cpu)
+        check_shape(Shape.from_transformers(config.to_dict()).head_width, on_cpu)
         self.positions = getattr(config, "max_position_embeddings", None)
         python, version = find_python(self.settings.python)
         self.folder, self._lock = new_folder()
@@ -130,9 +131,15 @@ class Engine(RolloutEngine):
 
     def _cache_bytes(self, config: Any) -> int:
         """On a processor: room for max_num_seqs sequences of full length, within the share of free memory."""
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        per_token = 2 * config.num_hidden_layers * heads * width * torch.finfo(getattr(torch, self.dtype)).bits // 8
+        shape = Shape.from_transformers(config.to_dict())
+        per_token = (
+            2
+            * shape.layers
+            * shape.key_value_heads
+            * shape.head_width
+            * torch.finfo(getattr(torch, self.dtype)).bits
+            // 8
+        )
         wanted = per_token * (self.positions or 4096) * self.settings.max_num_seqs
         with contextlib.suppress(OSError, StopIteration), open("/proc/meminfo") as file:
             free = next(int(line.split()[1]) * 1024 for line in file if line.startswith("MemAvailable"))
@@ -141,8 +148,6 @@ class Engine(RolloutEngine):
 
     def _gpus(self, server: int) -> list[str]:
         """GPUs of one server, from the last one down: with fewer training processes than GPUs they have their own."""
-        import os
-
         seen = os.environ.get("CUDA_VISIBLE_DEVICES")
         gpus = seen.split(",") if seen else [str(i) for i in range(torch.cuda.device_count())]
         each = self.settings.tensor_parallel
