@@ -241,12 +241,12 @@ def asymptote(
     measured, the first part of a curve left out, a sigmoid fitted to the first share of the compute.
 
     Args:
-        by: a column, e.g. algorithm: its values are compared at each size.
+        by: a column, e.g. algorithm: its values are compared at each size and condition.
         share, cut: parts of the largest X of a size: the fit takes X from cut to share, the rest is predicted.
         The others as for `fit`, without `law`, `split`, `bounds`, `fix` and `bound`.
 
     Returns:
-        `rows`: per size and value `r0`, `asymptote` with `ci95`, `c_mid`, `b`, `verdict`, `rest` {x, x_factor,
+        `rows`: per size, value and condition (settings in which runs differ) `r0`, `asymptote` with `ci95`, `c_mid`, `b`, `verdict`, `rest` {x, x_factor,
         predicted, ci95, observed, rmse}, or `error`; `differences`: asymptotes other minus baseline with 95 % interval
         and `established`.
     """

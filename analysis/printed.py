@@ -123,10 +123,11 @@ def show_asymptotes(record: dict) -> None:
     console, by = open_console(), record["by"]
     show_rows(record["where"])
     fitted = f"sigmoids in {record['x']}, fitted from {record['cut']:g} to {record['share']:g} of the compute"
-    names = ["N", *([by] if by else []), "R before", "asymptote A", "95 %", "R at the end", "predicted", "95 %"]
+    settings = [*([by] if by else []), *(["condition"] if any(row["condition"] for row in record["rows"]) else [])]
+    names = ["N", *settings, "R before", "asymptote A", "95 %", "R at the end", "predicted", "95 %"]
     rows = []
     for row in record["rows"]:
-        first = [number(row["num_params"], "parameters"), *([str(row[by])] if by else [])]
+        first = [number(row["num_params"], "parameters"), *(str(row[name]) for name in settings)]
         if "error" in row:
             rows.append([*first, row["error"], *[""] * 5])
             continue
@@ -142,12 +143,13 @@ def show_asymptotes(record: dict) -> None:
         console.print(text)
     for row in record["rows"]:
         if row.get("verdict") and row["verdict"]["verdict"] != "describes":
-            of = f", {row[by]}" if by else ""
-            console.print(f"{number(row['num_params'], 'parameters')}{of}: {row['verdict']['text']}")
+            of = ", ".join(filter(None, (number(row["num_params"], "parameters"), *(str(row[n]) for n in settings))))
+            console.print(f"{of}: {row['verdict']['text']}")
     for one in record["differences"]:
         said = "" if one["established"] else ": not established"
         console.print(
-            f"A of {one[by]} minus {one['baseline']} at {number(one['num_params'], 'parameters')}: "
+            f"A of {one[by]} minus {one['baseline']} at {number(one['num_params'], 'parameters')}"
+            f"{one['condition'] and ', ' + one['condition']}: "
             f"{one['difference']:+.3g} {interval(one['ci95'])}{said}"
         )
 

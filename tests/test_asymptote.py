@@ -89,3 +89,27 @@ def test_the_command_prints_one_document(tmp_path):
     assert {row["algorithm"] for row in json.loads(printed)["rows"]} == {"grpo", "papo"}
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "asymptote A" in shown and "A of papo minus grpo at 1e9" in shown
+
+
+def test_runs_of_another_condition_are_fitted_and_compared_apart():
+    reused = curves(seed=1).table.assign(reuse_factor=32.0, run_id=lambda rows: "reused-" + rows["run_id"])
+    reused["test_loss"] = 1 - 0.6 * (1 - reused["test_loss"])
+    both = make_curves(pd.concat([curves().table.assign(reuse_factor=1.0), reused]))
+    alone = analysis.asymptote(curves(), by="algorithm")
+    document = analysis.asymptote(both, by="algorithm")
+    assert [(row["algorithm"], row["condition"]) for row in document["rows"]] == [
+        (recipe, f"reuse factor {tau}") for recipe in ("grpo", "papo") for tau in (1, 32)
+    ]
+    assert document["rows"][0]["asymptote"] == alone["rows"][0]["asymptote"]
+    assert [one["condition"] for one in document["differences"]] == ["reuse factor 1", "reuse factor 32"]
+    # Without `by` the algorithm is a condition, too.
+    assert {row["condition"] for row in analysis.asymptote(curves())["rows"]} == {"grpo", "papo"}
+
+
+def test_an_unknown_column_is_answered_with_those_that_tell_runs_apart():
+    with pytest.raises(InputError) as told:
+        analysis.asymptote(curves(), by="algoritm")
+    assert str(told.value) == (
+        "'algoritm' is not a known column that tells runs apart; there are: seed, algorithm. "
+        "Did you mean algorithm?"
+    )

@@ -20,6 +20,7 @@ from analysis.fitting.record import Fit
 from analysis.intervals.fitted import fit_with_intervals
 from analysis.intervals.profile import End
 from analysis.missing import Missing, attempt
+from analysis.questions.finals import conditions
 from analysis.questions.prediction import predict_fitted_size
 from scaling.schema import InputError
 
@@ -29,7 +30,7 @@ LEAST_POINTS = 5  # of a curve in the fitted part: the sigmoid has three free pa
 def asymptotes(
     curves: Curves, choices: Choices, by: str | None = None, share: float = 0.5, cut: float = 0.02
 ) -> dict[str, Any]:
-    """The asymptote of each size, or with `by` of each value of a column at each size; see `analysis.asymptote`."""
+    """The asymptote of each size and condition, with `by` of each value of a column; see `analysis.asymptote`."""
     if not (0 <= cut < share <= 1):
         raise InputError(f"asymptote: cut {cut:g} and share {share:g} are parts of the compute: 0 <= cut < share <= 1.")
     choices = replace(choices.with_law("sigmoid"), split="none")
@@ -38,16 +39,26 @@ def asymptotes(
     groups = [("", chosen)] if by is None else [(value, part) for value, part in chosen.groups(by)]
     if by is not None and len(groups) < 2:
         raise InputError(f"asymptote: {by} has one value, {groups[0][0]}; leave out by.")
+    condition = _conditions(chosen, by)
     rows = []
     for value, group in groups:
-        for size in sorted(group.table[size_column].unique()):
-            part = replace(group, table=group.table[group.table[size_column] == size])
-            row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value})}
-            curve = attempt(lambda part=part: _one(part, choices, x, share, cut))
+        table = group.table.assign(condition=group.table["run_id"].map(condition))
+        for (size, setting), part in table.groupby([size_column, "condition"]):
+            curve = attempt(lambda part=part: _one(replace(group, table=part), choices, x, share, cut))
+            row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value}), "condition": setting}
             rows.append(row | (curve.json() if isinstance(curve, Missing) else curve))
     compared = [] if by is None else _compared(rows, by)
     return {"source": curves.source, "x": x, "where": choices.where, "by": by, "share": share, "cut": cut,
             "rows": rows, "differences": compared}  # fmt: skip
+
+
+def _conditions(curves: Curves, by: str | None) -> dict[str, str]:
+    """The condition of each run: runs of another reuse, group size or algorithm tend to another asymptote."""
+    condition = conditions(curves, apart=(by,) if by else ())
+    algorithm = curves.table.groupby("run_id")["algorithm"].first() if "algorithm" in curves.table else None
+    if by == "algorithm" or algorithm is None or algorithm.nunique() < 2:
+        return condition
+    return {run: ", ".join(filter(None, (str(algorithm[run]), words))) for run, words in condition.items()}
 
 
 def _one(part: Curves, choices: Choices, x: str, share: float, cut: float) -> dict[str, Any]:
@@ -88,14 +99,15 @@ def _rest(fit: Fit, table: Any, x: str, share: float, last: float) -> dict[str, 
 
 
 def _compared(rows: Sequence[dict[str, Any]], by: str) -> list[dict[str, Any]]:
-    """Differences of asymptotes at each size, with 95 % intervals from those of the two (Zou and Donner 2008)."""
+    """Differences of asymptotes at each size and condition, with 95 % intervals from those of the two (Zou and Donner
+    2008)."""
     differences = []
-    for size in sorted({row["num_params"] for row in rows}):
-        here = [row for row in rows if row["num_params"] == size and row.get("ci95")]
+    for size, condition in sorted({(row["num_params"], row["condition"]) for row in rows}):
+        here = [r for r in rows if (r["num_params"], r["condition"]) == (size, condition) and r.get("ci95")]
         for base, other in itertools.combinations(here, 2):
             low, high = difference_ends((other["asymptote"], other["ci95"]), (base["asymptote"], base["ci95"]))
             differences.append({
-                "num_params": size, by: other[by], "baseline": base[by],
+                "num_params": size, "condition": condition, by: other[by], "baseline": base[by],
                 "difference": other["asymptote"] - base["asymptote"], "ci95": [low, high],
                 "established": low is not None and high is not None and (low > 0 or high < 0),
             })  # fmt: skip
