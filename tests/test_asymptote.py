@@ -106,10 +106,10 @@ def test_runs_of_another_condition_are_fitted_and_compared_apart():
     assert {row["condition"] for row in analysis.asymptote(curves())["rows"]} == {"grpo", "papo"}
 
 
-def test_an_unknown_column_is_answered_with_those_that_tell_runs_apart():
+def test_an_unknown_column_is_answered_with_those_that_are_constant_in_a_run():
     with pytest.raises(InputError) as told:
         analysis.asymptote(curves(), by="algoritm")
     assert str(told.value) == (
-        "'algoritm' is not a known column that tells runs apart; there are: seed, algorithm. "
-        "Did you mean algorithm?"
+        "'algoritm' is not a known column that is constant in a run; there are: run_id, num_params, seed, algorithm, "
+        "eval_problems. Did you mean algorithm?"
     )

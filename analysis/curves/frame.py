@@ -101,8 +101,7 @@ class Curves:
         """(value, curves) for each value of a column that is constant in a run, ascending. Raises InputError."""
         if column not in self.table.columns:
             varying = self.table.groupby("run_id").nunique(dropna=False).max() > 1
-            telling = [name for name in varying.index[~varying] if self.table[name].nunique() > 1]
-            check_name(column, telling, "column that tells runs apart")
+            check_name(column, ["run_id", *varying.index[~varying]], "column that is constant in a run")
         if self.table.groupby("run_id")[column].nunique(dropna=False).max() > 1:
             raise InputError(f"by: column {column} changes within a run; give one that is constant, such as algorithm.")
         if self.table[column].isna().any():
