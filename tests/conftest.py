@@ -40,9 +40,18 @@ SLOW = {
 }
 
 
+def is_slow(path):
+    return path.stem.removeprefix("test_") in SLOW
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Files that are left out are not imported either."""
+    return "not slow" in config.option.markexpr and is_slow(collection_path) or None
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
-        if item.path.stem.removeprefix("test_") in SLOW:
+        if is_slow(item.path):
             item.add_marker(pytest.mark.slow)
 
 
