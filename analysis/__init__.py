@@ -246,9 +246,9 @@ def asymptote(
         The others as for `fit`, without `law`, `split`, `bounds`, `fix` and `bound`.
 
     Returns:
-        `rows`: per size, value and condition (settings in which runs differ) `r0`, `asymptote` with `ci95`, `c_mid`, `b`, `verdict`, `rest` {x, x_factor,
-        predicted, ci95, observed, rmse}, or `error`; `differences`: asymptotes other minus baseline with 95 % interval
-        and `established`.
+        `rows`: per size, value and condition (settings in which runs differ) `r0`, `asymptote` with `ci95`, `c_mid`,
+        `b`, `verdict`, `rest` {x, x_factor, predicted, ci95, observed, rmse}, or `error`; `differences`: asymptotes
+        other minus baseline with 95 % interval and `established`.
     """
     if by is not None:
         check_text("by", by, EXAMPLES["by"])

@@ -46,7 +46,7 @@ def is_slow(path):
 
 def pytest_ignore_collect(collection_path, config):
     """Files that are left out are not imported either."""
-    return "not slow" in config.option.markexpr and is_slow(collection_path) or None
+    return ("not slow" in config.option.markexpr and is_slow(collection_path)) or None
 
 
 def pytest_collection_modifyitems(items):

@@ -14,6 +14,7 @@ from analysis.curves.check import make_curves
 from analysis.curves.load import load
 from analysis.fitting.choices import Choices
 from analysis.fitting.fit import fit_curves
+from analysis.intervals.fitted import fit_with_intervals
 from analysis.intervals.record import add_intervals
 from analysis.laws import get_law
 from analysis.laws.group_size import optimal_group
@@ -87,6 +88,20 @@ def test_no_crossover_excludes_its_own_point():
             for row in switches(envelope(fitted(noise=noise, seed=seed))):
                 low, high = row["ci95"]
                 assert (low is None or low < row["x"]) and (high is None or high > row["x"]), row
+
+
+def test_doubt_about_the_law_holds_a_crossing_that_bent_curves_move():
+    """Truth: the smaller size stops learning at ln X = 33, and the larger passes it at ln X = 36; lines through the
+    whole of the curves cross elsewhere."""
+    rows = table(noise=0.004, runs=3)
+    rows = rows[rows["num_params"] > 1e6].copy()
+    ln_x, small = np.log(rows["train_flops"]), rows["num_params"] == 4e6
+    eta = np.where(small, -1.6 - 0.06 * (np.minimum(ln_x, 33) - 33), -1.6 - 0.09 * (ln_x - 36))
+    noise = 0.004 * np.random.default_rng(1).standard_normal(len(rows))
+    rows["test_loss"] = np.exp(np.array(eta) + noise)
+    (entry,) = crossovers(fit_with_intervals(make_curves(rows), Choices(law="per_size")))
+    low, high = entry["ci95"]
+    assert low < np.exp(36) < high < 10 * low
 
 
 def test_the_envelope_is_the_least_of_the_lines():

@@ -304,8 +304,8 @@ def test_size_test_needs_repeats():
 def test_equal_sizes_are_not_told_apart_and_different_ones_are():
     h = np.array([0.10, 0.11, 0.09, 0.105, 0.3, 0.31])
     test = SizeTest(h, np.full(6, 1e-5), np.repeat([0, 1, 2], 2), 3, np.ones(3))
-    assert test.p_equal(0, 1) > 0.3
-    assert test.p_equal(0, 2) < 0.01
+    assert test.gap(0, 1).p_zero() > 0.3
+    assert test.gap(0, 2).p_zero() < 0.01
 
 
 def test_band_contains_its_mean_and_widens_outside_the_data():

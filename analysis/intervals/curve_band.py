@@ -20,6 +20,7 @@ from analysis.intervals.law_test import LEVEL
 from analysis.intervals.profile import ProfileTest, tests_of
 from analysis.intervals.run_test import band
 from analysis.intervals.scatter import NoScatter, Scatter, scatter, seed_scatter
+from analysis.intervals.size_test import Gap
 from scaling.schema import InputError
 
 
@@ -115,16 +116,14 @@ class CurveBand:
         counts = 0.0 if trials is None else (1 - loss) / np.maximum(loss, 1e-6) / float(np.median(trials))
         return np.asarray(self._seeds.dispersion * (counts + self._seeds.extra))
 
-    def p_equal(self, one: float, other: float, ln_x: float, **columns: Any) -> float:
-        """p of "the mean curves of two sizes meet at ln X"."""
+    def gap(self, one: float, other: float, ln_x: float, **columns: Any) -> Gap:
+        """Mean curve of one size minus that of another, in ln L."""
         a, b = (self.at(size, np.array([ln_x]), **columns) for size in (one, other))
+        variance = a.variance + b.variance
         if a.test is b.test:
-            gap = a.gradient - b.gradient
-            variance = float((gap @ a.test.covariance @ gap.T)[0, 0] + a.missed[0] + b.missed[0])
-        else:
-            variance = float(a.variance[0] + b.variance[0])
-        gap_in_sd = abs(float(a.ln_loss[0] - b.ln_loss[0])) / max(variance, 1e-300) ** 0.5
-        return float(2 * student.sf(gap_in_sd, min(a.df, b.df)))
+            slope = a.gradient - b.gradient
+            variance = (slope @ a.test.covariance @ slope.T)[0] + a.missed + b.missed
+        return Gap(np.ones(1), a.ln_loss - b.ln_loss, variance, min(a.df, b.df))
 
 
 def curve_band(fit: Fit) -> CurveBand:

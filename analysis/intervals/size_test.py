@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
@@ -12,6 +13,26 @@ from scipy.stats import t as student
 from analysis.intervals.law_test import LEVEL, NOTHING, POWER, RATIO, f_tail, share_of_normal, too_alike, trend_variance
 
 # ---------------------------------------------------------------- one size: slopes, levels, bands, crossings
+
+
+NORMAL = 1e6  # degrees of freedom from which t is the normal distribution
+
+
+class Gap(NamedTuple):
+    """A difference of two means by the cells of a variance: weight, value and variance (cells,); degrees of freedom."""
+
+    weight: np.ndarray
+    value: np.ndarray
+    variance: np.ndarray
+    df: float
+
+    def p_zero(
+        self, posterior: np.ndarray = np.ones(1), shift: np.ndarray = np.zeros(1), excess: np.ndarray = np.zeros(1)
+    ) -> float:
+        """p of "the difference is 0"; with the probabilities `posterior` it is by `shift` larger and by the variance
+        `excess` less sure, (K,) each."""
+        square = (self.value[:, None] + shift) ** 2 / np.maximum(self.variance[:, None] + excess, 1e-300)
+        return float(self.weight @ f_tail(square, min(self.df, NORMAL)) @ posterior)
 
 
 class SizeTest:
@@ -67,11 +88,10 @@ class SizeTest:
         spread = self.variance[:, i] / self.runs_per_size[i]
         return float(self.weight @ f_tail((self.mean[:, i] - value) ** 2 / spread, self.degrees(i)))
 
-    def p_equal(self, i: int, j: int) -> float:
-        """p of "sizes i and j have the same mean": the test that a crossover inverts over X."""
+    def gap(self, i: int, j: int) -> Gap:
+        """Mean of size i minus that of size j."""
         spread = self.variance[:, i] / self.runs_per_size[i] + self.variance[:, j] / self.runs_per_size[j]
-        square = (self.mean[:, i] - self.mean[:, j]) ** 2 / spread
-        return float(self.weight @ f_tail(square, min(self.degrees(i), self.degrees(j))))
+        return Gap(self.weight, self.mean[:, i] - self.mean[:, j], spread, min(self.degrees(i), self.degrees(j)))
 
     def interval(self, i: int) -> tuple[float, float]:
         """All means of size i with p > .05."""

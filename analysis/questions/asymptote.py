@@ -44,9 +44,10 @@ def asymptotes(
     for value, group in groups:
         table = group.table.assign(condition=group.table["run_id"].map(condition))
         for (size, setting), part in table.groupby([size_column, "condition"]):
-            curve = attempt(lambda part=part: _one(replace(group, table=part), choices, x, share, cut))
-            row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value}), "condition": setting}
-            rows.append(row | (curve.json() if isinstance(curve, Missing) else curve))
+            here = replace(group, table=part)
+            curve = attempt(lambda here=here: _one(here, choices, x, share, cut))
+            row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value})}
+            rows.append({**row, "condition": setting, **(curve.json() if isinstance(curve, Missing) else curve)})
     compared = [] if by is None else _compared(rows, by)
     return {"source": curves.source, "x": x, "where": choices.where, "by": by, "share": share, "cut": cut,
             "rows": rows, "differences": compared}  # fmt: skip

@@ -24,13 +24,14 @@ FAR = 1e3  # how far beyond the data a cost to a target loss is looked for
 def crossovers(fit: Fit) -> list[dict[str, Any]]:
     """Where the curves of neighbouring sizes cross (lines: ln X = (E2 - E1) / (k2 - k1)), and the X at which they are
     not told apart; `identified` where that is closed on both sides in the range that both were run. Curves of a law
-    are followed in that range alone."""
+    are followed in that range alone. `ci95` holds the doubt about the law; without it, it stands in `if_law_holds`."""
     curves = SizeCurves(fit)
     crossings: list[dict[str, Any]] = []
     ranges = run_ranges(fit, curves.values)
     for a, b in zip(range(len(ranges)), range(1, len(ranges)), strict=False):
         entry: dict[str, Any] = {"smaller": float(curves.values[a]), "larger": float(curves.values[b]), "x": None,
-                                 "ci95": [None, None], "identified": False, "inside": False}  # fmt: skip
+                                 "ci95": [None, None], "identified": False, "inside": False,
+                                 "if_law_holds": {"ci95": [None, None]}}  # fmt: skip
         crossings.append(entry)
         low, high = max(ranges[a, 0], ranges[b, 0]), min(ranges[a, 1], ranges[b, 1])
         if low >= high and not curves.straight:
@@ -42,6 +43,7 @@ def crossovers(fit: Fit) -> list[dict[str, Any]]:
             continue
         entry["inside"] = bool(ends[0] <= ln_x <= ends[1])
         entry["ci95"] = indistinguishable(curves, a, b, ln_x, ends)
+        entry["if_law_holds"] = {"ci95": indistinguishable(curves, a, b, ln_x, ends, doubt=False)}
         entry["identified"] = entry["inside"] and None not in entry["ci95"]
     return crossings
 

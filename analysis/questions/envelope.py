@@ -7,6 +7,7 @@ tell apart.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -96,23 +97,36 @@ def envelope_switches(curves: SizeCurves, x: np.ndarray, inside: np.ndarray, bes
 
 
 def indistinguishable(
-    curves: SizeCurves, a: int, b: int, crossing: float, ends: tuple[float, float]
+    curves: SizeCurves, a: int, b: int, crossing: float, ends: tuple[float, float], doubt: bool = True
 ) -> list[float | None]:
-    """[low, high] of X around a crossing (ln X; or the nearer end of the range) where two choices are not told apart
-    at 5 %; None where that goes on to the end of the range (ln X)."""
+    """[low, high] of X between which two choices are somewhere not told apart at 5 %, with or without doubt about the
+    law, looked at on a grid and at their crossing (ln X); None where that goes on to the end of the range (ln X)."""
 
     def excess(ln_x: float) -> float:
-        return float(curves.p_equal(ln_x, a, [b])[0]) - LEVEL
+        return float(curves.p_equal(ln_x, a, [b], doubt)[0]) - LEVEL
 
-    start = min(max(crossing, ends[0]), ends[1])
-    if excess(start) <= 0:
-        return [None, None]
+    # Not only around the crossing of the fitted curves: the doubt may have the true ones cross elsewhere. Where they
+    # are known well, the interval lies between two places of a grid, but around where the mean gap is 0.
     grid = np.linspace(*ends, 120)
+    roots = [root for by in {False, doubt} for root in _roots(lambda at, by=by: curves.gap(at, a, b, by), grid)]
+    places = np.unique(np.concatenate([grid, roots, [np.clip(crossing, *ends)]]))
+    above = np.array([excess(ln_x) for ln_x in places]) > 0
+    if not above.any():
+        return [None, None]
+    if ends[0] < crossing < ends[1]:  # the test weighs runs otherwise than the fit does
+        above |= places == crossing
     edges: list[float | None] = []
-    for side in (np.append(start, grid[grid < start][::-1]), np.append(start, grid[grid > start])):
-        beyond = next((k for k in range(1, len(side)) if excess(side[k]) <= 0), None)
-        edges.append(None if beyond is None else math.exp(brentq(excess, side[beyond - 1], side[beyond])))
+    for side, same in ((places, above), (places[::-1], above[::-1])):
+        first = int(same.argmax())
+        at_edge = first and (brentq(excess, side[first - 1], side[first]) if excess(side[first]) > 0 else side[first])
+        edges.append(math.exp(at_edge) if first else None)
     return edges
+
+
+def _roots(function: Callable[[float], float], grid: np.ndarray) -> list[float]:
+    """Where a function of ln X changes its sign on a grid."""
+    value = np.array([function(at) for at in grid])
+    return [brentq(function, grid[i], grid[i + 1]) for i in np.flatnonzero(value[1:] * value[:-1] < 0)]
 
 
 def run_ranges(fit: Fit, sizes: np.ndarray) -> np.ndarray:

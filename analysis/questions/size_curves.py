@@ -11,11 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.stats import norm
 
 from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import curve_band
 from analysis.intervals.run_lines import BORROWED
+from analysis.intervals.shape import Deviation
+from analysis.intervals.size_test import NORMAL, Gap
 from analysis.laws import Law
 from scaling.schema import InputError
 
@@ -35,7 +36,10 @@ class SizeCurves:
         self._rows = [row for row in fit.per_size if row["efficiency"] is not None]
         self.values = np.array([row["num_params"] for row in self._rows])
         self.straight = fit.law.slope is not None
+        assert fit.points is not None
+        self._size = np.searchsorted(fit.points.sizes, self.values)
         self._line = np.searchsorted(self._test.lines.sizes, self.values)
+        self._away: dict[tuple[int, float], Deviation] = {}
         self._columns = law_columns(fit.law)
         if self.straight:
             df = self._test.at(float(self._test.lines.centre.mean())).df
@@ -50,22 +54,54 @@ class SizeCurves:
             return row["intercept"] - row["efficiency"] * ln_x
         return np.log(self.fit.predict(row["num_params"], np.exp(ln_x), **self._columns))
 
-    def p_equal(self, ln_x: float, i: int, others: Sequence[int]) -> np.ndarray:
-        """p of "the mean curves of i and j meet at ln X" for each j."""
+    def p_equal(self, ln_x: float, i: int, others: Sequence[int], doubt: bool = True) -> np.ndarray:
+        """p of "the mean curves of i and j meet at ln X" for each j. With doubt about the law they may be off the
+        fitted ones as far as their windows show (`Shape`); a p is never smaller for it."""
+        gaps = self._gaps(ln_x, i, others)
+        p = np.array([gap.p_zero() for gap in gaps])
+        if doubt and self._has_shape(i, *others):
+            away = [self._shift(ln_x, i, j) for j in others]
+            moved = [gap.p_zero(*shift) for gap, shift in zip(gaps, away, strict=True)]
+            p = np.where(np.array(others) == i, 1.0, np.maximum(p, moved))
+        return p
+
+    def gap(self, ln_x: float, i: int, j: int, doubt: bool) -> float:
+        """Mean curve of i minus that of j at ln X: by the runs, or with the mean of the doubt about the law."""
+        (gap,) = self._gaps(ln_x, i, [j])
+        value = float(gap.weight @ gap.value)
+        if doubt and self._has_shape(i, j):
+            posterior, shift, _ = self._shift(ln_x, i, j)
+            value += float(posterior @ shift)
+        return value
+
+    def _has_shape(self, *sizes: int) -> bool:
+        shape = self.fit.shape
+        return shape is not None and all(int(self._size[i]) in shape.sizes for i in sizes)
+
+    def _shift(self, ln_x: float, i: int, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """(posterior, mean, variance beyond the law's) of how far i minus j is from the fitted curves, (K,) each."""
+        shape = self.fit.shape
+        assert shape is not None
+        for size in (i, j):
+            if (size, ln_x) not in self._away:  # several questions are asked at each place
+                self._away[size, ln_x] = shape.deviation(int(self._size[size]), np.array([ln_x]))
+        one, other = self._away[i, ln_x], self._away[j, ln_x]
+        return shape.posterior, (one.shift - other.shift)[:, 0], (one.excess + other.excess)[:, 0]
+
+    def _gaps(self, ln_x: float, i: int, others: Sequence[int]) -> list[Gap]:
+        """Mean curve of i minus that of each j at ln X, if the law holds."""
         if not self.straight:
-            band = curve_band(self.fit)
-            p = lambda j: band.p_equal(float(self.values[i]), float(self.values[j]), ln_x, **self._columns)  # noqa: E731
-            return np.array([1.0 if j == i else p(j) for j in others])
-        test, at = self._test, [int(self._line[j]) for j in others]
-        own = int(self._line[i])
-        heights, variance = test.lines.at(ln_x)
+            band, one = curve_band(self.fit), float(self.values[i])
+            return [band.gap(one, float(self.values[j]), ln_x, **self._columns) for j in others]
+        test, own, at = self._test, int(self._line[i]), [int(self._line[j]) for j in others]
         sizes = test.at(ln_x)
         if sizes.df > 0:
-            return np.array([1.0 if j == own else sizes.p_equal(own, j) for j in at])
+            return [sizes.gap(own, j) for j in at]
+        heights, variance = test.lines.at(ln_x)
         variance = variance + (BORROWED[0] * (ln_x - test.lines.centre)) ** 2 + BORROWED[1] ** 2
         run = {size: position for position, size in enumerate(test.lines.size)}
-        gaps = [abs(heights[run[own]] - heights[run[j]]) / np.sqrt(variance[run[own]] + variance[run[j]]) for j in at]
-        return np.asarray(2 * norm.sf(gaps))
+        a = [run[own]]
+        return [Gap(np.ones(1), heights[a] - heights[[run[j]]], variance[a] + variance[[run[j]]], NORMAL) for j in at]
 
     def meeting(self, i: int, j: int, ends: tuple[float, float]) -> float | None:
         """ln X at which the curves of i and j cross: lines anywhere, curves between the ends, the first; else None."""

@@ -121,8 +121,9 @@ def crossings_table(fitted: Fit, labels: Labels) -> tuple[str, Table]:
         Column("why", of("reason"), left=True),
     ]
     note = (
-        f"Neighbouring sizes, each {with_what}. Within the interval the two mean "
-        f"curves are indistinguishable at 5 %. A crossing that is not identified is where two {lines} meet on paper."
+        f"Neighbouring sizes, each {with_what}. Between the ends of the interval the two mean curves are somewhere "
+        "indistinguishable at 5 %, the doubt about the law included. "
+        f"A crossing that is not identified is where two {lines} meet on paper."
     )
     known = int(frame["identified"].sum()) if len(frame) else 0
     verb = "are" if known > 1 else "is"
