@@ -14,7 +14,7 @@ from typing import Any
 import mpmath
 
 from scaling.answers import TooLargeError, UnreadableError
-from scaling.answers.expressions import Tree, has_call, variables
+from scaling.answers.expressions import Tree, variables
 
 BITS = 1 << 17  # of an exact numerator or denominator
 LARGEST_FACTORIAL = 10_000
@@ -278,7 +278,7 @@ def at_points(ask: Callable[[dict[str, Fraction]], Any], *trees: Tree) -> list[A
         raise TooLargeError("too many variables")
     if not names:
         return [ask({})]
-    whole = any(has_call(tree, "!", "binomial", "floor", "ceil") or _sign_power(tree) for tree in trees)
+    whole = any(map(_sign_power, trees))  # (-1)^n is meant for whole n
     found = []
     for values in _WHOLE if whole else _POINTS:
         try:

@@ -347,8 +347,3 @@ def variables(tree: Tree) -> set[str]:
             found |= variables(part)
     return found
 
-
-def has_call(tree: Tree, *names: str) -> bool:
-    """Whether one of these functions ("!" is the factorial) stands in a tree."""
-    here = tree[0] in names or (tree[0] == "call" and tree[1] in names)
-    return here or any(has_call(part, *names) for part in tree[1:] if isinstance(part, tuple))

@@ -71,8 +71,13 @@ _LEAD = re.compile(
 )
 
 
+_SAID = re.compile(r"^[‹\s]*[A-Za-z][A-Za-z\s‹›]*?(?<![A-Za-z])(?:is|are|equals)(?![A-Za-z])(?:\s*equal to)?[\s›:]*(?=[-+\d\\$({\[.])")
+_DENIED = re.compile(r"\b(?:not|no|isn|wrong|never|or|if|nor|neither|cannot|false|unless)\b", re.IGNORECASE)
+
+
 def normalise(text: str) -> str:
     """An answer in one way of writing; still LaTeX, with `*`, `/`, `°`, `%`, `$` as signs and `‹ ›` around text."""
+    text = re.sub("(?:\\d[\u0304\u0305])+", lambda match: f"\\overline{{{match[0][::2]}}}", text)
     text = unicodedata.normalize("NFKC", _SIGN.sub(lambda match: _SIGNS[match.group()], text))
     if "####" in text:
         text = text.rpartition("####")[2]
@@ -94,8 +99,15 @@ def normalise(text: str) -> str:
         text = pattern.sub(new, text)
     for _ in range(4):
         text = _OVER.sub(r"\\frac {\1}{\2}", text)
+    text = re.sub(r"°\s*‹?\s*([CF])(?![A-Za-z])\s*›?", r" ‹°\1›", text)
+    text = re.sub(r"(?<=\d)\s?\^?\s?\{?‹?(?:st|nd|rd|th)›?\}?(?![A-Za-z])", "", text)  # 3rd
+    text = re.sub(r"(?<=\d)(?:E[+]?|(?<=\.\d)e[+]?|(?<=\.\d\d)e[+]?|e[+])(-?\d+)(?![\w.])", r"*10^{\1}", text)
     text = re.sub(r"(?<!\\)\\(?=[,.;:\s]|$)", " ", _grouped(text))
     text = _LEAD.sub("", " ".join(text.split()))
+    said = _SAID.match(text)
+    if said is not None and not _DENIED.search(said[0]):
+        text = text[said.end() :]
+    text = re.sub(r"(?<=[\d}›])\s*(?:\(\s*(‹?[A-Za-z/^\d\s]+›?)\s*\)|‹\s*\(\s*([A-Za-z/^\d\s]+)\)\s*›)$", r" ‹\1\2›", text) if "‹" in text else text
     return _stripped(text)
 
 

@@ -6,6 +6,7 @@ import re
 from itertools import pairwise
 
 from scaling.answers import UnreadableError, regions, single
+from scaling.answers.arithmetic import equal
 from scaling.answers.expressions import FUNCTIONS, GREEK, Tree, parse, variables
 from scaling.answers.normalise import words
 from scaling.answers.regions import REALS, End, Piece
@@ -24,15 +25,16 @@ from scaling.answers.shapes import (
 
 DEPTH = 24
 _OR = re.compile(r"(?<![A-Za-z\\])(?:or|\|\|)(?![A-Za-z])|或者?", re.IGNORECASE)
-_AND = re.compile(r"(?<![A-Za-z\\])and(?![A-Za-z])|和|且|与|及", re.IGNORECASE)
+_AND = re.compile(r"(?<![A-Za-z\\])(?:and|where)(?![A-Za-z])|和|且|与|及", re.IGNORECASE)
 _RELATION = re.compile(r"\\(le|ge|ne|in|notin|approx|sim|equiv|to|cong|subset|subseteq)(?![A-Za-z])|[=<>]")
 _RATIO = re.compile(":")
 _MATRIX = re.compile(
     r"\\begin\s*\{([pbBvV]?matrix|smallmatrix|array)\}(?:\s*\{[clr|\s]*\})?(.*)\\end\s*\{\1\}", re.DOTALL
 )
 _NAME = re.compile(
-    r"(?:\\?(?P<greek>[A-Za-z]+)|[A-Za-z])(?:_(?:\{[^{}]*\}|\w))?'*(?:\^\{?-1\}?)?(?:\([^()=<>]*\))?"
-    r"|\\angle [A-Z ]+°?|m\\angle [A-Z ]+|\|?(?:\\(?:overline|vec|overrightarrow|hat|bar) ?\{?)?[A-Z]{1,4}\}?\|?|S_\{[^{}]*\}"
+    r"(?:\\?(?P<greek>[A-Za-z]+)|[A-Za-z])(?:_(?:\{[^{}]*\}|\w))?'*(?:\^\{?-1\}?)?'*(?:\([^()]*\))?"
+    r"|\\frac ?\{d\^?\d?[a-zA-Z]?\}\{d[a-z](?:\^\d)?\}(?:\([^()]*\))?"
+    r"|\\angle [A-Z ]+°?|m\\angle [A-Z ]+|\|?(?:\\(?:overline|vec|overrightarrow|hat|bar) ?\{?)?[A-Za-z]{1,4}\}?\|?|S_\{[^{}]*\}"
 )
 
 
@@ -41,6 +43,8 @@ def read(text: str, depth: int = 0) -> Shape:
     if depth > DEPTH:
         raise UnreadableError("too deeply nested")
     text = text.strip()
+    if text[:1] == "‹" and text[-1:] == "›" and text.count("‹") == 1 and re.search(r"[\d=<>,]", text):
+        text = text[1:-1].strip()
     french = re.fullmatch(r"([\[\]])([^\[\](){}]*)[,;]([^\[\](){}]*)([\[\]])", text)
     if french is not None and (french[1] == "]" or french[4] == "["):  # ]2,5[ is (2,5)
         text = f"{'(' if french[1] == ']' else '['}{french[2]},{french[3]}{')' if french[4] == '[' else ']'}"
@@ -123,12 +127,20 @@ def _listed(text: str, depth: int) -> Shape | None:
     whole = single.compound(text) or single.date(text)
     if whole is not None:
         return whole
-    shapes = [read(_rejoined(part), depth + 1) for part in parts if not _blank(part)]
+    parts = [_rejoined(part) for part in parts if not _blank(part)]
+    shapes = [read(part, depth + 1) for part in parts if _INTEGERS.fullmatch(part) is None]
     if not shapes:
         return None
     if len(shapes) == 1:
         return shapes[0]
     return _conjunction(shapes)
+
+
+# Says of a name that it stands for whole numbers: x = k pi, k in Z.
+_INTEGERS = re.compile(
+    r"‹?\s*(?:where|for)?\s*›?\s*[a-z]\s*(?:\\in\s*(?:\\mathbb\s*\{?\s*[ZN]\s*\}?|‹?[ZN]›?)|‹?\s*(?:is )?(?:an )?(?:any )?integers?\s*›?)"
+    r"(?:\^?[+*])?"
+)
 
 
 def _blank(part: str) -> bool:
@@ -228,6 +240,8 @@ def _signs(text: str, sides: list[str]) -> list[str]:
 
 
 def _membership(sign: str, sides: list[str], depth: int) -> Shape | None:
+    if name_of(sides[0]) is None:
+        return Nonsense("a member that is no name")
     inner = read(sides[1], depth + 1)
     region = as_region(inner)
     if sign == "notin":
@@ -295,7 +309,7 @@ def _nameless(sides: list[str], signs: list[str], depth: int) -> Shape:
     values = [read(side, depth + 1) for side in sides]
     if all(isinstance(value, Quantity) for value in values):
         trees = [value.tree for value in values if isinstance(value, Quantity)]
-        if any(map(variables, trees)):
+        if any(map(variables, trees)) and not (len(trees) > 1 and all(equal(trees[0], tree) for tree in trees[1:])):
             return Relation("=", trees[0], trees[1]) if len(trees) == 2 and signs == ["="] else Nonsense("a chain of equations")
         return _chained(values, signs)
     if len(values) == 2 and isinstance(values[0], Text):
@@ -364,6 +378,8 @@ def _bracketed(text: str, depth: int) -> Shape | None:
         return Text("no solution")
     if text == "\\reals":
         return Region("", REALS)
+    if re.match(r"[A-Z]'?\s*\([^()]*,", text):  # a point with its name
+        text = text[text.index("(") :]
     braces = re.fullmatch(r"\\\{(.*)\\\}", text, re.DOTALL)
     if braces is not None and len(split(text[:-2] + " ", re.compile(r"\\\}"))) == 1:
         return _set(braces.group(1).strip(), depth)

@@ -101,6 +101,13 @@ def quantity(text: str) -> Quantity | Text | None:
         return None
     if re.fullmatch(r"[-+]?\s*\\infty", text):
         return Text("-infinity" if text.startswith("-") else "infinity")
+    if re.fullmatch(r"\d{4}-\d\d-\d\d", text):
+        return Text(text)
+    based = re.fullmatch(r"\(?(\d{1,64})\)?_\{?\s*‹?\s*(\d{1,2}|two|three|five|eight|ten)\s*›?\s*\}?", text)
+    if based is not None:  # 1011_2: the same digits in the same base, which may be left out
+        base = int(based[2]) if based[2].isdigit() else _NUMBERS.index(based[2])
+        fits = max(based[1]) < str(base) or base > 9
+        return Quantity(number(int(based[1])), Unit(((f"base {base}", 1),), Fraction(1))) if fits else None
     together = compound(text)
     if together is not None:
         return together

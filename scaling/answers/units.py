@@ -73,7 +73,7 @@ SCALES = {
 }  # fmt: skip
 # Words that say more about a number than what is counted: with them a text is no quantity.
 NOT_NOUNS = set(
-    "or and not if is are was than less more least most mod modulo plus minus times over divided multiplied squared cubed "
+    "or and not if is are was than less more least most mod modulo plus minus over divided multiplied squared cubed "
     "factorial power root to from between but except without unless wrong false no non never maybe perhaps any all either "
     "neither nor else up below above under greater fewer otherwise where when for with because since approximately "
     "about roughly nearly almost different base choose log ln sin cos tan sqrt pi negative positive infinity undefined "

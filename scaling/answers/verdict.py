@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from scaling.answers import TooLargeError, UnreadableError, arithmetic, single
-from scaling.answers.expressions import Tree, variables
+from scaling.answers.expressions import FUNCTIONS, GREEK, Tree, variables
 from scaling.answers.normalise import normalise, words
 from scaling.answers.reading import as_region, read
 from scaling.answers.regions import same_regions
@@ -27,7 +27,7 @@ from scaling.answers.shapes import (
 
 _CHOICE = re.compile(r"[‹\s(\[]*([A-J])[›\s)\]]*")
 _CHOSEN = re.compile(
-    r"(?:[‹\s(\[]*(?:option|choice)\s*[›:]?\s*)?[‹\s(\[]*([A-Ja-j])(?:[›\s]*[)\].:›-]+|[›\s]*$|[›\s]*(?=[\\$\d‹]|\s-)|\s*=)(.*)",
+    r"(?:[‹\s(\[]*(?:option|choice)\s*[›:]?\s*)?[‹\s(\[]*([A-Ja-j])(?:[›\s]*[)\].:›-]+|[›\s]*$|[›\s]*(?=[\\$\d‹]|\s-))(.*)",
     re.DOTALL | re.IGNORECASE,
 )
 
@@ -73,7 +73,10 @@ def same_text(left: str, right: str) -> bool:
         return False  # 7 8 is not 78
     bare = [re.sub(r"[\s‹›]", "", text) for text in (left, right)]
     said = [words(text) for text in (left, right)]
-    return bare[0] == bare[1] or (said[0] == said[1] and re.fullmatch(r"[^\W\d_]{3,}", said[0]) is not None)
+    if bare[0] == bare[1]:
+        return True
+    plain = "\\" not in left + right and re.fullmatch(r"[^\W\d_]{3,}", said[0]) is not None
+    return plain and said[0] == said[1]
 
 
 def _together(shapes: list[Shape]) -> Shape:
@@ -157,8 +160,14 @@ def _same(truth: Shape, given: Shape) -> bool:
     if isinstance(truth, Several) or isinstance(given, Several):
         return _same_several(truth, given)
     if isinstance(truth, Text) or isinstance(given, Text):
-        return isinstance(truth, Text) and isinstance(given, Text) and bool(truth.words) and truth.words == given.words
+        return isinstance(truth, Text) and isinstance(given, Text) and bool(truth.words) and _same_words(truth, given)
     return single.same_amount(truth, given)
+
+
+def _same_words(truth: Text, given: Text) -> bool:
+    """Spaces tell words and numbers apart, and nothing else: k = 1 is k=1."""
+    parts = [re.findall(r"[^\W\d_]+|\d+|[^\w\s]", text.words) for text in (truth, given)]
+    return parts[0] == parts[1]
 
 
 def _same_named(truth: Shape, given: Shape) -> bool:
@@ -188,7 +197,8 @@ def _tuple_name(assigned: Assigned) -> str:
 
 def _one_name(left: str, right: str) -> bool:
     """Two variables differ; a name in words, or one of a function, goes with any."""
-    return not left or not right or left == right or any(len(name.strip("'")) > 1 and not name.startswith("(") for name in (left, right))
+    letters = [re.fullmatch(r"[A-Za-z]'*", name) is not None or name in GREEK or name[:1] == "(" for name in (left, right)]
+    return not left or not right or left == right or not all(letters)
 
 
 def _same_assigned(truth: Shape, given: Shape) -> bool:
@@ -206,7 +216,7 @@ def _same_assigned(truth: Shape, given: Shape) -> bool:
     if isinstance(truth, Named):
         return truth.name == _tuple_name(given) and _same_assigned(truth.value, given)
     items = tuple(value.value for value in given.values)
-    return isinstance(truth, Several) and truth.kind == "tuple" and _in_order(truth.items, items)
+    return isinstance(truth, Several) and truth.kind in ("tuple", "list") and _in_order(truth.items, items)
 
 
 def _as_relation(shape: Shape) -> Shape:
@@ -223,6 +233,8 @@ def _as_relation(shape: Shape) -> Shape:
 
 def _same_relation(truth: Shape, given: Shape) -> bool:
     truth, given = _as_relation(truth), _as_relation(given)
+    if isinstance(truth, Quantity) and isinstance(given, Relation):
+        return _states(given, truth)
     if not isinstance(truth, Relation) or not isinstance(given, Relation) or truth.sign != given.sign:
         return False
     if truth.sign == "=" and len(variables(truth.left) | variables(truth.right)) < 2:
@@ -234,6 +246,17 @@ def _same_relation(truth: Shape, given: Shape) -> bool:
             truth.sign == "=" and _one_curve((truth.left, truth.right), (given.left, given.right))
         )
     return _proportional(truth, given, signed=True)
+
+
+def _states(relation: Relation, amount: Quantity) -> bool:
+    """m + n = 7 and sin A = 7/25 state a value of what was asked for; 2x = 7 and x^2 - 7 = 0 are still to be solved."""
+    left, right = relation.left, relation.right
+    if not variables(left):
+        left, right = right, left
+    asked = len(variables(left)) > 1 or (left[0] == "call" and left[1] in FUNCTIONS)
+    if relation.sign != "=" or not asked or variables(right) or variables(amount.tree):
+        return False
+    return not arithmetic.equal(right, number(0)) and arithmetic.equal(right, amount.tree)
 
 
 def _proportional(truth: Relation, given: Relation, *, signed: bool) -> bool:
@@ -260,6 +283,10 @@ def _one_curve(truth: tuple[Tree, Tree], given: tuple[Tree, Tree]) -> bool:
 
 
 def _same_region(truth: Shape, given: Shape) -> bool:
+    relations = _as_relation(truth), _as_relation(given)
+    if all(isinstance(relation, Relation) and relation.sign in ("<", "<=") for relation in relations):
+        if _same_relation(*relations):  # a >= b is b <= a
+            return True
     left, right = as_region(truth), as_region(given)
     if left is None or right is None:
         if left is not None and not left.pieces and given == Text("no solution"):
