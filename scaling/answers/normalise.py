@@ -79,6 +79,7 @@ def normalise(text: str) -> str:
     """An answer in one way of writing; still LaTeX, with `*`, `/`, `°`, `%`, `$` as signs and `‹ ›` around text."""
     text = re.sub("(?:\\d[\u0304\u0305])+", lambda match: f"\\overline{{{match[0][::2]}}}", text)
     text = unicodedata.normalize("NFKC", _SIGN.sub(lambda match: _SIGNS[match.group()], text))
+    text = re.sub("[‹›\ue000]", " ", text)  # our own marks
     if "####" in text:
         text = text.rpartition("####")[2]
     text = _unwrapped(text.strip())

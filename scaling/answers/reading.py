@@ -73,7 +73,7 @@ def _ratio(text: str, depth: int) -> Shape | None:
     if len(parts) < 2 or single.clock(text) is not None:
         return None
     found = [single.quantity(part.strip()) for part in parts]
-    items = tuple(item for item in found if item is not None)
+    items = tuple(item for item in found if isinstance(item, Quantity))
     return Several("ratio", items) if len(items) == len(parts) else None
 
 

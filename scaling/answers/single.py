@@ -85,9 +85,9 @@ def date(text: str) -> Text | None:
 
 # ---------------------------------------------------------------- quantities
 
-_MARKED = re.compile(r"(.*?)((?:\s*[/*]?\s*(?:‹[^‹›]*›|[/])\s*(?:\^\s*\{?-?\d\}?)?)+)", re.DOTALL)
+_MARKED = re.compile(r"(?:[/*\s]|‹[^‹›]*›|\^\s?\{?-?\d\}?)+$")
 _TRAILING = re.compile(
-    r"(.*?[\d)}.!\]]|.*\\pi)(\s*(?:[^\W\d_]|[°%$€£¥₹¢])(?:[^\d(){}\\=<>\[\]|‹›+-]|\^\s*\{?-?\d\}?)*)", re.DOTALL
+    r"(.*?[\d)}.!\]]|.*\\pi)(\s*(?:[^\W\d_]|[°%$€£¥₹¢])(?:[^\d(){}\\=<>\[\]|‹›+^-]|\^\s?\{?-?\d\}?)*)", re.DOTALL
 )
 _CURRENCY = re.compile(r"(-?)\s*‹?\s*(\$|€|£|¥|₹|(?:usd|eur|rs\.?|us\$)(?![a-z]))\s*›?\s*(-?)\s*(.*)", re.IGNORECASE | re.DOTALL)
 _DECIMAL = re.compile(r"[-+]?\d*\.(\d+)")
@@ -119,19 +119,30 @@ def quantity(text: str) -> Quantity | Text | None:
             return None
         named = inner.unit if inner.unit.dimensions else unit[0]
         return inner._replace(unit=named) if _is_money(named, unit[0]) else None
-    for pattern in (_MARKED, _TRAILING):
-        match = pattern.fullmatch(text)
-        if match is None or not match[1].strip():
-            continue
-        named = units.unit_of(match[2])
-        if named is not None and units.DEGREE in dict(named[0].dimensions) and re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", match[1]):
-            continue
-        value = _expression(match[1]) if named is not None else None
+    for before, behind in _cuts(text):
+        named = units.unit_of(behind)
+        degrees = named is not None and units.DEGREE in dict(named[0].dimensions)
+        if degrees and re.search(r"\\?(?:sin|cos|tan|cot|sec|csc)", before):
+            continue  # the sine of 30 degrees, and no sine in degrees
+        value = _expression(before) if named is not None else None
         if named is not None and value is not None:
             unit, scale = named
             scaled = value.tree if scale == 1 else ("*", value.tree, number(scale))
             return Quantity(scaled, unit, value.places if scale == 1 else None)
     return _expression(text)
+
+
+def _cuts(text: str) -> list[tuple[str, str]]:
+    """Where a number may end and its unit begin: before the marks at the end, or behind the last digit or bracket."""
+    found = []
+    marked = _MARKED.search(text)
+    if marked is not None and "‹" in marked[0]:
+        place = marked.start() + min(place for place in map(marked[0].find, "‹/") if place >= 0)
+        found.append((text[:place], text[place:]))
+    trailing = _TRAILING.fullmatch(text)
+    if trailing is not None:
+        found.append((trailing[1], trailing[2]))
+    return [(before, behind) for before, behind in found if before.strip()]
 
 
 def _is_money(named: Unit, unit: Unit) -> bool:

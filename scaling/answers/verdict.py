@@ -348,6 +348,8 @@ def _same_items(left: tuple[Shape, ...], right: tuple[Shape, ...]) -> bool:
     def holds(items: tuple[Shape, ...], others: tuple[Shape, ...], swapped: bool) -> bool:
         return all(any(same(other, item) if swapped else same(item, other) for other in others) for item in items)
 
+    if len(right) > 3 * len(left) + 3:
+        return False
     return holds(left, right, False) and holds(right, left, True)
 
 
