@@ -137,7 +137,7 @@ def test_verdicts_and_their_reasons(grader):
 
 def test_one_verdict_whatever_was_asked_before_and_by_however_many():
     """Shuffled, over several graders and workers, each in a fresh process: the verdict is one of the two texts alone."""
-    cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()[::5]]]
+    cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()[::10]]]
     found = []
     for seed, workers in ((0, 1), (1, 2), (2, 4)):
         order = random.Random(seed).sample(range(len(cases)), len(cases))
@@ -151,7 +151,7 @@ def test_one_verdict_whatever_was_asked_before_and_by_however_many():
 @pytest.mark.launch
 def test_twenty_graders_agree_under_load():
     """As above, beside processes that take the processors away."""
-    cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()]]
+    cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()[::3]]]
     load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         found = set()
@@ -170,7 +170,8 @@ def test_twenty_graders_agree_under_load():
 
 HEAVY = [
     r"(1+x)^{4000}", r"\int_0^1 \sin(x^{x^x}) dx", r"\sum_{n=1}^{\infty}\frac{1}{n^3+n+1}", r"(x+y+z+w)^{60}",
-    r"10^{999}^{999}", r"\binom{9999}{5000}^{99}", r"9999!", r"x^{x^{x^{x^{x}}}}", r"\sin(10^{9999})", r"0.\overline{123456789}",
+    r"10^{999}^{999}", r"\binom{9999}{5000}^{99}", r"9999!", r"x^{x^{x^{x^{x}}}}", r"\sin(10^{9999})",
+    r"0.\overline{123456789}",
 ]  # fmt: skip
 
 
@@ -223,16 +224,15 @@ def test_a_question_that_fails_is_asked_once_more_and_its_failure_is_not_kept(tm
     program = f"""
 import os, pathlib, signal
 from scaling.graders import math_answers
-asked = pathlib.Path({str(tmp_path / "asked")!r})
+folder = pathlib.Path({str(tmp_path)!r})
 def compare(question, inner=math_answers.compare):
-    if question.parts == ("once",) or question.parts == ("twice",):
-        with open(asked, "a") as file: file.write(question.parts[0] + chr(10))
-        if asked.read_text().count(question.parts[0]) <= len(question.parts[0]) - 3:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return True, "boxed"
+    (answer,), deaths = question.parts, {{"once": 1, "twice": 2}}
+    died = len(list(folder.glob(answer + "*")))
+    if died < deaths.get(answer, 0):
+        (folder / (answer + str(died))).mkdir()  # a child may make folders, and no file of any size
+        os.kill(os.getpid(), signal.SIGKILL)
     return inner(question)
 math_answers.compare = compare
-math_answers._answer.__globals__["resource"].RLIMIT_FSIZE = math_answers.resource.RLIMIT_CORE
 math_answers.serve()
 """
     process = subprocess.Popen(
@@ -241,7 +241,7 @@ math_answers.serve()
     )  # fmt: skip
     asked = "".join(json.dumps(Question("x", (answer,))) + "\n" for answer in ("once", "twice", "7", "twice"))
     said = [json.loads(line) for line in process.communicate(asked)[0].splitlines()[1:]]
-    assert said == [[True, "boxed"], [False, "died"], [False, "boxed"], [True, "boxed"]]
+    assert said == [[False, "boxed"], [False, "died"], [False, "boxed"], [False, "boxed"]]
     grader = MathGrader(workers=1)
     grader._work = lambda keys: {key: Verdict(False, "timeout") for key in keys}  # type: ignore[method-assign]
     assert grader.grade([("1", r"\boxed{2}")]) == [Verdict(False, "timeout")]
@@ -253,15 +253,21 @@ math_answers.serve()
 # ---------------------------------------------------------------- hostile answers
 
 PIECES = [
-    r"\frac{", r"\sqrt{", *"{}()[]^_+-*/=<>,;:!|&%°$xynei127", r"\le ", r"\ne ", r"\text{", r"\cup ", r"\setminus ", r"\{",
-    r"\}", r"\pm ", r"\in ", r"\infty ", r"\begin{pmatrix}", r"\end{pmatrix}", r"\\ ", r"\pi ", "10", "99999", "0.5", r"\sin ",
-    r"\log_", r"\binom{", "cm", " or ", " and ", "km/h", r"\$", r"\boxed{", r"\left(", "\n", " ", "‹", "›", "√", "²", "…",
-    r"\overline{", r"\dot{", r"\lfloor ", r"\langle ", r"\over ", r"\mathbb{R}", "C", "June", "12:30", "PM", "**", "\x00", "或",
+    r"\frac{", r"\sqrt{", *"{}()[]^_+-*/=<>,;:!|&%°$xynei127", r"\le ", r"\ne ", r"\text{", r"\cup ", r"\setminus ",
+    r"\{",
+    r"\}", r"\pm ", r"\in ", r"\infty ", r"\begin{pmatrix}", r"\end{pmatrix}", r"\\ ", r"\pi ", "10", "99999", "0.5",
+    r"\sin ",
+    r"\log_", r"\binom{", "cm", " or ", " and ", "km/h", r"\$", r"\boxed{", r"\left(", "\n", " ", "‹", "›", "√", "²",
+    "…",
+    r"\overline{", r"\dot{", r"\lfloor ", r"\langle ", r"\over ", r"\mathbb{R}", "C", "June", "12:30", "PM", "**",
+    "\x00", "或",
     r"\approx ", "million", "per ", "square ", r"\,", "{,}", "1,000", r"^\circ", "°C", "/ ", "\u0305", "🙂", "\udcff",
 ]  # fmt: skip
 KEYS = [
-    "7", r"\frac{1}{2}", "x+1", "2x+3y=6", "(1,2)", "[2,5)", "x=3", "1, 4", r"\{1,2\}", "C", r"\text{Evelyn}", "6:00 PM",
-    r"35 \text{ cm}", r"28\%", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "2:3", r"\sin^2 x", "x>2", "a=1,b=2", r"2\pm\sqrt3",
+    "7", r"\frac{1}{2}", "x+1", "2x+3y=6", "(1,2)", "[2,5)", "x=3", "1, 4", r"\{1,2\}", "C", r"\text{Evelyn}",
+    "6:00 PM",
+    r"35 \text{ cm}", r"28\%", r"\begin{pmatrix}1&2\\3&4\end{pmatrix}", "2:3", r"\sin^2 x", "x>2", "a=1,b=2",
+    r"2\pm\sqrt3",
 ]  # fmt: skip
 
 
@@ -271,9 +277,11 @@ def hostile(rng) -> str:
     some = [PIECES[i] for i in rng.integers(len(PIECES), size=3)]
     junk = "".join(PIECES[i] for i in rng.integers(len(PIECES), size=n % 80))
     return [
-        "(" * n + "1" + ")" * n, r"\sqrt{" * (n % 60) + "2" + "}" * (n % 60), r"\{" + ",".join(map(str, range(n))) + r"\}",
+        "(" * n + "1" + ")" * n, r"\sqrt{" * (n % 60) + "2" + "}" * (n % 60), r"\{" + ",".join(map(str,
+        range(n))) + r"\}",
         f"{n}**{n}**{n}", f"10^{{{n * 10**6}}}", f"(({n}!)!)!", f"{n + 10**4}!", "9" * (n % 300),
-        r"\frac{1}{" * (n % 50) + "2" + "}" * (n % 50), "1+" * (n % 250) + "1", r"\begin{matrix}" + "1&" * (n % 99), junk,
+        r"\frac{1}{" * (n % 50) + "2" + "}" * (n % 50), "1+" * (n % 250) + "1", r"\begin{matrix}" + "1&" * (n % 99),
+        junk,
         ("".join(some[:2]) * 90)[:390], (some[0] * 99)[:190] + some[1] + (some[2] * 99)[:190],
     ][kind]  # fmt: skip
 

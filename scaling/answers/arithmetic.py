@@ -1,6 +1,6 @@
 """Values of expressions and whether two are equal: exact where they are rational, else to many digits at fixed points.
 
-The work is bounded before it is done: exponents, factorials and sizes beyond what an answer key holds are TooLargeError.
+The work is bounded before it is done: exponents, factorials and sizes beyond those of answer keys are TooLargeError.
 Two values are equal if their difference vanishes with the precision: a difference that stays is one, however small.
 """
 

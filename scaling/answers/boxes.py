@@ -33,7 +33,7 @@ TAIL = 300
 
 
 class Answers(NamedTuple):
-    """`last`: the parts of the last statement; `all`: every different box of the response, for a key of several parts."""
+    """`last`: the parts of the last statement; `all`: every different box of the response."""
 
     last: tuple[str, ...]
     all: tuple[str, ...]

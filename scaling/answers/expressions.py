@@ -15,13 +15,16 @@ from scaling.answers import TooLargeError, UnreadableError
 Tree = tuple[Any, ...]
 DEPTH, DIGITS = 60, 200  # of nested parts, of one number
 
-GREEK = set(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau upsilon "
-    "phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell".split()
-)
-FUNCTIONS = set(
-    "sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp abs floor ceil".split()
-) | {"arcsinh", "arccosh", "arctanh"}  # fmt: skip
+_GREEK = """
+alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau
+upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell
+"""
+GREEK = set(_GREEK.split())
+_FUNCTIONS = """
+sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh ln log lg exp abs floor ceil arcsinh arccosh
+arctanh
+"""
+FUNCTIONS = set(_FUNCTIONS.split())
 _PLAIN = sorted([*FUNCTIONS, "sqrt", "pi", *(g for g in GREEK if len(g) > 2)], key=len, reverse=True)
 _DECORATED = {"overline", "vec", "hat", "bar", "tilde", "overrightarrow", "widehat", "angle", "triangle"}
 _TOKEN = re.compile(
@@ -346,4 +349,3 @@ def variables(tree: Tree) -> set[str]:
         if isinstance(part, tuple):
             found |= variables(part)
     return found
-

@@ -9,18 +9,24 @@ import re
 import unicodedata
 
 _SIGNS = {
-    "²": "^2", "³": "^3", "⁴": "^4", "¹": "^1", "⁰": "^0", "⁻": "^-", "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3", "¼": " 1/4",
-    "¾": " 3/4", "⅕": " 1/5", "⅛": " 1/8", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ",
+    "²": "^2", "³": "^3", "⁴": "^4", "¹": "^1", "⁰": "^0", "⁻": "^-", "½": " 1/2", "⅓": " 1/3", "⅔": " 2/3",
+    "¼": " 1/4", "¾": " 3/4", "⅕": " 1/5", "⅛": " 1/8", "√": r"\sqrt ", "π": r"\pi ", "∞": r"\infty ", "≤": r"\le ",
+    "≥": r"\ge ",
     "⩽": r"\le ", "⩾": r"\ge ", "≠": r"\ne ", "×": "*", "·": "*", "⋅": "*", "∙": "*", "•": "*", "÷": "/", "∕": "/",
     "⁄": "/", "−": "-", "–": "-", "—": "-", "º": "°", "˚": "°", "∪": r"\cup ", "∩": r"\cap ", "∅": r"\emptyset ",
-    "∈": r"\in ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "±": r"\pm ", "∓": r"\mp ", "≈": r"\approx ", "′": "'", "’": "'", "‘": "'",
+    "∈": r"\in ", "ℝ": r"\mathbb{R}", "ℤ": r"\mathbb{Z}", "ℕ": r"\mathbb{N}", "±": r"\pm ", "∓": r"\mp ",
+    "≈": r"\approx ",
+    "′": "'", "’": "'", "‘": "'",
     "“": '"', "”": '"', "。": ".", "、": ",", "，": ",", "；": ";", "：": ":", "…": r"\ldots ", "∖": r"\setminus ",
-    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "∠": r"\angle ", "→": r"\to ", "＄": "$", "￥": "¥",
+    "θ": r"\theta ", "α": r"\alpha ", "β": r"\beta ", "λ": r"\lambda ", "∠": r"\angle ", "→": r"\to ",
+    "＄": "$", "￥": "¥",
     "⟨": r"\langle ", "⟩": r"\rangle ", "℃": "°C", "℉": "°F", "％": "%", "\u00ad": "", "\u200b": "", "\ufeff": "",
     "\u2061": "", "\u2062": "", "▁": " ",
 }  # fmt: skip
 _SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
-_SPACES = re.compile(r"(?<!\\)\\[;: ]|\\(?:quad|qquad|thinspace|medspace|thickspace|enspace|space|nobreakspace|hfill)(?![A-Za-z])|~")
+_SPACES = re.compile(
+    r"(?<!\\)\\[;: ]|\\(?:quad|qquad|thinspace|medspace|thickspace|enspace|space|nobreakspace|hfill)(?![A-Za-z])|~"
+)
 _NOTHING = re.compile(
     r"\\!|\\(?:displaystyle|textstyle|scriptstyle|left|right|[bB]igg?[lrm]?|limits|nolimits|mathstrut|strut|negthinspace"
     r"|bf|rm|it|tt|sf|cal|normalsize|large|Large|small|boldmath|hline|tag\*?\{[^{}]*\})(?![A-Za-z])"
@@ -38,7 +44,7 @@ _SYNONYMS = [
     (r"<=|=<", r"\\le "), (r">=|=>", r"\\ge "), (r"!=", r"\\ne "),
     (r"\\lt(?![A-Za-z])", "<"), (r"\\gt(?![A-Za-z])", ">"),
     (r"\\(?:neq|ne|not\s*=)(?![A-Za-z=])", r"\\ne "), (r"\\not\s*=", r"\\ne "),
-    (r"\\(?:times|cdot|ast|bullet)(?![A-Za-z])|\*\*(?=\s*[\d({a-z])(?<=[\w)}]\*\*)", lambda m: "^" if m[0] == "**" else "*"),
+    (r"\\(?:times|cdot|ast|bullet)(?![A-Za-z])", "*"), (r"(?<=[\w)}])\*\*(?=\s*[\d({a-z])", "^"),
     (r"\\div(?![A-Za-z])", "/"), (r"\\colon(?![A-Za-z])", ":"),
     (r"\\(?:varnothing|O|empty)(?![A-Za-z])", r"\\emptyset "), (r"\\\{\s*\\\}", r"\\emptyset "),
     (r"\\lbrace(?![A-Za-z])", r"\\{"), (r"\\rbrace(?![A-Za-z])", r"\\}"),
@@ -52,8 +58,10 @@ _SYNONYMS = [
     (r"\\(?:ldots|dots|cdots|dotsc|dotsb|hdots)(?![A-Za-z])|\.{3,}", r"\\ldots "),
     (r"\\(?:backslash|smallsetminus|diagdown)(?![A-Za-z])", r"\\setminus "),
     (r"\^\s*\{?\s*\\prime\s*\}?|\\prime(?![A-Za-z])", "'"),
-    (r"\\infin(?![A-Za-z])", r"\\infty "), (r"\\(?:thickapprox|approxeq|simeq|fallingdotseq|doteq)(?![A-Za-z])", r"\\approx "),
-    (r"\\[dt]?binom(?![A-Za-z])", r"\\binom "), (r"\\(?:dot|overset\{\.\})\s*\{?(\d)\}?\s*\\dot\s*\{?(\d)\}?", r"\\overline{\1\2}"),
+    (r"\\infin(?![A-Za-z])", r"\\infty "),
+    (r"\\(?:thickapprox|approxeq|simeq|fallingdotseq|doteq)(?![A-Za-z])", r"\\approx "),
+    (r"\\[dt]?binom(?![A-Za-z])", r"\\binom "),
+    (r"\\(?:dot|overset\{\.\})\s*\{?(\d)\}?\s*\\dot\s*\{?(\d)\}?", r"\\overline{\1\2}"),
     (r"\\dot\s*\{?(\d+)\}?", r"\\overline{\1}"), (r"(\d+\.\d*)\((\d+)\)(?!\s*[\d^!])", r"\1\\overline{\2}"),
     (r"\\bar\s*\{?(\d+)\}?", r"\\overline{\1}"), (r"\\overline\s*(\d)(?!\d)", r"\\overline{\1}"),
     (r"\\(?:mathbb|Bbb|mathds)\s*\{?\s*R\s*\}?|\\(?:Re|reals|R)(?![A-Za-z])", r"\\reals "),
@@ -65,13 +73,16 @@ _COMPILED = [(re.compile(pattern), new) for pattern, new in _SYNONYMS]
 _OVER = re.compile(r"\{([^{}]*?)\\over(?![A-Za-z])([^{}]*)\}")
 _LEAD = re.compile(
     r"^[\s‹›]*(?:so|thus|hence|therefore)?,?[\s‹›]*(?:(?:the|my|our)\s+)?(?:final\s+|correct\s+)?(?:answers?|result|solutions?|value)"
-    r"\s*(?:is|are|:|=|would be)+[\s›‹:]*|^[\s‹]*(?:about|approximately|approx\.?|roughly|only|exactly|answer)\s*:?[\s›]+(?=[-\d\\$])"
+    r"\s*(?:is|are|:|=|would be)+[\s›‹:]*"
+    r"|^[\s‹]*(?:about|approximately|approx\.?|roughly|only|exactly|answer)\s*:?[\s›]+(?=[-\d\\$])"
     r"|^\s*#+\s*|^\s*答案[是为：:]*\s*",
     re.IGNORECASE,
 )
 
 
-_SAID = re.compile(r"^[‹\s]*[A-Za-z][A-Za-z\s‹›]*?(?<![A-Za-z])(?:is|are|equals)(?![A-Za-z])(?:\s*equal to)?[\s›:]*(?=[-+\d\\$({\[.])")
+_SAID = re.compile(
+    r"^[‹\s]*[A-Za-z][A-Za-z\s‹›]*?(?<![A-Za-z])(?:is|are|equals)(?![A-Za-z])(?:\s*equal to)?[\s›:]*(?=[-+\d\\$({\[.])"
+)
 _DENIED = re.compile(r"\b(?:not|no|isn|wrong|never|or|if|nor|neither|cannot|false|unless)\b", re.IGNORECASE)
 
 
@@ -108,7 +119,11 @@ def normalise(text: str) -> str:
     said = _SAID.match(text)
     if said is not None and not _DENIED.search(said[0]):
         text = text[said.end() :]
-    text = re.sub(r"(?<=[\d}›])\s*(?:\(\s*(‹?[A-Za-z/^\d\s]+›?)\s*\)|‹\s*\(\s*([A-Za-z/^\d\s]+)\)\s*›)$", r" ‹\1\2›", text) if "‹" in text else text
+    text = (
+        re.sub(r"(?<=[\d}›])\s*(?:\(\s*(‹?[A-Za-z/^\d\s]+›?)\s*\)|‹\s*\(\s*([A-Za-z/^\d\s]+)\)\s*›)$", r" ‹\1\2›", text)
+        if "‹" in text
+        else text
+    )
     return _stripped(text)
 
 
@@ -124,8 +139,9 @@ def _unwrapped(text: str) -> str:
     for _ in range(8):
         before = text
         for pattern in (
-            r"\\f?box(?:ed)?\s*\{(.*)\}", r"\$\$(.*)\$\$", r"(?<!\\)\$([^$]*)(?<!\\)\$", r"\\\((.*)\\\)", r"\\\[(.*)\\\]", r"\*\*(.*)\*\*",
-            r"__(.*)__", r"`+(.*?)`+", r'"(.*)"', r"\*([^*]*)\*", r"''(.*)''",
+            r"\\f?box(?:ed)?\s*\{(.*)\}", r"\$\$(.*)\$\$", r"(?<!\\)\$([^$]*)(?<!\\)\$", r"\\\((.*)\\\)",
+            r"\\\[(.*)\\\]",
+            r"\*\*(.*)\*\*", r"__(.*)__", r"`+(.*?)`+", r'"(.*)"', r"\*([^*]*)\*", r"''(.*)''",
         ):  # fmt: skip
             match = re.fullmatch(pattern, text, re.DOTALL)
             if match is not None and _balanced(match.group(1)):

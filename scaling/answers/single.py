@@ -13,11 +13,14 @@ from scaling.answers.shapes import Clock, Quantity, Region, Shape, Text, number
 from scaling.answers.units import NO_UNIT, Unit
 
 SHOWN = 6  # digits of a decimal that may stand for a fraction that does not end
-_MONTHS = "january february march april may june july august september october november december".split()
-_NUMBERS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty"
-).split()
+_MONTHS = [
+    "january", "february", "march", "april", "may", "june", "july", "august", "september", "october",
+    "november", "december",
+]  # fmt: skip
+_NUMBERS = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve",
+    "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty",
+]  # fmt: skip
 _NO_SOLUTION = {
     "no real solution", "no real solutions", "no solutions", "there is no solution", "there are no solutions", "none",
     "no such number exists", "emptyset", "empty set", "无解", "no real roots", "no roots", "null set",
@@ -26,7 +29,8 @@ _SAME_WORDS = {
     **dict.fromkeys(_NO_SOLUTION, "no solution"),
     **dict.fromkeys(["dne", "doesn't exist", "not exist", "limit does not exist"], "does not exist"),
     **dict.fromkeys(
-        ["infinite", "infinitely many solutions", "infinite solutions", "infinite number of solutions"], "infinitely many"
+        ["infinite", "infinitely many solutions", "infinite solutions", "infinite number of solutions"],
+        "infinitely many",
     ),
     **{"正确": "true", "错误": "false", "是": "yes", "否": "no", "inf": "infinity", "correct": "true"},
 }
@@ -49,7 +53,8 @@ def spoken(text: str) -> Shape:
 # ---------------------------------------------------------------- times and dates
 
 _TIME = re.compile(
-    r"(\d{1,2})(?::([0-5]\d)(?::00)?)?\s*((?:a\.?\s?m|p\.?\s?m)\b\.?|noon|midnight|o'clock)?(?:\s+in .*)?", re.IGNORECASE
+    r"(\d{1,2})(?::([0-5]\d)(?::00)?)?\s*((?:a\.?\s?m|p\.?\s?m)\b\.?|noon|midnight|o'clock)?(?:\s+in .*)?",
+    re.IGNORECASE,
 )
 
 
@@ -89,7 +94,9 @@ _MARKED = re.compile(r"(?:[/*\s]|‹[^‹›]*›|\^\s?\{?-?\d\}?)+$")
 _TRAILING = re.compile(
     r"(.*?[\d)}.!\]]|.*\\pi)(\s*(?:[^\W\d_]|[°%$€£¥₹¢])(?:[^\d(){}\\=<>\[\]|‹›+^-]|\^\s?\{?-?\d\}?)*)", re.DOTALL
 )
-_CURRENCY = re.compile(r"(-?)\s*‹?\s*(\$|€|£|¥|₹|(?:usd|eur|rs\.?|us\$)(?![a-z]))\s*›?\s*(-?)\s*(.*)", re.IGNORECASE | re.DOTALL)
+_CURRENCY = re.compile(
+    r"(-?)\s*‹?\s*(\$|€|£|¥|₹|(?:usd|eur|rs\.?|us\$)(?![a-z]))\s*›?\s*(-?)\s*(.*)", re.IGNORECASE | re.DOTALL
+)
 _DECIMAL = re.compile(r"[-+]?\d*\.(\d+)")
 _PART = re.compile(r"\s*(?:,|‹?\s*and\s*›?)?\s*(\d+(?:\.\d+)?)\s*(‹[^‹›\d]*›|[A-Za-z°'\"]+\.?)\s*")
 
@@ -146,14 +153,19 @@ def _cuts(text: str) -> list[tuple[str, str]]:
 
 
 def _is_money(named: Unit, unit: Unit) -> bool:
-    return named == unit or named.dimensions[0][0].startswith("~") or named.dimensions[0][0] == unit.dimensions[0][0] or (
-        len(named.dimensions) > 1
+    return (
+        named == unit
+        or named.dimensions[0][0].startswith("~")
+        or named.dimensions[0][0] == unit.dimensions[0][0]
+        or (len(named.dimensions) > 1)
     )
 
 
 def _expression(text: str) -> Quantity | None:
     text = text.strip()
-    repeating = re.fullmatch(r"(-?\d*\.\d*?)(\d+?)\2{2,}\s*\\ldots", text) or re.fullmatch(r"(-?\d*\.\d*?)(\d+)\2\s*\\ldots", text)
+    repeating = re.fullmatch(r"(-?\d*\.\d*?)(\d+?)\2{2,}\s*\\ldots", text) or re.fullmatch(
+        r"(-?\d*\.\d*?)(\d+)\2\s*\\ldots", text
+    )
     if repeating is not None:  # 0.333..., 0.1666..., 0.142857142857...
         text = f"{repeating[1]}\\overline{{{repeating[2]}}}"
     decimal = _DECIMAL.fullmatch(text.replace(" ", ""))
@@ -186,7 +198,9 @@ def compound(text: str) -> Quantity | None:
             if named is None or named[1] != 1:
                 return None
             unit = named[0]
-        if (found and unit.dimensions != found[0].dimensions) or unit.dimensions[:1] and unit.dimensions[0][0].startswith("~"):
+        if (found and unit.dimensions != found[0].dimensions) or (
+            unit.dimensions[:1] and unit.dimensions[0][0].startswith("~")
+        ):
             return None
         found.append(unit)
         total += Fraction(match[1]) * unit.factor

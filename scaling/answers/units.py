@@ -24,11 +24,13 @@ DEGREE = "degree"
 def _table() -> dict[str, tuple[str, Fraction]]:
     rows = """
     length: m=1 meter metre=1 cm=1/100 centimeter centimetre=1/100 mm=1/1000 millimeter millimetre=1/1000 km=1000
-        kilometer kilometre=1000 dm=1/10 decimeter=1/10 in inch inches=127/5000 ft foot feet=381/1250 yd yard=1143/1250 mi mile=201168/125
+        kilometer kilometre=1000 dm=1/10 decimeter=1/10 in inch inches=127/5000
+        ft foot feet=381/1250 yd yard=1143/1250 mi mile=201168/125
         米=1 厘米=1/100 毫米=1/1000 千米 公里=1000 分米=1/10 nm=1/1000000000
     mass: g gram gramme 克=1/1000 kg kilogram kilo 千克 公斤=1 mg milligram=1/1000000 lb lbs pound=45359237/100000000
         oz ounce=45359237/1600000000 tonne t 吨=1000 ton=1000
-    time: s sec second 秒=1 ms millisecond=1/1000 min minute mins 分钟 分=60 h hr hrs hour 小时=3600 day 天=86400 week 周=604800
+    time: s sec second 秒=1 ms millisecond=1/1000 min minute mins 分钟 分=60 h hr hrs hour 小时=3600 day
+        天=86400 week 周=604800
     years: year yr 年 岁=1 month 个月=1/12 decade=10 century centuries=100
     litre: l liter litre 升=1 ml milliliter millilitre 毫升=1/1000 cl=1/100 gallon gal=3.785 quart=0.94625
     $: $ dollar usd buck 美元=1 cent ¢=1/100
@@ -64,7 +66,7 @@ def _table() -> dict[str, tuple[str, Fraction]]:
 
 TABLE = _table()
 COMPOSED = {
-    "mph": "mi/h", "kph": "km/h", "kmh": "km/h", "mps": "m/s", "fps": "ft/s", "rpm": "~revolution/min", "ha": "~hectare",
+    "mph": "mi/h", "kph": "km/h", "kmh": "km/h", "mps": "m/s", "fps": "ft/s",
 }  # fmt: skip
 BARE_LETTERS = {"m", "s", "g", "h", "l", "t", "n", "j", "w", "v", "k"}
 SCALES = {
@@ -72,13 +74,15 @@ SCALES = {
     "万": 10**4, "亿": 10**8,
 }  # fmt: skip
 # Words that say more about a number than what is counted: with them a text is no quantity.
-NOT_NOUNS = set(
-    "or and not if is are was than less more least most mod modulo plus minus over divided multiplied squared cubed "
-    "factorial power root to from between but except without unless wrong false no non never maybe perhaps any all either "
-    "neither nor else up below above under greater fewer otherwise where when for with because since approximately "
-    "about roughly nearly almost different base choose log ln sin cos tan sqrt pi negative positive infinity undefined "
-    "mixed halves half third thirds quarter quarters fourths fifths tenths hundredths thousandths remainder".split()
-)
+_NOT_NOUNS = """
+or and not if is are was than less more least most mod modulo plus minus over divided multiplied squared
+cubed factorial power root to from between but except without unless wrong false no non never maybe perhaps
+any all either neither nor else up below above under greater fewer otherwise where when for with because
+since approximately about roughly nearly almost different base choose log ln sin cos tan sqrt pi negative
+positive infinity undefined mixed halves half third thirds quarter quarters fourths fifths tenths hundredths
+thousandths remainder
+"""
+NOT_NOUNS = set(_NOT_NOUNS.split())
 
 
 def _singular(word: str) -> str:
@@ -130,10 +134,8 @@ def unit_of(text: str) -> tuple[Unit, Fraction] | None:
         elif lower in NOT_NOUNS:
             return None
         elif lower in COMPOSED:
-            inner = unit_of(f"‹{COMPOSED[lower]}›") if "~" not in COMPOSED[lower] else None
-            if inner is None:
-                nouns.append(_singular(lower))
-                continue
+            inner = unit_of(f"‹{COMPOSED[lower]}›")
+            assert inner is not None
             dimensions |= dict(inner[0].dimensions)
             factor *= inner[0].factor
         else:
@@ -155,8 +157,8 @@ def unit_of(text: str) -> tuple[Unit, Fraction] | None:
             factor *= size**power
     if len(nouns) > 4:
         return None
-    named = {} if dimensions and not nouns else {f"~{noun}": 1 for noun in nouns}
-    return Unit(tuple(sorted({**dimensions, **(named if not dimensions else {})}.items())), factor), scale
+    named = dimensions or {f"~{noun}": 1 for noun in nouns}
+    return Unit(tuple(sorted(named.items())), factor), scale
 
 
 def agree(truth: Unit, given: Unit) -> Fraction | None:

@@ -7,8 +7,9 @@ from fractions import Fraction
 
 from scaling.answers import TooLargeError, UnreadableError, arithmetic, single
 from scaling.answers.expressions import FUNCTIONS, GREEK, Tree, variables
+from scaling.answers.joining import as_region
 from scaling.answers.normalise import normalise, words
-from scaling.answers.reading import as_region, read
+from scaling.answers.reading import read
 from scaling.answers.regions import same_regions
 from scaling.answers.shapes import (
     Assigned,
@@ -88,7 +89,9 @@ def _together(shapes: list[Shape]) -> Shape:
         return Nonsense("several sets of numbers")
     values = [shape.value if isinstance(shape, Named) else shape for shape in shapes]
     flat = [
-        item for value in values for item in (value.items if isinstance(value, Several) and value.kind == "list" else (value,))
+        item
+        for value in values
+        for item in (value.items if isinstance(value, Several) and value.kind == "list" else (value,))
     ]
     return Several("list", tuple(flat))
 
@@ -185,7 +188,9 @@ def _same_named(truth: Shape, given: Shape) -> bool:
     if isinstance(truth, Relation):
         return given.equation is not None and _same_relation(truth, Relation("=", *given.equation))
     if isinstance(truth, Assigned):
-        return given.name == _tuple_name(truth) and _same(Several("tuple", tuple(v.value for v in truth.values), "()"), given.value)
+        return given.name == _tuple_name(truth) and _same(
+            Several("tuple", tuple(v.value for v in truth.values), "()"), given.value
+        )
     if isinstance(truth, Quantity) and given.equation is not None and given.name in variables(truth.tree):
         return False
     return _same(truth, given.value)
@@ -197,7 +202,9 @@ def _tuple_name(assigned: Assigned) -> str:
 
 def _one_name(left: str, right: str) -> bool:
     """Two variables differ; a name in words, or one of a function, goes with any."""
-    letters = [re.fullmatch(r"[A-Za-z]'*", name) is not None or name in GREEK or name[:1] == "(" for name in (left, right)]
+    letters = [
+        re.fullmatch(r"[A-Za-z]'*", name) is not None or name in GREEK or name[:1] == "(" for name in (left, right)
+    ]
     return not left or not right or left == right or not all(letters)
 
 
@@ -284,22 +291,18 @@ def _one_curve(truth: tuple[Tree, Tree], given: tuple[Tree, Tree]) -> bool:
 
 def _same_region(truth: Shape, given: Shape) -> bool:
     relations = _as_relation(truth), _as_relation(given)
-    if all(isinstance(relation, Relation) and relation.sign in ("<", "<=") for relation in relations):
-        if _same_relation(*relations):  # a >= b is b <= a
-            return True
+    bounds = all(isinstance(relation, Relation) and relation.sign in ("<", "<=") for relation in relations)
+    if bounds and _same_relation(*relations):  # a >= b is b <= a
+        return True
     left, right = as_region(truth), as_region(given)
     if left is None or right is None:
-        if left is not None and not left.pieces and given == Text("no solution"):
-            return True
-        return False
+        return bool(left is not None and not left.pieces and given == Text("no solution"))
     return _one_name(left.name, right.name) and same_regions(left.pieces, right.pieces)
 
 
 def _same_clock(truth: Shape, given: Shape) -> bool:
     if isinstance(truth, Clock) and isinstance(given, Clock):
-        if truth.minutes == given.minutes and (truth.half == given.half or "24" in (truth.half, given.half)):
-            return True
-        return False
+        return bool(truth.minutes == given.minutes and (truth.half == given.half or "24" in (truth.half, given.half)))
     if isinstance(given, Clock) and isinstance(truth, Several) and truth.kind == "ratio" and not given.half.strip("24"):
         hours, minutes = divmod(given.minutes, 60)
         return _same_several(truth, Several("ratio", (Quantity(number(hours)), Quantity(number(minutes)))))
@@ -333,7 +336,9 @@ def _same_several(truth: Shape, given: Shape) -> bool:
         rows = [item.items for item in matrix.items if isinstance(item, Several)]
         if len(rows) == 1 or all(len(row) == 1 for row in rows):
             cells = tuple(cell for row in rows for cell in row)
-            return pair.ends == "()" and (_in_order(cells, pair.items) if truth is matrix else _in_order(pair.items, cells))
+            return pair.ends == "()" and (
+                _in_order(cells, pair.items) if truth is matrix else _in_order(pair.items, cells)
+            )
         return False
     return truth.kind == given.kind and _in_order(truth.items, given.items)
 
@@ -345,6 +350,7 @@ def _same_ends(truth: Several, given: Several) -> bool:
 
 def _same_items(left: tuple[Shape, ...], right: tuple[Shape, ...]) -> bool:
     """Whether two collections hold the same, in any order and however often."""
+
     def holds(items: tuple[Shape, ...], others: tuple[Shape, ...], swapped: bool) -> bool:
         return all(any(same(other, item) if swapped else same(item, other) for other in others) for item in items)
 

@@ -1,4 +1,4 @@
-r"""Is a maths answer right? `scaling.answers` says so, in worker processes that an answer can neither hang, fill nor kill.
+r"""Is a maths answer right? `scaling.answers` says, in worker processes that an answer can neither hang, fill nor kill.
 
 What a model writes is hostile input: 10**10**10, ((10!)!)!, thousands of brackets. So:
 - the answer is the content of the last \boxed{} (or \fbox{}), or of those that stand together; no answer is wrong;
@@ -60,7 +60,7 @@ class Verdict(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A ground truth, the parts of the answer, all different boxes of the response, and whether no box was asked for."""
+    """A ground truth, the parts of the answer, all different boxes of the response, whether a box was not asked for."""
 
     truth: str
     parts: tuple[str, ...]
@@ -199,14 +199,20 @@ def serve() -> None:
     print("ready", flush=True)
     child = None
     for line in sys.stdin:
-        for _ in range(2):  # a child that dies is replaced, and the question asked once more
-            child = child or _Child()
-            verdict = child.ask(line)
-            if verdict[1] not in FATAL:
-                break
-            child.end()
-            child = None
+        child, verdict = _asked(child, line)
+        if child is None:  # it died, and the question is asked once more
+            child, verdict = _asked(None, line)
         print(json.dumps(verdict), flush=True)
+
+
+def _asked(child: _Child | None, line: str) -> tuple[_Child | None, tuple[bool, str]]:
+    """The verdict, and the child unless it is lost."""
+    child = child or _Child()
+    verdict = child.ask(line)
+    if verdict[1] in FATAL:
+        child.end()
+        return None, verdict
+    return child, verdict
 
 
 class _Child:
