@@ -23,7 +23,7 @@ scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorith
 scaling.vllm_watch scaling.vllm_server
 scaling.answers scaling.answers.boxes scaling.answers.expressions scaling.answers.arithmetic scaling.answers.units
 scaling.answers.regions scaling.answers.shapes scaling.answers.normalise scaling.answers.single scaling.answers.joining
-scaling.answers.relations scaling.answers.reading scaling.answers.verdict
+scaling.answers.relations scaling.answers.reading scaling.answers.verdict scaling.problem_files
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/

@@ -136,7 +136,7 @@ def test_verdicts_and_their_reasons(grader):
 
 
 def test_one_verdict_whatever_was_asked_before_and_by_however_many():
-    """Shuffled, over several graders and workers, each in a fresh process: the verdict is one of the two texts alone."""
+    """Shuffled, over several graders and workers, each in a fresh process: the two texts alone decide."""
     cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()[::10]]]
     found = []
     for seed, workers in ((0, 1), (1, 2), (2, 4)):
