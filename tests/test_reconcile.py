@@ -300,7 +300,7 @@ def test_failures_of_the_verifier_are_a_warning_of_the_status(tmp_path, monkeypa
         {"step": 1, "timing": {"cpu_seconds": 1.0}, "verifier_failures": 2},
     ]
     monkeypatch.setattr("sweeps.status.record.read_live", lambda folder: rows)
-    planned = make_plan(load_study("quickstart"), tmp_path).runs[:2]
+    planned = make_plan(load_study("quickstart")).runs[:2]
     found = [run_status(run, tmp_path) for run in planned]
     assert [run.verifier_failures for run in found] == [2, 2]
     good = replace(found[0], verifier_failures=0)
