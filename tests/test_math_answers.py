@@ -286,7 +286,7 @@ def hostile(rng) -> str:
     ][kind]  # fmt: skip
 
 
-# `make test-fuzz` asks 10,000.
+# The long form is HOSTILE_ANSWERS=10000.
 HOSTILE = int(os.environ.get("HOSTILE_ANSWERS", "400"))
 
 

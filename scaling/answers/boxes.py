@@ -13,7 +13,7 @@ _BOX = re.compile(r"\\f?box(?:ed)?\s*(?:\{|(?=[-\d]))")
 _BARE = re.compile(r"-?\d[\d.,]*")
 # Between two boxes of one answer: signs, names of variables and these words, and nothing else.
 _JOINT = re.compile(
-    r"(?:[\s,;:.$&*()\[\]\\、，；。|/-]|\\(?:text|mathrm|quad|qquad|lor|vee|land|ldots|dots)|[{}]"
+    r"(?:[\s,;:.$&*()\[\]\\、，；。|/~–—-]|\\(?:text|mathrm|quad|qquad|lor|vee|land|ldots|dots)|[{}]"
     r"|\b(?:and|or|also|either|possibly|maybe|perhaps|both)\b|或|和|或者|[A-Za-z](?:_\{?\w\}?)?\s*=)*",
     re.IGNORECASE,
 )

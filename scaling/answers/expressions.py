@@ -147,8 +147,9 @@ class _Parser:
         token = self.token
         assert token is not None
         if token.kind == "number":
-            # 2 3/4 is a mixed number; any other number behind a factor is none of ours: 7 8, x2.
-            raise UnreadableError("a number behind a factor")
+            # 2 3/4 is a mixed number and 3!7! a product; any other number behind a factor is none of ours: 7 8, x2.
+            if self.tokens[self.place - 1].text != "!":
+                raise UnreadableError("a number behind a factor")
         part = self.power()
         whole = tree[0] == "number" and tree[1].denominator == 1
         if whole and token.kind == "command" and token.text == "frac" and part[0] == "/":
@@ -296,7 +297,11 @@ class _Parser:
             return self.name(name)
         if name in _DECORATED:
             start = self.place
-            self.argument()
+            if name in ("angle", "triangle") and not self.at("{"):
+                while self.token is not None and self.token.kind == "letter":
+                    self.take()
+            if self.place == start:
+                self.argument()
             inner = "".join(token.text for token in self.tokens[start : self.place])
             return ("variable", f"{name} {inner.strip('{}')}")
         raise UnreadableError(f"a command that is not read: \\{name}")

@@ -94,7 +94,7 @@ def normalise(text: str) -> str:
     if "####" in text:
         text = text.rpartition("####")[2]
     text = _unwrapped(text.strip())
-    text = text.replace("{,}", ",\\!").replace("\\,", " ")
+    text = text.replace("{:}", ":").replace("{,}", ",\\!").replace("\\,", " ")
     text = re.sub(r"(?<=\d),(?:\\!|\\ )\s*(?=\d{3}(?!\d))", ",\ue000", text)  # marked as a separator of thousands
     text = re.sub(r"(?<=\d),\\!(?=\d)", ".", text)  # a decimal comma
     text = _NOTHING.sub("", _SPACES.sub(" ", text))

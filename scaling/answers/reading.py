@@ -44,7 +44,7 @@ def _single(text: str, depth: int) -> Shape | None:
 
 
 def _plus_minus(text: str, depth: int) -> Shape | None:
-    if "\\pm" not in text and "\\mp" not in text:
+    if ("\\pm" not in text and "\\mp" not in text) or text.startswith("\\{"):
         return None
     one, other = (
         text.replace("\\pm", upper).replace("\\mp", lower) for upper, lower in ((" + ", " - "), (" - ", " + "))
@@ -219,6 +219,8 @@ def _bracketed(text: str, depth: int) -> Shape | None:
             items = tuple(_end_or(part, depth) for part in parts)
             return Several("tuple", items, text[0] + text[-1])
         inner = text[1:-1].strip()
+        if inner.startswith("\\begin"):
+            return read(inner, depth + 1)
         return read(inner, depth + 1) if text[0] == "(" and text[-1] == ")" else None
     return None
 
@@ -235,7 +237,8 @@ def _set(inner: str, depth: int) -> Shape:
     if len(builder) == 2 and (
         builder[0].strip()[:1].isalpha() or "\\in" in builder[0] or builder[0].strip()[:1] == "("
     ):
-        return read(builder[1], depth + 1)
+        condition = read(builder[1], depth + 1)
+        return condition._replace(name="") if isinstance(condition, Region) else condition
     if not inner:
         return Text("no solution")
     parts = [part for part in split(inner, _COMMA) if not blank(part)]

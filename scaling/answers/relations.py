@@ -92,6 +92,11 @@ def inequality(sides: list[str], signs: list[str]) -> Shape:
         if sign == "ne":
             return Region(name, (Piece(regions.OPEN, End(right, False)), Piece(End(right, False), regions.OPEN)))
         return Region(name, (Piece(regions.OPEN, end) if sign in ("<", "le") else Piece(end, regions.OPEN),))
+    if left[:2] == ("call", "abs") and left[2][0] == "variable" and sign != "ne" and not variables(right):
+        inside = sign in ("<", "le")  # |x| < 2 is -2 < x < 2
+        closed = sign in ("le", ">")  # of -2 to 2, which is left out by |x| > 2
+        piece = Piece(End(("-", right), closed), End(right, closed))
+        return Region(left[2][1], (piece,) if inside else regions.complement((piece,)))
     if sign in (">", "ge"):
         left, right, sign = right, left, _FLIPPED[sign]
     return Relation({"<": "<", "le": "<=", "ne": "!="}[sign], left, right)

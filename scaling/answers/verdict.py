@@ -44,7 +44,7 @@ def says(truth: str, parts: tuple[str, ...]) -> bool:
         return _chosen(choices, key, given)
     shape = read(key)
     answer = read(given[0]) if len(given) == 1 else _together([read(part) for part in given])
-    if same(_single(shape), _single(answer)):
+    if same(_single(shape), answer) or (_is_set(answer) and same(shape, _single(answer))):
         return True
     # A key such as 2,500 is one number or two; a list that is given decides.
     if re.fullmatch(r"-?\d{1,3}(?:,[1-9]\d{2})+", truth.strip()) and len(given) == 1 and isinstance(answer, Several):
@@ -61,8 +61,13 @@ def says_all(truth: str, parts: tuple[str, ...]) -> bool:
     return (several or assigned) and says(truth, parts)
 
 
+def _is_set(shape: Shape) -> bool:
+    value = shape.value if isinstance(shape, Named) else shape
+    return isinstance(value, Several) and value.kind == "set"
+
+
 def _single(shape: Shape) -> Shape:
-    """{0} and 3, 3 are one number."""
+    """A key of {0}, or of 3, 3, is one number."""
     if isinstance(shape, Several) and shape.kind in ("list", "set") and isinstance(shape.items[0], Quantity):
         return shape.items[0] if all(same(shape.items[0], item) for item in shape.items) else shape
     return shape._replace(value=_single(shape.value)) if isinstance(shape, Named) else shape
@@ -76,7 +81,7 @@ def same_text(left: str, right: str) -> bool:
     said = [words(text) for text in (left, right)]
     if bare[0] == bare[1]:
         return True
-    plain = "\\" not in left + right and re.fullmatch(r"[^\W\d_]{3,}", said[0]) is not None
+    plain = "\\" not in left + right and re.fullmatch(r"[^\W\d_]{3,}|no", said[0]) is not None
     return plain and said[0] == said[1]
 
 
