@@ -15,7 +15,7 @@ _NAME = re.compile(
     r"(?:\\?(?P<greek>[A-Za-z]+)|[A-Za-z])(?:_(?:\{[^{}]*\}|\w))?'*(?:\^\{?-1\}?)?'*(?:\([^()]*\))?"
     r"|\\frac ?\{d\^?\d?[a-zA-Z]?\}\{d[a-z](?:\^\d)?\}(?:\([^()]*\))?"
     r"|\\angle [A-Z ]+°?|m\\angle [A-Z ]+"
-    r"|\|?(?:\\(?:overline|vec|overrightarrow|hat|bar) ?\{?)?[A-Za-z]{1,4}\}?\|?|S_\{[^{}]*\}"
+    r"|\|(?:[A-Z]{1,4}|z)\||\|?(?:\\(?:overline|vec|overrightarrow|hat|bar) ?\{?)[A-Za-z]{1,4}\}?\|?|[A-Z]{2,4}"
 )
 
 
@@ -67,6 +67,9 @@ def inequality(sides: list[str], signs: list[str]) -> Shape:
         trees = [None if re.fullmatch(r"[-+]?\s*\\infty", side) else _tree_of(side) for side in sides]
     except UnreadableError:
         return Nonsense("a bound that is not read")
+    for place, side in enumerate(sides):
+        if re.fullmatch(r"[A-Za-z]'*\([a-z]\)", plain(side)):  # the values of a function
+            trees[place] = ("variable", plain(side))
     if not any(tree is not None and variables(tree) for tree in trees):
         return Nonsense("an inequality of numbers")
     if len(trees) == 3 and "ne" not in signs and (trees[1] or ("",))[0] == "variable":

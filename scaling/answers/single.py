@@ -98,7 +98,7 @@ _CURRENCY = re.compile(
     r"(-?)\s*‹?\s*(\$|€|£|¥|₹|(?:usd|eur|rs\.?|us\$)(?![a-z]))\s*›?\s*(-?)\s*(.*)", re.IGNORECASE | re.DOTALL
 )
 _DECIMAL = re.compile(r"[-+]?\d*\.(\d+)")
-_PART = re.compile(r"\s*(?:,|‹?\s*and\s*›?)?\s*(\d+(?:\.\d+)?)\s*(‹[^‹›\d]*›|[A-Za-z°'\"]+\.?)\s*")
+_PART = re.compile(r"(?:,|and\b)?\s*(\d+(?:\.\d+)?)\s*((?:[^\W\d_]|[°'\"])+)\.?\s*")
 
 
 def quantity(text: str) -> Quantity | Text | None:
@@ -179,6 +179,7 @@ def _expression(text: str) -> Quantity | None:
 
 def compound(text: str) -> Quantity | None:
     """2 hours 30 minutes, 5 feet 3 inches, 36°52': several numbers with units of one kind, added."""
+    text = re.sub(r"[‹›]", " ", text).strip()
     matches, place = [], 0
     while place < len(text) and len(matches) < 5:
         match = _PART.match(text, place)
@@ -228,10 +229,16 @@ def same_amount(truth: Quantity, given: Quantity) -> bool:
         return _equal(truth, given._replace(tree=_degrees(given.tree)))
     if units.DEGREE in dict(right.dimensions) and "radian" in dict(left.dimensions):
         return _equal(truth._replace(tree=_degrees(truth.tree)), given)
+    if _has_base(right) and not _has_base(left):
+        return False  # 7_8 is no 7
     factor = units.agree(_simple(left), _simple(right))
     if factor is None:
         return False
     return _equal(truth, given if factor == 1 else Quantity(("*", number(factor), given.tree), right))
+
+
+def _has_base(unit: Unit) -> bool:
+    return any(name.startswith("base ") for name, _ in unit.dimensions)
 
 
 def _simple(unit: Unit) -> Unit:

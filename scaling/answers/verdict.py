@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 
 from scaling.answers import TooLargeError, UnreadableError, arithmetic, single
-from scaling.answers.expressions import FUNCTIONS, GREEK, Tree, variables
+from scaling.answers.expressions import GREEK, Tree, variables
 from scaling.answers.joining import as_region
 from scaling.answers.normalise import normalise, words
 from scaling.answers.reading import read
@@ -260,12 +260,15 @@ def _same_relation(truth: Shape, given: Shape) -> bool:
     return _proportional(truth, given, signed=True)
 
 
+_ASKED = {"sin", "cos", "tan", "cot", "sec", "csc"}
+
+
 def _states(relation: Relation, amount: Quantity) -> bool:
-    """m + n = 7 and sin A = 7/25 state a value of what was asked for; 2x = 7 and x^2 - 7 = 0 are still to be solved."""
+    """m + n = 7 and sin A = 7/25 state a value of what was asked for; 2x = 7 and |x| = 7 are still to be solved."""
     left, right = relation.left, relation.right
     if not variables(left):
         left, right = right, left
-    asked = len(variables(left)) > 1 or (left[0] == "call" and left[1] in FUNCTIONS)
+    asked = len(variables(left)) > 1 or (left[0] == "call" and left[1] in _ASKED)
     if relation.sign != "=" or not asked or variables(right) or variables(amount.tree):
         return False
     return not arithmetic.equal(right, number(0)) and arithmetic.equal(right, amount.tree)
