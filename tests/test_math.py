@@ -278,7 +278,7 @@ def test_prompts_go_through_the_chat_template(files, encoding, model):
     bare = task_of(files, encoding, template="none").test_prompts(1)[0]
     assert tokenizer.decode(list(bare.tokens)) == prompt.text
     # A tokenizer that ends each text would leave nothing to say.
-    ending = load_encoding(str(model), load_policy(model))
+    ending = ModelEncoding(model, load_policy(model))
     plain = ending.tokenizer
     ending.tokenizer = lambda text: {"input_ids": [*plain(text)["input_ids"], ending.end_ids[0]]}
     assert ending.encode(prompt.text, chat=False) == bare.tokens

@@ -146,10 +146,9 @@ class _Parser:
     def juxtaposed(self, tree: Tree) -> Tree:
         token = self.token
         assert token is not None
-        if token.kind == "number":
+        if token.kind == "number" and self.tokens[self.place - 1].text != "!":
             # 2 3/4 is a mixed number and 3!7! a product; any other number behind a factor is none of ours: 7 8, x2.
-            if self.tokens[self.place - 1].text != "!":
-                raise UnreadableError("a number behind a factor")
+            raise UnreadableError("a number behind a factor")
         part = self.power()
         whole = tree[0] == "number" and tree[1].denominator == 1
         if whole and token.kind == "command" and token.text == "frac" and part[0] == "/":
