@@ -163,7 +163,10 @@ class ModelEncoding:
 
     def encode(self, text: str, *, chat: bool) -> tuple[int, ...]:
         if not chat:
-            return tuple(self.tokenizer(text)["input_ids"])
+            ids = list(self.tokenizer(text)["input_ids"])
+            while ids and ids[-1] in self.end_ids:  # some tokenizers end each text: nothing would be left to say
+                ids.pop()
+            return tuple(ids)
         if not self.tokenizer.chat_template:
             raise InputError(f"{self.folder}: its tokenizer has no chat template; set task.template: none.")
         message = [{"role": "user", "content": text}]

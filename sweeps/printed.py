@@ -17,7 +17,7 @@ from scaling.terminal import print_table
 from sweeps.cost import Estimate, Estimator
 from sweeps.plan import Plan, PlannedRun, covarying
 from sweeps.reconcile import DONE
-from sweeps.status import RunStatus, counts, run_state
+from sweeps.status import RunStatus, counts, failed_verdicts, run_state
 
 MOST_ROWS = 40  # of a plan's table
 
@@ -162,6 +162,8 @@ def show_status(study: str, runs: list[RunStatus], console: Console) -> None:
         rows.append([run.name, run.state, step, loss, rate, left, *numbers, run.failure or run.why])
     print_table(console, f"study {study}", columns, rows)
     console.print(counts([run.state for run in runs]))
+    if warning := failed_verdicts(runs):
+        console.print(warning)
 
 
 def _short(value: float) -> str:

@@ -50,6 +50,7 @@ class RunStatus:
     why: str = ""  # what SLURM says: its reason, requeued n times, ...
     steps_per_minute: float | None = None  # over the newest rows, while it runs
     minutes_left: float | None = None
+    verifier_failures: int = 0  # answers that were graded wrong because their verifier failed
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,6 +80,19 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         why=verdict.why if verdict else "",
         steps_per_minute=rate,
         minutes_left=(steps - rows[-1]["step"]) / rate if rate and steps else None,
+        verifier_failures=int(sum(row.get("verifier_failures") or 0 for row in rows)),
+    )
+
+
+def failed_verdicts(runs: list[RunStatus]) -> str:
+    """A warning where answers were graded wrong because their verifier failed; empty where none was."""
+    failed = {run.name: run.verifier_failures for run in runs if run.verifier_failures}
+    if not failed:
+        return ""
+    worst = max(failed, key=lambda name: failed[name])
+    return (
+        f"warning: the verifier failed on {sum(failed.values())} answers in {len(failed)} of {len(runs)} runs, most of "
+        f"them in {worst} ({failed[worst]}); each was graded wrong."
     )
 
 

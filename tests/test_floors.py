@@ -21,6 +21,9 @@ scaling.schema scaling.settings scaling.fields scaling.files scaling.record scal
 scaling.recipes
 scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
 scaling.vllm_watch scaling.vllm_server
+scaling.answers scaling.answers.boxes scaling.answers.expressions scaling.answers.arithmetic scaling.answers.units
+scaling.answers.regions scaling.answers.shapes scaling.answers.normalise scaling.answers.single scaling.answers.joining
+scaling.answers.relations scaling.answers.reading scaling.answers.verdict scaling.problem_files
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/

@@ -1,5 +1,6 @@
 """Maths problems: their files, the study's rules for training and held-out sets, and a run on them."""
 
+import gzip
 import json
 
 import numpy as np
@@ -17,12 +18,13 @@ from scaling.config.run import RunConfig
 from scaling.evaluate import stop_reasons
 from scaling.logprobs import token_logprobs
 from scaling.policy import ModelEncoding, load_encoding, load_policy
+from scaling.problem_files import REQUEST, read_problem_file
 from scaling.prompts import PromptStream
 from scaling.rollout_types import SamplingParams
 from scaling.rollouts import load_engine
 from scaling.schema import InputError
 from scaling.tasks import load_task
-from scaling.tasks.math import REQUEST, Problem, by_difficulty, read_problems, stratified, subset
+from scaling.tasks.math import Problem, by_difficulty, read_problems, stratified, subset
 from scaling.verify import problems
 
 
@@ -83,17 +85,106 @@ def test_flat_rows_get_the_request_for_a_box(tmp_path):
         ("a.jsonl", "{", "line 1 is not JSON"),
         ("a.jsonl", "\n", "holds no problem"),
         ("a.parquet", "text", "is not parquet"),
-        ("a.csv", "x", "read from .parquet or .jsonl files, not '.csv'"),
+        ("a.txt", "x", "read from .parquet, .jsonl, .json, .csv files, all but the first also with .gz, not '.txt'"),
+        ("a.parquet.gz", "x", "not '.parquet'"),
+        ("a.jsonl.gz", "x", "is not gzip"),
+        ("a.csv", "x", "holds no problem"),
+        ("a.csv", "question,answer\nWhy?,1,2\n", "row 0 has not as many values"),
+        ("a.csv", "question,answer,qwen2.5_7b_pass_rate\nWhy?,1,often\n", "row 0: qwen2.5_7b_pass_rate is 'often'"),
+        ("a.jsonl", "[1]\n", "row 0 is not an object"),
+        ("a.jsonl", '{"question": "x", "answer": NaN}', "row 0: the ground truth is nan, which is no answer"),
+        ("a.jsonl", '{"question": "x", "answer": false}', "row 0: the ground truth is False"),
+        ("a.jsonl", '{"question": "x", "answer": ["1", "2"]}', "row 0: the ground truth is ['1', '2']"),
+        ("a.jsonl", '{"question": 5, "answer": "1"}', "row 0: the problem is int"),
+        ("a.jsonl", '{"prompt": ["a", "b"], "answer": "1"}', "row 0: the problem has 2 messages"),
+        ("a.jsonl", '{"prompt": "x", "reward_model": "{", "answer": "1"}', "row 0: reward_model is not JSON"),
+        ("a.jsonl", '{"prompt": "x", "reward_model": "[5]"}', "row 0: reward_model is no object with keys but [5]"),
+        (
+            "a.jsonl",
+            '{"prompt": "x", "answer": "1", "extra_info": {"qwen2.5_7b_pass_rate": "0.9"}}',
+            "row 0: qwen2.5_7b_pass_rate is '0.9'; a pass rate is a number from 0 to 1",
+        ),
+        ("a.jsonl", '{"prompt": "x", "answer": "1", "qwen2.5_7b_pass_rate": 90}', "a number from 0 to 1"),
+        ("a.jsonl", '{"prompt": [{"role": "assistant", "content": "s"}], "answer": 1}', "one user message is wanted"),
         ("a.jsonl", '{"prompt": [{"role": "system", "content": "s"}, {"role": "user"}], "answer": 1}', "2 messages"),
     ],
 )
 def test_bad_files_are_told_in_one_line(tmp_path, name, content, message):
-    (tmp_path / name).write_text(content)
+    (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(InputError) as caught:
         read_problems(tmp_path / name)
     assert message in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(InputError, match="there is no file"):
         read_problems(tmp_path / "nowhere.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("a.jsonl", b'\xef\xbb\xbf{"problem": "2+3?", "answer": "5"}\r\n', ("2+3?", "5")),
+        ("a.jsonl", '{"problem": "Is\u20282+3?", "answer": "5"}\n'.encode(), ("Is\u20282+3?", "5")),
+        ("a.jsonl", '{"problem": "Is\u00852+3?", "answer": "5"}\n'.encode(), ("Is\u00852+3?", "5")),
+        ("a.jsonl", b'{"problem": "2+3?\\n", "answer": 5}', ("2+3?", "5")),
+        ("a.jsonl", '{"problem": "2+3 是多少？", "answer": "5"}'.encode(), ("2+3 是多少？", "5")),
+        ("a.jsonl", b'{"prompt": ["2+3?"], "answer": "5"}', ("2+3?", "5")),
+        ("a.jsonl", b'{"prompt": "2+3?", "reward_model": "{\\"ground_truth\\": \\"5\\"}"}', ("2+3?", "5")),
+        ("a.jsonl", b'{"prompt": "2+3?", "answer": "5", "extra_info": "{\\"index\\": 1}"}', ("2+3?", "5")),
+        ("a.jsonl", b'{"prompt": [{"role": "system", "content": "Add."}, {"role": "user", "content": "2+3?"}],'
+         b' "answer": 5}', ("Add.\n\n2+3?", "5")),
+        ("a.jsonl", b'{"question": "2+3?", "answer": "2+3=<<2+3=5>>5\\n#### 5"}', ("2+3?", "5")),
+        ("a.json", b'[\n{"problem": "2+3?",\n "answer": "5"}]', ("2+3?", "5")),
+        ("a.csv", b'question,answer\n"2+3,\nor what?",5\n', ("2+3,\nor what?", "5")),
+        ("a.jsonl.gz", gzip.compress(b'{"problem": "2+3?", "answer": "5"}'), ("2+3?", "5")),
+        ("a.csv.gz", gzip.compress(b"question,answer\n2+3?,5\n"), ("2+3?", "5")),
+    ],
+)  # fmt: skip
+def test_files_as_they_come(tmp_path, name, content, expected):
+    (tmp_path / name).write_bytes(content)
+    text, answer = expected
+    assert read_problems(tmp_path / name) == [Problem(f"{text} {REQUEST}", answer, 0.0)]
+
+
+def test_what_is_not_utf_8_is_told_with_its_line(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(
+        '{"problem": "2+3?", "answer": "5"}\n{"problem": "café?", "answer": "5"}\n'.encode("latin-1")
+    )
+    with pytest.raises(InputError, match="line 2 is not UTF-8"):
+        read_problems(tmp_path / "a.jsonl")
+
+
+def test_columns_are_named_by_a_mapping(files, encoding, tmp_path):
+    messages = [{"role": "user", "content": "2+3?"}, {"role": "assistant", "content": "It is \\boxed{5}."}]
+    row = {
+        "messages": messages,
+        "solution": "So 2+3 is \\boxed{4} or rather \\boxed{5}.",
+        "meta": {"final_answer": "5"},
+    }
+    path = write(tmp_path / "x.jsonl", [row])
+    for answer in ("solution", "meta.final_answer"):
+        found = read_problem_file(path, "rate", problem="messages", answer=answer)
+        assert found.problems == [Problem(f"2+3? {REQUEST}", "5", 0.0)]
+    with pytest.raises(
+        InputError, match=r"row 0: wants a problem \(text\) and a ground truth \(solution\); it has messages"
+    ):
+        read_problem_file(path, "rate", problem="text", answer="solution")
+    columns = {"problem": "messages", "answer": "solution"}
+    with pytest.raises(InputError, match=r"a problem \(messages\)"):  # the files of `files` have the usual ones
+        task_of(files, encoding, columns=columns)
+    train = write(tmp_path / "train.jsonl", [{"text": f"{i}+1?", "solution": str(i + 1)} for i in range(3)])
+    test = write(tmp_path / "held.jsonl", [{"text": "7+1?", "solution": "8"}])
+    task = task_of(files, encoding, train=str(train), test=str(test), columns={"problem": "text", "answer": "solution"})
+    assert len(task.training_problems(None) or []) == 3
+    # Another set is read by its own columns, or by the usual ones.
+    assert len(task.problem_set(str(files / "test.jsonl"), None)) == 12
+
+
+def test_a_pass_rate_that_no_row_has_is_never_taken_for_hard_unseen(files, encoding):
+    for values in ({"order": "difficulty"}, {"subset": "stratified"}):
+        with pytest.raises(InputError, match=r"task\.pass_rate: no row of .* has 'rate'"):
+            task_of(files, encoding, pass_rate="rate", **values)
+    task = task_of(files, encoding, pass_rate="rate")
+    assert any("has 'rate': every problem counts as hard" in note for note in task.notes)
+    assert not any("counts as hard" in note for note in task_of(files, encoding).notes)
 
 
 # ---------------------------------------------------------------- the study's rules
@@ -186,6 +277,11 @@ def test_prompts_go_through_the_chat_template(files, encoding, model):
     assert prompt.tokens.count(1) == 2 and prompt.tokens.count(2) == 1  # the template's marks are one id each
     bare = task_of(files, encoding, template="none").test_prompts(1)[0]
     assert tokenizer.decode(list(bare.tokens)) == prompt.text
+    # A tokenizer that ends each text would leave nothing to say.
+    ending = ModelEncoding(model, load_policy(model))
+    plain = ending.tokenizer
+    ending.tokenizer = lambda text: {"input_ids": [*plain(text)["input_ids"], ending.end_ids[0]]}
+    assert ending.encode(prompt.text, chat=False) == bare.tokens
 
 
 def test_any_id_may_be_sampled_and_each_end_id_ends(files, encoding, model):

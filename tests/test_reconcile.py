@@ -16,6 +16,7 @@ from sweeps.cluster import Cluster
 from sweeps.executors import slurm
 from sweeps.plan import make_plan
 from sweeps.reconcile import Account, Facts, QueueEntry, Submission, Verdict, reconcile
+from sweeps.status import failed_verdicts, run_status
 from sweeps.study import load_study
 
 NOW = 1_800_000_000.0
@@ -291,3 +292,18 @@ def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):
     study.journal.note({"retry": ["b"], "time": 2.0})
     assert [event["retry"] for event in files.read_rows(study.journal.path)] == [["a"], ["b"]]
     assert json.loads(study.journal.path.read_text().splitlines()[1])["time"] == 2.0
+
+
+def test_failures_of_the_verifier_are_a_warning_of_the_status(tmp_path, monkeypatch):
+    rows = [
+        {"step": 0, "timing": {"cpu_seconds": 1.0}},
+        {"step": 1, "timing": {"cpu_seconds": 1.0}, "verifier_failures": 2},
+    ]
+    monkeypatch.setattr("sweeps.status.record.read_live", lambda folder: rows)
+    planned = make_plan(load_study("quickstart")).runs[:2]
+    found = [run_status(run, tmp_path) for run in planned]
+    assert [run.verifier_failures for run in found] == [2, 2]
+    good = replace(found[0], verifier_failures=0)
+    assert failed_verdicts([good]) == ""
+    said = failed_verdicts([good, replace(found[1], verifier_failures=3)])
+    assert said.startswith("warning: the verifier failed on 3 answers in 1 of 2 runs") and found[1].name in said

@@ -26,7 +26,7 @@ from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
 from analysis.reporting.provenance import command
-from analysis.reporting.runs import cut_sentence
+from analysis.reporting.runs import cut_sentence, failed_sentence
 from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
 from analysis.words import amount, at_x, interval, interval_text, number, number_words, parameter, short_number
@@ -376,6 +376,13 @@ def test_runs_whose_answers_are_cut_are_named():
     found = cut_sentence(study)
     assert found.startswith("2 runs had 5 % or more") and "most of them m-seed0 (31 %)" in found
     assert cut_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] == "c"]))) == ""
+
+
+def test_failures_of_the_verifier_are_a_warning():
+    table = pd.DataFrame({"run_id": ["a", "a", "b", "c"], "verifier_failures": [1, 2, 0, np.nan]})
+    study = SimpleNamespace(curves=SimpleNamespace(table=table), configs={"a": {"name": "m-seed0"}})
+    assert failed_sentence(study).startswith("The verifier failed on 3 answers in 1 run, most of them in m-seed0 (3)")
+    assert failed_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] != "a"]))) == ""
 
 
 def test_one_size(tmp_path, plain_figures):

@@ -196,6 +196,21 @@ def test_set(table: Frame) -> str:
     return f"{problems} fixed problems, {each}"
 
 
+def failed_sentence(study: Study) -> str:
+    """How many answers were graded wrong because their verifier failed; empty where none was."""
+    table = study.curves.table
+    if "verifier_failures" not in table:
+        return ""
+    failed = table.groupby("run_id")["verifier_failures"].sum()
+    failed = failed[failed > 0]
+    if failed.empty:
+        return ""
+    return (
+        f"The verifier failed on {counted(int(failed.sum()), 'answer')} in {counted(len(failed), 'run')}, most of them "
+        f"in {run_names(study)[str(failed.idxmax())]} ({failed.max():.0f}): each was graded wrong, right or not."
+    )
+
+
 def cut_sentence(study: Study) -> str:
     """Which runs end with so many responses cut at their limit that it matters for L; empty where none does."""
     table = study.curves.table

@@ -1,11 +1,12 @@
-r"""Is a maths answer right? math-verify in worker processes that an answer can neither hang, fill nor kill.
+r"""Is a maths answer right? `scaling.answers` says, in worker processes that an answer can neither hang, fill nor kill.
 
-What a model writes is hostile input to a computer algebra system: 10**10**10, ((10!)!)!, thousands of brackets. So:
-- the answer is the content of the last \boxed{} (or \fbox{}); no answer is wrong;
-- equal text is right, and what no answer key looks like (length, nesting, elements, huge exponents) is wrong unread;
-- the rest goes to a worker, which forks a child that may take CPU_SECONDS for an answer and ADDRESS_SPACE in all. A
-  child that dies is replaced, the answer is wrong, and the failure is counted. CPU time, not the clock: the verdict
-  does not depend on what else the machine does;
+What a model writes is hostile input: 10**10**10, ((10!)!)!, thousands of brackets. So:
+- the answer is the content of the last \boxed{} (or \fbox{}), or of those that stand together; no answer is wrong;
+- what no answer key looks like (length, nesting, elements, huge exponents) is wrong unread, and so is a value that is
+  found too large on the way: the work is counted before it is done, so the verdict depends on the two texts alone;
+- the rest goes to a worker, which forks a warm child. Its limits of CPU time and memory are far above any honest
+  answer; they are for faults of ours. A child that dies is replaced and the answer asked once more; if that dies too,
+  the answer is wrong for now, the failure is counted, and the verdict is not kept;
 - verdicts are kept, so that a repeated answer costs nothing.
 """
 
@@ -25,24 +26,24 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scaling.answers.boxes import boxed_answers, said_answer
 from scaling.schema import InputError
 
-CPU_SECONDS = 0.4  # 100 times an ordinary answer; the slowest of 10,000 ground truths takes 0.15
-CLOCK_SECONDS = 20.0  # for a child that neither computes nor answers, which has no known cause
+CPU_SECONDS = 10.0  # 200 times the slowest honest answer
+CLOCK_SECONDS = 300.0  # for a child that neither computes nor answers, which has no known cause
 ADDRESS_SPACE = 1 << 30
-LENGTH, NESTING, ELEMENTS, TAIL = 400, 24, 64, 300  # ground truths of the usual sets have up to 80 characters
+LENGTH, NESTING, ELEMENTS, KEY_LENGTH = 400, 24, 64, 2000  # ground truths of the usual sets have up to 80 characters
 KEPT = 200_000
-# One of each kind of answer: the first of a kind takes up to .7 s of CPU where nothing has been computed before.
+# One of each kind of answer, asked before the first child is forked.
 WARM = [
     ("1", "2"), ("26x^2+10x", "26x^2-10x"), (r"\frac{1}{3}", "0.333"), (r"\sqrt{2}", r"\frac{2}{\sqrt{2}}"),
-    (r"\{1,2\}", r"\{2,1\}"), ("(1,2)", "[1,2]"), ("x=3", "3"), ("10\\%", "0.1"), ("2^{10}", "1024"),
-    (r"\sin(x)+1", r"1+\sin x"), 
-    (r"\begin{pmatrix}1&2\end{pmatrix}", r"\begin{pmatrix}2&1\end{pmatrix}"), (r"\pi", "3.14"),
-    ("x<3", "x>3"),
+    (r"\{1,2\}", r"\{2,1\}"), ("(1,2)", "[1,2]"), ("x=3", "3"), ("10\\%", "0.1"), (r"35\text{ cm}", "0.35 m"),
+    (r"\sin(x)+1", r"1+\sin x"), ("2x+3y=6", r"y=2-\frac23 x"), ("x<3", r"(-\infty,3)"), ("6:00 PM", "18:00"),
+    (r"\begin{pmatrix}1&2\end{pmatrix}", r"\begin{pmatrix}2&1\end{pmatrix}"), (r"e^{i\pi}", "-1"), ("C", "(C) 3"),
 ]  # fmt: skip
 FAILURES = ("timeout", "memory", "died", "error")
+FATAL = ("timeout", "memory", "died")
 
-_BOX = re.compile(r"\\f?box(?:ed)?\s*\{")
 _HUGE = re.compile(
     r"(?:\^|\*\*)\s*[{(]*\s*-?\d[\d,]{4,}"  # an exponent of five digits
     r"|(?:(?:\^|\*\*)\s*[{(]*\s*\d+\s*){2}"  # a tower of powers
@@ -58,19 +59,25 @@ class Verdict(NamedTuple):
     why: str
 
 
+class Question(NamedTuple):
+    """A ground truth, the parts of the answer, all different boxes of the response, whether a box was not asked for."""
+
+    truth: str
+    parts: tuple[str, ...]
+    boxes: tuple[str, ...] = ()
+    anywhere: bool = False
+
+
 # ---------------------------------------------------------------- reading an answer
 
 
-def boxed_answer(text: str) -> str | None:
-    r"""Content of the last \boxed{...} or \fbox{...} whose braces close; None where there is none."""
-    for match in reversed(list(_BOX.finditer(text))):
-        depth = 1
-        for end in range(match.end(), len(text)):
-            if text[end] in "{}" and text[end - 1] != "\\":
-                depth += 1 if text[end] == "{" else -1
-                if depth == 0:
-                    return text[match.end() : end].strip()
-    return None
+def question(truth: str, text: str, anywhere: bool) -> Question | None:
+    """What is asked about a response; None where it holds no answer."""
+    found = boxed_answers(text)
+    if found is not None:
+        return Question(truth, found.last, found.all)
+    said = said_answer(text) if anywhere else None
+    return Question(truth, (said,), (), True) if said else None
 
 
 def refused(answer: str) -> bool:
@@ -83,10 +90,6 @@ def refused(answer: str) -> bool:
     return len(answer) > LENGTH or deepest > NESTING or elements > ELEMENTS or _HUGE.search(answer) is not None
 
 
-def _same_text(left: str, right: str) -> bool:
-    return "".join(left.split()).strip("$.") == "".join(right.split()).strip("$.")
-
-
 # ---------------------------------------------------------------- the grader
 
 
@@ -96,42 +99,37 @@ class MathGrader:
     def __init__(self, workers: int | None = None):
         self.workers = workers or max(1, min(8, len(os.sched_getaffinity(0))))
         self.counts: collections.Counter[str] = collections.Counter()
-        self._known: dict[tuple[str, str, bool], Verdict] = {}
+        self._known: dict[Question, Verdict] = {}
         self._idle: list[_Worker] = []
 
     def grade(self, pairs: list[tuple[str, str]], *, anywhere: bool = False) -> list[Verdict]:
         """Verdicts on (ground truth, response text) pairs, in order. anywhere: a box is not asked for."""
-        keys = [self._key(truth, text, anywhere) for truth, text in pairs]
-        missing = [key for key in dict.fromkeys(keys) if key is not None and key not in self._known]
+        asked = [question(truth, text, anywhere) for truth, text in pairs]
+        missing = [key for key in dict.fromkeys(asked) if key is not None and key not in self._known]
         new = self._work(missing)
-        while len(self._known) + len(new) > KEPT:
+        kept = {key: verdict for key, verdict in new.items() if verdict.why not in FAILURES}
+        while len(self._known) + len(kept) > KEPT and self._known:
             self._known.pop(next(iter(self._known)))
-        self._known.update(new)
+        self._known.update(kept)
         # A batch of more than KEPT distinct answers finds its own verdicts in `new`.
         verdicts = [
-            Verdict(False, "none") if key is None else new[key] if key in new else self._known[key] for key in keys
+            Verdict(False, "none") if key is None else new[key] if key in new else self._known[key] for key in asked
         ]
         self.counts.update(verdict.why for verdict in verdicts)
         return verdicts
 
-    def _key(self, truth: str, text: str, anywhere: bool) -> tuple[str, str, bool] | None:
-        answer = boxed_answer(text)
-        if answer is not None:
-            return truth, answer, False
-        return (truth, text[-TAIL:], True) if anywhere and text.strip() else None
-
-    def _work(self, keys: list[tuple[str, str, bool]]) -> dict[tuple[str, str, bool], Verdict]:
-        verdicts_of, hard = {}, []
+    def _work(self, keys: list[Question]) -> dict[Question, Verdict]:
+        verdicts_of: dict[Question, Verdict] = {}
+        hard = []
         for key in keys:
-            truth, answer, anywhere = key
-            if not anywhere and _same_text(truth, answer):
+            if key.parts == (key.truth.strip(),) and not key.anywhere:
                 verdicts_of[key] = Verdict(True, "boxed")
-            elif refused(answer):
+            elif any(map(refused, key.parts)) or sum(map(len, key.parts)) > LENGTH or len(key.truth) > KEY_LENGTH:
                 verdicts_of[key] = Verdict(False, "refused")
             else:
                 hard.append(key)
         shares = [hard[i :: self.workers] for i in range(min(self.workers, len(hard)))]
-        if len(shares) == 1 or len(hard) < 32:  # a second worker takes a second to start
+        if len(shares) == 1 or len(hard) < 64:  # a second worker takes half a second to start
             shares = [hard] if hard else []
         with contextlib.ExitStack() as stack:
             workers = [self._idle.pop() if self._idle else _Worker() for _ in shares]
@@ -167,12 +165,12 @@ class _Worker:
             env={**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0"},
         )
         if not self.process.stdout.readline():
-            raise InputError("task math grades with math-verify, which cannot be loaded; install the extra [math].")
+            raise InputError("task math grades with mpmath, which cannot be loaded; install the extra [math].")
 
-    def grade(self, keys: list[tuple[str, str, bool]]) -> list[Verdict]:
+    def grade(self, keys: list[Question]) -> list[Verdict]:
         return [self._ask(key) for key in keys]
 
-    def _ask(self, key: tuple[str, str, bool]) -> Verdict:
+    def _ask(self, key: Question) -> Verdict:
         self.process.stdin.write(json.dumps(key) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
@@ -195,18 +193,26 @@ def serve() -> None:
         signal.signal(number, signal.SIG_IGN)
     try:
         for truth, given in WARM:  # loads tables and fills caches, which every child then shares
-            compare(truth, given, False)
+            compare(Question(truth, (given,)))
     except ImportError:
         return
     print("ready", flush=True)
     child = None
     for line in sys.stdin:
-        child = child or _Child()
-        verdict = child.ask(line)
-        if verdict[1] in ("timeout", "memory", "died"):
-            child.end()
-            child = None
+        child, verdict = _asked(child, line)
+        if child is None:  # it died, and the question is asked once more
+            child, verdict = _asked(None, line)
         print(json.dumps(verdict), flush=True)
+
+
+def _asked(child: _Child | None, line: str) -> tuple[_Child | None, tuple[bool, str]]:
+    """The verdict, and the child unless it is lost."""
+    child = child or _Child()
+    verdict = child.ask(line)
+    if verdict[1] in FATAL:
+        child.end()
+        return None, verdict
+    return child, verdict
 
 
 class _Child:
@@ -254,6 +260,7 @@ class _Child:
 
 
 def _answer(lines, out) -> None:
+    sys.setrecursionlimit(10_000)
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE, ADDRESS_SPACE))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -264,24 +271,28 @@ def _answer(lines, out) -> None:
     for line in lines:
         signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
         try:
-            truth, answer, anywhere = json.loads(line)
-            verdict = compare(truth, answer, anywhere), "anywhere" if anywhere else "boxed"
+            truth, parts, boxes, anywhere = json.loads(line)
+            verdict = compare(Question(truth, tuple(parts), tuple(boxes), anywhere))
         except MemoryError:
             verdict = False, "memory"
-        except Exception:  # whatever a hostile answer brings the verifier to raise
+        except Exception:  # a fault of ours that a hostile answer has found
             verdict = False, "error"
         signal.setitimer(signal.ITIMER_PROF, 0)
         out.write(json.dumps(verdict) + "\n")
         out.flush()
 
 
-def compare(truth: str, answer: str, anywhere: bool) -> bool:
-    """math-verify's verdict without its own time limits, which are signals and fail where this is used."""
-    import logging
+def compare(asked: Question) -> tuple[bool, str]:
+    """The verdict of scaling.answers; `refused` where a value is larger than any of an answer key."""
+    from scaling.answers import TooLargeError, UnreadableError
+    from scaling.answers.verdict import says, says_all
 
-    logging.disable(logging.CRITICAL)  # it says at each call that it has no time limit
-    import math_verify
-
-    given = answer if anywhere else f"\\boxed{{{answer}}}"
-    right, parsed = (math_verify.parse(text, parsing_timeout=0, raise_on_error=True) for text in (f"${truth}$", given))
-    return bool(math_verify.verify(right, parsed, timeout_seconds=0, raise_on_error=True))
+    try:
+        right = says(asked.truth, asked.parts)
+        if not right and asked.boxes != asked.parts and 1 < len(asked.boxes) <= 12:
+            right = sum(map(len, asked.boxes)) <= LENGTH and says_all(asked.truth, asked.boxes)
+    except TooLargeError:
+        return False, "refused"
+    except UnreadableError:
+        right = False
+    return right, "anywhere" if asked.anywhere else "boxed"

@@ -1,8 +1,9 @@
 """Maths problems with a known answer: read from files, asked through the model's chat template, graded by their answer.
 
-A file is parquet or JSONL, one problem a row, in verl's schema (`prompt`, a list of one user message;
-`reward_model.ground_truth`; `extra_info`) or flat (`problem`, `question` or `prompt`; `answer` or `ground_truth`).
-Problems are taken as they stand, except that a request for a boxed answer is added where there is none.
+A file is parquet, JSONL, JSON or CSV, one problem a row (scaling/problem_files.py), in verl's schema (`prompt`, a list
+of messages; `reward_model.ground_truth`; `extra_info`) or flat (`problem`, `question` or `prompt`; `answer` or
+`ground_truth`); `columns` names others. Problems are taken as they stand, except that a request for a boxed answer is
+added where there is none.
 
 The rules of the reference study (arXiv 2509.25300, its released code): a problem is easy if a reference model's pass
 rate is at least 0.3, a missing rate counts as hard; the order is by pass rate, easy first; the held-out set is 250 easy
@@ -13,33 +14,41 @@ easy share of the pool. Draws are prefixes of one permutation each, so smaller s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
-from scaling.fields import Int, OptionalDataFile
-from scaling.files import parse_rows
+from scaling.fields import Int, OptionalDataFile, Part
 from scaling.graders.math_answers import MathGrader
+from scaling.problem_files import Problem, ProblemFile, read_problem_file
 from scaling.rollout_types import Encoding, Grade, Prompt
-from scaling.schema import InputError, one_line
+from scaling.schema import InputError
 from scaling.tasks import TextConfig, TextTask
 
 EASY = 0.3  # pass rate
 EASY_SEED, HARD_SEED = 42, 43
-REQUEST = "Please solve step by step and put your final answer within \\boxed{}."
-TEXT_KEYS, ANSWER_KEYS = ("prompt", "problem", "question"), ("ground_truth", "answer")
+
+
+class MathColumns(Part):
+    """Columns of the files in place of the usual ones; a dot goes into a column: `reward_model.ground_truth`."""
+
+    problem: str | None = None
+    """Text, or a list of messages; null = prompt, problem or question."""
+    answer: str | None = None
+    """null = reward_model.ground_truth, ground_truth or answer. Of a whole solution the last box counts."""
 
 
 class MathConfig(TextConfig):
-    """Maths problems with a known answer, from files in verl's schema (parquet) or JSONL; needs model.path.
+    """Maths problems with a known answer, from files in verl's schema, JSONL or CSV; needs model.path.
 
     The defaults take the files as they are. The rules of arXiv 2509.25300 are `order: difficulty`, `test: null`,
     `subset: stratified` and, for its reuse study, `pool: 51200`.
     """
 
+    # 2: answers are read by scaling.answers in place of math-verify; a problem is stripped before a request is added.
+    VERSION: ClassVar[int] = 2
     READS_FILES = READS_ANY_FILE = True
     TEST_PROBLEMS = None
     name: Literal["math"] = "math"
@@ -55,7 +64,8 @@ class MathConfig(TextConfig):
     order_seed: Int = Field(default=0, ge=0)
     """Seed of `order: shuffled`; not the run's, so that runs at several seeds see one order."""
     pass_rate: str = "qwen2.5_7b_pass_rate"
-    """Key of extra_info that holds the pass rate of a reference model."""
+    """Key of extra_info, or column, that holds the pass rate of a reference model."""
+    columns: MathColumns = MathColumns()
     subset: Literal["prefix", "stratified"] = "prefix"
     """Which of the problems are the U distinct ones: the first, or a sample with the pool's share of easy ones."""
     pool: Int | None = Field(default=None, ge=1)
@@ -74,61 +84,13 @@ class MathConfig(TextConfig):
             raise ValueError("task.train is missing: task math needs a file of training problems")
 
     def without_files(self) -> MathConfig:
-        return MathConfig(answer=self.answer, template=self.template, max_prompt_tokens=self.max_prompt_tokens)
-
-
-@dataclass(frozen=True)
-class Problem:
-    text: str  # the user message
-    answer: str
-    pass_rate: float  # of the reference model; 0 where it is missing
-
-
-# ---------------------------------------------------------------- files
+        kept = {name: getattr(self, name) for name in ("answer", "template", "max_prompt_tokens", "columns")}
+        return MathConfig(**kept)
 
 
 def read_problems(path: Path, pass_rate: str = MathConfig.model_fields["pass_rate"].default) -> list[Problem]:
-    """The problems of a parquet or JSONL file. Raises InputError naming the row and what it lacks."""
-    if not path.is_file():
-        raise InputError(f"task math: there is no file {path} (looked in {path.absolute().parent}).")
-    if path.suffix == ".parquet":
-        import pyarrow
-        import pyarrow.parquet
-
-        try:
-            rows = pyarrow.parquet.read_table(path).to_pylist()
-        except pyarrow.ArrowInvalid as error:
-            raise InputError(f"{path}: is not parquet ({one_line(error, 120)}).") from None
-    elif path.suffix in (".jsonl", ".json"):
-        rows = parse_rows(path.read_bytes().splitlines(), path, skip_blank=True)
-    else:
-        raise InputError(f"{path}: problems are read from .parquet or .jsonl files, not {path.suffix!r}.")
-    problems = [_problem(row, f"{path}: row {number}", pass_rate) for number, row in enumerate(rows)]
-    if not problems:
-        raise InputError(f"{path}: holds no problem.")
-    return problems
-
-
-def _problem(row: Any, where: str, pass_rate: str) -> Problem:
-    if not isinstance(row, dict):
-        raise InputError(f"{where} is not an object with keys.")
-    answer = (row.get("reward_model") or {}).get("ground_truth")
-    if answer is None:
-        answer = next((row[key] for key in ANSWER_KEYS if row.get(key) is not None), None)
-    text = next((row[key] for key in TEXT_KEYS if row.get(key)), None)
-    if isinstance(text, list):
-        if len(text) != 1 or text[0].get("role") != "user":
-            raise InputError(f"{where}: prompt has {len(text)} messages; one user message is wanted.")
-        text = text[0]["content"]
-    if not isinstance(text, str) or isinstance(answer, dict | list) or answer is None or not str(answer).strip():
-        raise InputError(
-            f"{where}: wants a problem ({', '.join(TEXT_KEYS)}) and a ground truth (reward_model.ground_truth, "
-            f"{', '.join(ANSWER_KEYS)}); it has {', '.join(row)}."
-        )
-    rate: Any = (row.get("extra_info") or {}).get(pass_rate, row.get(pass_rate))
-    request = "" if "\\boxed" in text else f"{'' if text.endswith(('.', '?', '!')) else '.'} {REQUEST}"
-    known = isinstance(rate, int | float) and rate == rate
-    return Problem(f"{text.strip()}{request}", str(answer).strip(), float(rate) if known else 0.0)
+    """The problems of a file with the usual columns. Raises InputError naming the row and what it lacks."""
+    return read_problem_file(path, pass_rate).problems
 
 
 # ---------------------------------------------------------------- the study's rules
@@ -179,13 +141,13 @@ class Task(TextTask):
         self._tokens: dict[str, tuple[int, ...]] = {}
         self._answers: dict[str, str] = {}
         self._sets: dict[str, tuple[str, ...]] = {}
-        train = read_problems(Path(config.train), config.pass_rate) if config.train else []
+        train = self._read(config.train) if config.train else []
         if config.order == "difficulty":
             train = by_difficulty(train)
         elif config.order == "shuffled":
             train = [train[i] for i in np.random.default_rng(config.order_seed).permutation(len(train))]
         if config.test is not None:
-            test = read_problems(Path(config.test), config.pass_rate)
+            test = self._read(config.test)
         elif train:
             half = config.test_problems // 2
             places = set(stratified(train, half, config.test_problems - half))
@@ -203,6 +165,30 @@ class Task(TextTask):
             raise InputError(f"task math: {config.train}: {'; '.join([left, *self._notes])}.")
         self._notes.insert(0, f"{len(self._train)} training problems, {len(test)} held-out problems")
         self.notes = tuple(self._notes)
+
+    def _read(self, path: str) -> list[Problem]:
+        """The problems of a file; what a reader should know about it is noted."""
+        config, columns = self.config, self.config.columns
+        own = path in (config.train, config.test)  # another set may have the usual columns
+        found = read_problem_file(
+            Path(path), config.pass_rate, problem=columns.problem, answer=columns.answer, usual=not own
+        )
+        self._notes += found.notes(Path(path))
+        if path == config.train:
+            self._check_rates(found)
+        return found.problems
+
+    def _check_rates(self, found: ProblemFile) -> None:
+        """Without pass rates every problem is hard, which must not happen unseen where they decide something."""
+        config, key = self.config, self.config.pass_rate
+        if found.rated:
+            return
+        none = f"task.pass_rate: no row of {config.train} has {key!r}"
+        if config.order == "difficulty" or config.subset == "stratified":
+            what = "order: difficulty" if config.order == "difficulty" else "subset: stratified"
+            raise InputError(f"{none}, and task.{what} goes by it; name the key that the file has.")
+        if config.test is None or key != MathConfig.model_fields["pass_rate"].default:
+            self._notes.append(f"{none}: every problem counts as hard")
 
     def _usable(self, problems: list[Problem], what: str, held_out: frozenset[str]) -> list[Problem]:
         """Those short enough, the first of equal ones, none of the held-out ones; what is left out is noted."""
@@ -238,7 +224,7 @@ class Task(TextTask):
 
     def problem_set(self, path: str | None, count: int | None) -> list[Prompt]:
         if path is not None and path not in self._sets:
-            problems, kept = read_problems(Path(path), self.config.pass_rate), []
+            problems, kept = self._read(path), []
             for problem in problems:
                 tokens = self.encoding.encode(problem.text, chat=self.chat)
                 if len(tokens) <= self.config.max_prompt_tokens:
@@ -247,7 +233,8 @@ class Task(TextTask):
                     kept.append(problem.text)
             if len(kept) < len(problems):
                 left_out = f"{len(problems) - len(kept)} of {len(problems)} problems are left out: too long"
-                self.notes = (*self.notes, f"{path}: {left_out}")
+                self._notes.append(f"{path}: {left_out}")
+            self.notes = tuple(self._notes)
             self._sets[path] = tuple(kept)
         texts = self._test if path is None else self._sets[path]
         if not texts and path is None:
