@@ -1,6 +1,7 @@
 """Several processes on one run, as torchrun starts them: who does what, and what all of them must agree on.
 
-Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts, then all hold all.
+Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts and grades its share
+of the responses, then all hold all: a verdict is given once, as one that differed would train processes apart.
 Update: each takes its share of a mini-batch's groups; every loss is already divided by the tokens of the whole
 mini-batch, so gradients are summed, not averaged. `ddp` keeps a whole policy per process; `fsdp` shards parameters,
 gradients and optimizer state and those of the reference (torch's fully_shard), while each sampler still holds a whole
@@ -10,10 +11,12 @@ tensors, so any number of processes can go on from them. Process 0 alone writes.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,9 @@ from transformers import PreTrainedModel
 
 from scaling import record
 from scaling.config.parts import ResourcesConfig
+from scaling.peers import Alarm
 from scaling.policy import blank_policy, copy_weights, whole
-from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
+from scaling.rollout_types import Grade, Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
 from scaling.schema import InputError
 
 
@@ -33,17 +37,32 @@ class PeerLost(RuntimeError):
     """Another process of the run has ended: its own error, if there was one, is the one to tell."""
 
 
-class Team:
-    """The processes that work on this run: a single one where torchrun started none. `mode`: ddp or fsdp."""
+def _says_that_a_peer_is_gone(error: Exception) -> bool:
+    """Only what torch itself raises: a grader's refused connection is an error of this process."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1:]
+    if isinstance(error, dist.DistError):
+        return True
+    words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
+    by_torch = isinstance(error, RuntimeError) and all("torch" in Path(frame.filename).parts for frame in innermost)
+    return by_torch and re.search(words, str(error), re.IGNORECASE) is not None
 
-    def __init__(self, mode: str, device: str):
+
+class Team:
+    """The processes that work on this run: a single one where torchrun started none.
+
+    mode: ddp or fsdp; minutes: the longest that one waits for another.
+    """
+
+    def __init__(self, mode: str, device: str, minutes: float = 30.0):
         self.mode, self.device = mode, device
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
         self.sharded = mode == "fsdp" and self.world > 1
         self._whole: Any = None
         self._mine = self.world > 1 and not dist.is_initialized()
         if self._mine:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+            kind = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+            dist.init_process_group(kind, timeout=timedelta(minutes=minutes))
+        self.alarm = Alarm(self.rank) if self.world > 1 and dist.is_initialized() else None
 
     @property
     def is_main(self) -> bool:
@@ -54,15 +73,37 @@ class Team:
         return {"processes": self.world, "parallel": self.mode} if self.world > 1 else {}
 
     def close(self) -> None:
+        if self.alarm is not None:
+            self.alarm.close()
         if self._mine and dist.is_initialized():
             dist.destroy_process_group()
 
+    @contextlib.contextmanager
+    def working_on(self, run: Path) -> Iterator[None]:
+        """While this process works on a run: an error that ends it ends the others too, and is written down."""
+        try:
+            yield
+        except (InputError, record.StaleAttempt) as error:
+            self.ring(error)
+            raise
+        except Exception as error:
+            self.fail(run, error)
+            raise
+        finally:
+            self.close()
+
+    def ring(self, error: Exception) -> bool:
+        """Tell the others that this process ends, so that they end; whether none of them has told so before."""
+        return self.alarm is None or self.alarm.ring(error)
+
     def fail(self, run: Path, error: Exception) -> None:
-        """Write FAILED.json; raises PeerLost instead where the error only says that another process has gone."""
-        words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
-        if self.world > 1 and (isinstance(error, dist.DistError) or re.search(words, str(error), re.I)):
-            raise PeerLost(f"another process of this run has ended: {error}") from error
-        record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+        """Write FAILED.json, if this process is the first to fail; raises PeerLost instead where the error only says
+        that another process has gone."""
+        if self.world > 1 and _says_that_a_peer_is_gone(error):
+            said = self.alarm and self.alarm.heard()
+            raise PeerLost(f"another process of this run has ended: {said or error}") from error
+        if self.ring(error):
+            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
 
     # ------------------------------------------------------------ agreement
 
@@ -192,6 +233,40 @@ class Team:
     def engine(self, engine: RolloutEngine, sequences: int | None = None) -> RolloutEngine:
         """The engine as all processes use it together, each at most about `sequences` sequences at a time."""
         return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
+
+    def task(self, task: Task) -> Task:
+        """The task as all processes grade with it together."""
+        shared: Any = task if self.world == 1 else _SharedTask(task, self)
+        return shared
+
+
+class _SharedTask:
+    """Each process grades its share of the responses, and all go on with the same grades; the rest is the task's."""
+
+    def __init__(self, task: Task, team: Team):
+        self._task, self._team, self._graded = task, team, 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+    def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]:
+        mine = self._team.share(np.arange(len(prompts)))
+        own = self._task.grade_many([prompts[i] for i in mine], [responses[i] for i in mine]) if mine.size else []
+        self._graded += len(own)
+        return [grade for part in self._team.all_gather(own) for grade in part]
+
+    def counts(self) -> dict[str, float]:
+        """Of all processes: a share is a mean over the responses, everything else is a sum."""
+        parts = self._team.all_gather((self._graded, self._task.counts()))
+        self._graded = 0
+        counts: dict[str, float] = {}
+        for name in dict.fromkeys(name for _, counted in parts for name in counted):
+            having = [(graded, counted[name]) for graded, counted in parts if name in counted]
+            if name.endswith("_share"):
+                counts[name] = sum(graded * value for graded, value in having) / sum(graded for graded, _ in having)
+            else:
+                counts[name] = sum(value for _, value in having)
+        return counts
 
 
 class _SharedEngine(RolloutEngine):

@@ -60,33 +60,27 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
     """
     config = resolve(config)
     device = process.pick_device(config)
-    team = Team(config.resources.parallel, device)
-    with contextlib.closing(team), exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine:
+    team = Team(config.resources.parallel, device, config.resources.peer_minutes)
+    with exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine, team.working_on(folder):
         if not all(team.all_gather(mine is not None)) and job is None:
             raise schema.InputError(f"{folder}: another process is training this run; wait for it or stop it first.")
         if team.broadcast(is_done(folder, config.stop)):
             return
-        try:
-            # The base comes first: it may have to be made, and until then a signal simply ends the process.
-            if team.is_main and config.model.made:  # transformers saves nothing in the other processes
-                ensure_base(config, artifacts)
-            team.all_gather(None)
-            policy = team.model(lambda device: load_base(config, artifacts, device))
-            kl = config.loss.kl_weight > 0
-            reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
-            with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
-                run = Run(config, folder, policy, reference, team)
-                with contextlib.closing(run.engine):
-                    run.resume(job.info if job else {})
-                    while not run.finished:
-                        run.step_once()
-                        run.checkpoint_if_due(stopping)
-                    run.finish()
-        except (Interrupted, record.StaleAttempt, schema.InputError):
-            raise
-        except Exception as error:
-            team.fail(folder, error)
-            raise
+        # The base comes first: it may have to be made, and until then a signal simply ends the process.
+        if team.is_main and config.model.made:  # transformers saves nothing in the other processes
+            ensure_base(config, artifacts)
+        team.all_gather(None)
+        policy = team.model(lambda device: load_base(config, artifacts, device))
+        kl = config.loss.kl_weight > 0
+        reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
+        with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
+            run = Run(config, folder, policy, reference, team)
+            with contextlib.closing(run.engine):
+                run.resume(job.info if job else {})
+                while not run.finished:
+                    run.step_once()
+                    run.checkpoint_if_due(stopping)
+                run.finish()
 
 
 class Run:
@@ -108,7 +102,7 @@ class Run:
         torch.use_deterministic_algorithms(True, warn_only=True)
         self.config, self.folder, self.policy, self.reference, self.team = config, folder, policy, reference, team
         self.encoding = load_encoding(config.model.folder, policy)
-        self.task = load_task(config.task, self.encoding)
+        self.task = team.task(load_task(config.task, self.encoding))
         sampler: Any = {"dtype": config.model.dtype, "device": team.device}
         sampler |= {"allowed_V": self.task.allowed_V, "end_ids": self.task.end_ids}
         self.engine = team.engine(load_engine(config.resources.engine, **sampler), config.resources.rollout_sequences)
@@ -163,7 +157,7 @@ class Run:
         clock = Clock()
         row = self.train(clock) if self.step > 0 else Row()
         clock.update = time.monotonic()
-        self.write_row(row | self.evaluate_if_due(), clock)
+        self.write_row(row | self.evaluate_if_due() | self.task.counts(), clock)
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
@@ -173,7 +167,7 @@ class Run:
         rollouts = self.engine.generate(prompts_P, group_size, sampling)
         clock.rollout = time.monotonic()
         reward = rewards(grade_all(self.task, rollouts), group_size)
-        advantage = config.algorithm.advantages(reward)
+        advantage = self.team.broadcast(config.algorithm.advantages(reward))  # which groups train is the same for all
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
@@ -182,7 +176,7 @@ class Run:
         self.engine.load_weights(self.policy, step)
         unique = self.stream.unique(step)
         self.ledger.add_step(self.shape, self.non_embedding, rollouts, update.active_P, config, unique)
-        return {**training_row(rollouts, reward, advantage, update, rate), **self.task.counts()}
+        return training_row(rollouts, reward, advantage, update, rate)
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""

@@ -30,6 +30,7 @@ scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
+scaling.peers
 scaling.parallel scaling.algorithm.advantages scaling.algorithm.guard scaling.algorithm.losses scaling.algorithm.update
 scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror

@@ -247,6 +247,8 @@ class ResourcesConfig(Part):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes (torchrun, or `processes` on SLURM): a whole policy in each, or its parameters and
     optimizer state sharded."""
+    peer_minutes: Float = Field(default=30.0, gt=0)
+    """The longest that one process waits for another; one that fails ends the others within seconds."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
