@@ -27,6 +27,7 @@ from transformers import PreTrainedModel
 
 from scaling import record
 from scaling.config.parts import ResourcesConfig
+from scaling.determinism import hardware
 from scaling.peers import Alarm
 from scaling.policy import blank_policy, copy_weights, whole
 from scaling.rollout_types import Grade, Prompt, RolloutEngine, RolloutGroups, SamplingParams, Task
@@ -69,8 +70,9 @@ class Team:
         return self.rank == 0
 
     def document(self) -> dict[str, Any]:
-        """What attempt.json says of the processes; nothing of a single one."""
-        return {"processes": self.world, "parallel": self.mode} if self.world > 1 else {}
+        """What attempt.json says of the processes; of a single one only what it runs on. All call it together."""
+        kinds = {"hardware": sorted(set(self.all_gather(hardware(self.device))))}
+        return kinds | ({"processes": self.world, "parallel": self.mode} if self.world > 1 else {})
 
     def close(self) -> None:
         if self.alarm is not None:

@@ -32,6 +32,7 @@ from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig, is_done, resolve
+from scaling.determinism import Determinism, deterministic
 from scaling.evaluate import ended_by, evaluate, notes_on_sets
 from scaling.files import Row, exclusive
 from scaling.ledger import Ledger, rollout_flops
@@ -73,8 +74,9 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
         policy = team.model(lambda device: load_base(config, artifacts, device))
         kl = config.loss.kl_weight > 0
         reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
-        with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
-            run = Run(config, folder, policy, reference, team)
+        signals = contextlib.nullcontext(job.stopping) if job else process.signals_heard()
+        with signals as stopping, deterministic() as determinism:
+            run = Run(config, folder, policy, reference, team, determinism)
             with contextlib.closing(run.engine):
                 run.resume(job.info if job else {})
                 while not run.finished:
@@ -96,11 +98,11 @@ class Run:
     attempt: record.Attempt
     say: process.Log
 
-    def __init__(self, config: RunConfig, folder: Path, policy, reference, team: Team):
+    def __init__(self, config: RunConfig, folder: Path, policy, reference, team: Team, determinism: Determinism):
         self.started, self.started_cpu, self.wall_before = time.monotonic(), time.process_time(), 0.0
         torch.set_num_threads(config.resources.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
         self.config, self.folder, self.policy, self.reference, self.team = config, folder, policy, reference, team
+        self.determinism = determinism
         self.encoding = load_encoding(config.model.folder, policy)
         self.task = team.task(load_task(config.task, self.encoding))
         sampler: Any = {"dtype": config.model.dtype, "device": team.device}
@@ -126,12 +128,12 @@ class Run:
             team.load(self.policy, self.optimizer, newest.state["policy"], newest.state["optimizer"])
             self.ledger, self.step = Ledger(**newest.state["ledger"]), newest.step
             self.wall_before = newest.state["wall_seconds"]
-        team.all_gather(self.step)  # every process has read the record before one of them adds to it
+        about = {**team.document(), **info}  # asks all: every process has read the record before one adds to it
         self.attempt = record.Bystander(folder, number)
         if team.is_main:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
-            self.attempt = process.begin_attempt(folder, number, newest, self.config, {**team.document(), **info})
-        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device)
+            self.attempt = process.begin_attempt(folder, number, newest, self.config, about)
+        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device, self.determinism)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
         after = f" after checkpoint {self.step}" if newest else ""
@@ -199,6 +201,7 @@ class Run:
     def write_row(self, row: Row, clock: Clock) -> None:
         if self.step > 0:
             self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.stream.ids(self.step)}])
+        self.determinism.tell(self.attempt)
         timing = clock.timing(self.wall_seconds())
         self.attempt.append(schema.CURVE, [{"step": self.step, **self.ledger.row(), **row, "timing": timing}])
 

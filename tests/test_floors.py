@@ -27,7 +27,7 @@ scaling.tasks/
 scaling.config.errors scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks
 scaling.config.reading
 scaling.config
-scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.process
+scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.peers
