@@ -5,8 +5,8 @@ Which GRPO this is:
   normalised among the correct responses. The trainer only calls a pure function of the rewards.
 - loss: PPO clip per token (0.2 / 0.2 by default), summed and divided by the response tokens of the mini-batch (token
   mean) or averaged per response first (sequence mean). No entropy bonus. KL to the base model, k3, only if asked for.
-- old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them;
-  `logprob_difference` records how well.
+- old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them, unless
+  `loss.old_logprobs` says trainer; `logprob_difference` records how well, `loss.mismatch` corrects what is left.
 - groups whose advantages are all zero are left out of the forward and backward pass, but counted in the mean.
 - train_flops C = 6 N T: N without embeddings, T = prompt + response tokens of every sampled sequence.
 

@@ -89,7 +89,7 @@ def equal_bytes(run: Path) -> EqualBytes:
 
 
 def _conditions(attempt: dict[str, Any]) -> dict[str, Any]:
-    values = {"processes": 1} | {name: attempt[name] for name in CONDITIONS if name in attempt}
+    values: dict[str, Any] = {"processes": 1} | {name: attempt[name] for name in CONDITIONS if name in attempt}
     if isinstance(values.get("engine"), dict):  # its servers and their Python are no part of what is computed
         values["engine"] = {name: values["engine"].get(name) for name in OF_ENGINE}
     return values

@@ -29,7 +29,8 @@ def train(team: Team, mode: str, kind: str) -> None:
         {
             "model": "m",
             "data": {"prompts_per_step": 6},
-            "loss": {"updates_per_batch": 3 if kind == "groups" else 1},
+            # Of groups the trainer's own log-probs stand below the ratio: a pass of their own for later mini-batches.
+            "loss": {"updates_per_batch": 3, "old_logprobs": "trainer"} if kind == "groups" else {},
             "rollout": {"group_size": 4},
             "resources": {
                 "engine": "hf",
