@@ -78,6 +78,6 @@ def drift_sentence(study: Study) -> str:
     return (
         f"In {counted(len(grown), 'run')} sampler and trainer drifted apart: in {run_names(study)[worst]} the mean "
         f"difference of their log-probs grew from {first:.2g} to {last:.2g} nats, and a batch weighs as "
-        f"{100 * share:.0f} % of its tokens. Such a batch is off-policy; loss.old_logprobs and loss.mismatch correct for "
-        "it, and a sampler in float32 does not have it."
+        f"{100 * share:.0f} % of its tokens. Such a batch is off-policy; loss.old_logprobs and loss.mismatch correct "
+        "for it, and a sampler in float32 does not have it."
     )
