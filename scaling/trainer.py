@@ -35,6 +35,7 @@ from scaling.config import RunConfig, is_done, resolve
 from scaling.determinism import Determinism, deterministic
 from scaling.evaluate import ended_by, evaluate, notes_on_sets
 from scaling.files import Row, exclusive
+from scaling.launched import check_launch
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.parallel import Team
@@ -61,7 +62,8 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
     """
     config = resolve(config)
     device = process.pick_device(config)
-    team = Team(config.resources.parallel, device, config.resources.peer_minutes)
+    check_launch(config, device)
+    team = Team(config.resources.parallel, device, config.model.dtype, config.resources.peer_minutes)
     with exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine, team.working_on(folder):
         if not all(team.all_gather(mine is not None)) and job is None:
             raise schema.InputError(f"{folder}: another process is training this run; wait for it or stop it first.")

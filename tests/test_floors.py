@@ -30,7 +30,7 @@ scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
-scaling.peers
+scaling.launched scaling.peers scaling.shared
 scaling.parallel
 scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard
 scaling.algorithm.losses scaling.algorithm.update

@@ -18,8 +18,9 @@ from transformers import AutoModelForCausalLM
 
 from scaling import checkpoint, files, record, schema
 from scaling.config.parts import ResourcesConfig
-from scaling.parallel import PeerLost, Team, _SharedTask, passes
+from scaling.parallel import PeerLost, Team, passes
 from scaling.peers import LOST, Alarm
+from scaling.shared import SharedTask
 
 pytestmark = pytest.mark.launch
 
@@ -277,7 +278,7 @@ class Counting:
 @pytest.mark.parametrize("responses", [[2, 2, 1, 0, 0], [2], [1, 2, 0, 2]])
 def test_processes_that_share_the_grading_count_as_one_does(responses):
     def work(team):
-        task = _SharedTask(Counting(), team)
+        task = SharedTask(Counting(), team)
         return task.grade_many(responses, responses), task.counts(), task.counts(), task.name
 
     threads = Threads()

@@ -18,7 +18,7 @@ from scaling.algorithm.mismatch import Difference, mismatch_weights
 from scaling.algorithm.rewards import Rewards
 from scaling.config.run import RunConfig
 from scaling.files import Row
-from scaling.logprobs import token_logprobs
+from scaling.logprobs import TokenLogprobs
 from scaling.parallel import Team, passes
 from scaling.rollout_types import RolloutGroups
 
@@ -50,13 +50,14 @@ def update_policy(
         tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
         trained = passes(rows_of[minibatch_P[active_P[minibatch_P]]], rollouts, config.resources, team)
         batches.append((tokens_total, len(minibatch_P) * group_size, trained))
-    before_BT = _before_update(policy, rollouts, [trained for *_, trained in batches[1:]], allowed_V, config)
+    before_BT = _before_update(policy, rollouts, [trained for *_, trained in batches[1:]], allowed_V, config, team)
     sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "cut": 0.0, "tokens": 0, "loss": 0.0}
     norms, apart = [], Difference()
     for updates, (tokens_total, sequences_total, trained) in enumerate(batches):
         optimizer.zero_grad(set_to_none=False)
-        for rows_B, counted in trained:
-            score = _score(policy, rollouts, rows_B, allowed_V, config)
+        for place, (rows_B, counted) in enumerate(trained):
+            with team.scoring(policy, last=place == len(trained) - 1) as scorer:
+                score = _score(scorer, rollouts, rows_B, allowed_V, config, team)
             mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
                 score.logprobs_BT.device
             )
@@ -67,7 +68,8 @@ def update_policy(
             reference_BT = None
             if reference is not None:
                 with torch.no_grad():
-                    reference_BT = _score(reference, rollouts, rows_B, allowed_V, config).logprobs_BT
+                    scorer = team.scorer(reference)
+                    reference_BT = _score(scorer, rollouts, rows_B, allowed_V, config, team).logprobs_BT
             loss = policy_loss(
                 score.logprobs_BT, sampler_BT if config.loss.old_logprobs == "sampler" else trainer_BT,
                 advantages_B, mask_BT, config.loss, tokens_total=tokens_total, sequences_total=sequences_total,
@@ -111,33 +113,37 @@ def _step(policy, optimizer, gradient_clip: float, team: Team) -> float:
     for parameter in policy.parameters():
         if parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-    team.sum_gradients(policy.parameters())
     norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), gradient_clip)
     optimizer.step()
     return float(norm.full_tensor() if team.sharded else norm)
 
 
 def _before_update(
-    policy, rollouts: RolloutGroups, later: list[list[tuple[np.ndarray, bool]]], allowed_V, config: RunConfig
-) -> torch.Tensor:
+    policy, rollouts: RolloutGroups, later: list[list[tuple[np.ndarray, bool]]], allowed_V, config: RunConfig,
+    team: Team,
+) -> torch.Tensor:  # fmt: skip
     """The policy's log-probs (B, T) in the passes of later mini-batches, where the loss asks for them; else zeros.
 
     Those of the first mini-batch cost no pass of their own: no step comes before it.
     """
     before_BT = torch.zeros(rollouts.logprobs_BT.shape)
     if config.loss.trainer_logprobs:
+        scorer = team.scorer(policy)
         for rows_B in (rows_B for trained in later for rows_B, _ in trained):
             with torch.no_grad():
-                before_BT[rows_B] = _score(policy, rollouts, rows_B, allowed_V, config).logprobs_BT.cpu()
+                before_BT[rows_B] = _score(scorer, rollouts, rows_B, allowed_V, config, team).logprobs_BT.cpu()
     return before_BT
 
 
-def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
+def _score(
+    scorer, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig, team: Team
+) -> TokenLogprobs:
     half, kept = config.model.dtype == "bfloat16", not config.resources.gradient_checkpointing
+    # torch's own autocast: accelerate's is the same context, and a single process has no Accelerator.
     # With checkpointing no cast of a weight is used twice: kept, the casts of a whole model would fill 2 bytes each.
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=half, cache_enabled=kept):
-        return token_logprobs(
-            model, rollouts, rows_B,
+    with torch.autocast(team.device.split(":")[0], torch.bfloat16, enabled=half, cache_enabled=kept):
+        return scorer(
+            rollouts, rows_B,
             allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
         )  # fmt: skip
 
