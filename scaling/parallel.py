@@ -131,13 +131,15 @@ class Team:
         """The rows of all processes by rank, sent as a tensor; counts: how many each has. Other dimensions agree."""
         if self.world == 1:
             return rows
+        sent: Any
         if sum(counts) == max(counts):  # one has them all
             whole = rows if len(rows) else np.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
-            sent: Any = broadcast(torch.from_numpy(whole).to(self.device), from_process=int(np.argmax(counts)))
+            sent = broadcast(torch.from_numpy(whole).to(self.device), from_process=int(np.argmax(counts)))
             return sent.cpu().numpy()
         padded = np.zeros((max(counts), *rows.shape[1:]), dtype=rows.dtype)
         padded[: len(rows)] = rows
-        parts = gather(torch.from_numpy(padded).to(self.device)).cpu().numpy().reshape(self.world, *padded.shape)
+        sent = gather(torch.from_numpy(padded).to(self.device))
+        parts = sent.cpu().numpy().reshape(self.world, *padded.shape)
         return np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def share(self, items: np.ndarray, rank: int | None = None) -> np.ndarray:

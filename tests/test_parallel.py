@@ -46,15 +46,18 @@ def start(processes, *arguments):
 KINDS = ("whole", "groups", "tokens")
 
 
+def work(processes, mode, *kinds):
+    """What `parallel_worker` prints, by kind of update."""
+    lines = start(processes, HERE / "parallel_worker.py", mode, *kinds).splitlines()
+    printed = [json.loads(line) for line in lines if line.startswith("{")]
+    return {one["kind"]: one for one in printed}
+
+
 @pytest.fixture(scope="module")
 def updates():
-    """What `parallel_worker` prints, by (processes, mode) and kind of update."""
-    found = {}
-    for processes, mode in ((1, "ddp"), (2, "ddp"), (2, "fsdp")):
-        lines = start(processes, HERE / "parallel_worker.py", mode, *KINDS).splitlines()
-        printed = [json.loads(line) for line in lines if line.startswith("{")]
-        found[processes, mode] = {one["kind"]: one for one in printed}
-    return found
+    return {
+        (processes, mode): work(processes, mode, *KINDS) for processes, mode in ((1, "ddp"), (2, "ddp"), (2, "fsdp"))
+    }
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -68,6 +71,22 @@ def test_two_processes_have_the_losses_of_one(updates, kind):
         # float32: after ten updates in another order of summing, norms were seen 2e-4 apart.
         assert two["norms"] == pytest.approx(one["norms"], rel=1e-3), mode
         assert two["weights"] == pytest.approx(one["weights"], rel=1e-5), mode
+
+
+def test_fsdp_really_shards_and_ddp_keeps_no_second_copy_of_the_gradients(updates):
+    """On a processor accelerate makes DDP of FSDP2 without a word."""
+    assert [updates[key]["whole"]["held"] for key in updates] == [1, 1, pytest.approx(0.5, abs=0.01)]
+    assert updates[1, "ddp"]["whole"]["grads_a_piece"] == 1
+    assert updates[2, "ddp"]["whole"]["grads_a_piece"] > 10  # views of the buckets that are sent
+
+
+def test_in_bfloat16_what_is_sharded_is_gathered_in_it():
+    one, two = work(1, "ddp", "half")["half"], work(2, "fsdp", "half")["half"]
+    assert (one["dtypes"], two["dtypes"]) == (["torch.float32"], ["torch.bfloat16"])  # one process casts in autocast
+    assert two["world"] == 2 and two["held"] == pytest.approx(0.5, abs=0.01)
+    # Norms and the table are rounded when they are gathered: .004 apart after ten updates where nothing is wrong.
+    assert np.abs(np.subtract(one["losses"], two["losses"])).max() < 0.01
+    assert two["weights"] == pytest.approx(one["weights"], rel=1e-4)
 
 
 RUN = """
@@ -113,6 +132,41 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path):
     assert ends[0] == ends[1] and "eos_token_id" in ends[0]
     found = checkpoint.load_newest(changing)
     assert found is not None and all(type(value) is torch.Tensor for value in found.state["policy"].values())
+
+
+ACCELERATE = """
+compute_environment: LOCAL_MACHINE
+distributed_type: MULTI_GPU
+use_cpu: true
+mixed_precision: 'no'
+num_machines: 1
+num_processes: 2
+main_process_port: PORT
+"""
+
+
+def test_accelerate_launch_starts_a_run_as_torchrun_does(tmp_path):
+    run = GRADED.replace("MODE", "fsdp").replace("every: 3", "every: 1")
+    (tmp_path / "run.yaml").write_text(run)
+    (tmp_path / "accelerate.yaml").write_text(ACCELERATE.replace("PORT", str(free_port())))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", tmp_path / "accelerate.yaml"]
+    line = [*launch, "-m", "scaling", "run", tmp_path / "run.yaml", "--out", tmp_path / "by_accelerate"]
+    done = subprocess.run(list(map(str, line)), env=ENVIRONMENT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    start(2, "-m", "scaling", "run", tmp_path / "run.yaml", "--out", tmp_path / "by_torchrun")
+    curves = [
+        [record.without_timing(row) for row in files.read_rows(tmp_path / name / schema.CURVE)]
+        for name in ("by_accelerate", "by_torchrun")
+    ]
+    assert curves[0] == curves[1] and [row["step"] for row in curves[0]] == [0, 1, 2, 3]
+    attempt = record.read_attempt(tmp_path / "by_accelerate", 1)
+    assert (attempt["processes"], attempt["parallel"]) == (2, "fsdp")
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 def test_a_process_that_lost_a_peer_has_not_failed(tmp_path):
@@ -195,9 +249,7 @@ def test_a_grader_that_fails_in_one_process_ends_both_with_its_cause(tmp_path):
     """Without torchrun, which would end the other one itself."""
     path = tmp_path / "run.yaml"
     path.write_text(GRADED.replace("MODE", "fsdp"))
-    with socket.socket() as probe:
-        probe.bind(("localhost", 0))
-        meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(probe.getsockname()[1]), "WORLD_SIZE": "2"}
+    meeting = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     line = [sys.executable, str(HERE / "grading_worker.py"), "raises", str(path), str(tmp_path / "run")]
     both = [
         subprocess.Popen(line, env={**ENVIRONMENT, **meeting, "RANK": rank}, stderr=subprocess.PIPE, text=True)
