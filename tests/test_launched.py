@@ -67,7 +67,7 @@ def test_what_agrees_with_the_run_is_taken(told, environment, resources, dtype):
         ({"WORLD_SIZE": None}, {}, "float32", "asked for several processes on a processor and started one; say dist"),
         ({"WORLD_SIZE": "4"}, {"processes": 2}, "float32", "num_processes: 4; resources.processes on 1 nodes make 2"),
         ({"ACCELERATE_MIXED_PRECISION": "bf16"}, {}, "float32", "mixed_precision: bf16; the run's model.dtype float32"),
-        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, {}, "bfloat16", "mixed_precision: fp16; the run's model.dtype bfloat16"),
+        ({"ACCELERATE_MIXED_PRECISION": "fp16"}, {}, "bfloat16", "mixed_precision: fp16; the run's model.dtype"),
         ({}, {}, "bfloat16", "mixed_precision: no; the run's model.dtype bfloat16 is 'bf16'"),
         ({"ACCELERATE_USE_DEEPSPEED": "true"}, {}, "float32", "says DEEPSPEED; a run is data parallel"),
         ({"ACCELERATE_USE_MEGATRON_LM": "true"}, {}, "float32", "says MEGATRON_LM"),
@@ -77,7 +77,7 @@ def test_what_agrees_with_the_run_is_taken(told, environment, resources, dtype):
         ({"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "1"}, FSDP, "float32", "set fsdp_version: 2"),
         ({"ACCELERATE_USE_FSDP": "true"}, FSDP, "float32", "set fsdp_version: 2"),
         ({**SHARDED, "FSDP_OFFLOAD_PARAMS": "true"}, FSDP, "float32", "fsdp_offload_params: true"),
-        ({**SHARDED, "FSDP_ACTIVATION_CHECKPOINTING": "true"}, FSDP, "float32", "gradient_checkpointing: true in the run"),
+        ({**SHARDED, "FSDP_ACTIVATION_CHECKPOINTING": "true"}, FSDP, "float32", "gradient_checkpointing: true in"),
     ],
 )  # fmt: skip
 def test_what_contradicts_the_run_is_refused_in_one_line(told, changes, resources, dtype, message):
