@@ -63,8 +63,12 @@ class Ledger:
         shared = config.resources.forward == "shared_prefix"
         trained = prompt_lengths_P[active], lengths_PG[active]
         self.update_flops += compute.update_flops(shape, *trained, shared_prompt=shared)
-        if config.loss.kl_weight > 0:  # the reference's pass; the old log-probs are the sampler's own
+        if config.loss.kl_weight > 0:  # the reference's pass
             self.logprob_flops += compute.sequence_flops(shape, *trained, shared_prompt=shared)
+        if config.loss.trainer_logprobs:  # a pass of their own for all but the first mini-batch
+            later = active & (np.arange(len(active)) >= len(active) // config.loss.updates_per_batch)
+            held = prompt_lengths_P[later], lengths_PG[later]
+            self.logprob_flops += compute.sequence_flops(shape, *held, shared_prompt=shared)
 
 
 def rollout_flops(shape: Shape, rollouts: RolloutGroups) -> float:

@@ -9,8 +9,7 @@ Dimension suffixes: see `scaling.rollout_types`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -45,8 +44,7 @@ def draw_columns(logprobs_BA: torch.Tensor, uniforms_B: torch.Tensor) -> torch.T
     return torch.searchsorted(cumulative_BA, (uniforms_B * cumulative_BA[:, -1])[:, None], right=True)[:, 0]
 
 
-@dataclass
-class TokenLogprobs:
+class TokenLogprobs(NamedTuple):
     """Of the chosen sequences, in the order and at the width of the rollouts; zero beyond each length."""
 
     logprobs_BT: torch.Tensor  # float32 nats, differentiable

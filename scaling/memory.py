@@ -210,6 +210,7 @@ def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tupl
     forward = compute.of_equal_group(compute.sequence_flops, shape, tokens, group, shared_prompt=shared)
     forward *= config.data.prompts_per_step
     passes = 3 + resources.gradient_checkpointing + (config.loss.kl_weight > 0)
+    passes += (1 - 1 / config.loss.updates_per_batch) * config.loss.trainer_logprobs
     # Evaluations by ratio are few; by `every` they are a part of each step. A set of unknown size is as the main one.
     share = 1 / evaluation.every if evaluation.every else 0.0
     sampled = [(config.data.prompts_per_step, group, 1.0), (evaluation.problems, evaluation.samples, share)]

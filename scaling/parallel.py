@@ -1,68 +1,117 @@
-"""Several processes on one run, as torchrun starts them: who does what, and what all of them must agree on.
+"""Several processes on one run: who does what, and what all of them must agree on.
 
-Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts, then all hold all.
+Devices, process group, gathers, DDP and FSDP2 are accelerate's (`launched.py`); what is ours says why.
+
+Data parallel in both modes. Rollouts and evaluation: each process samples its share of the prompts and grades its share
+of the responses, then all hold all: a verdict is given once, as one that differed would train processes apart.
 Update: each takes its share of a mini-batch's groups; every loss is already divided by the tokens of the whole
 mini-batch, so gradients are summed, not averaged. `ddp` keeps a whole policy per process; `fsdp` shards parameters,
-gradients and optimizer state and those of the reference (torch's fully_shard), while each sampler still holds a whole
-copy of the weights on its device. On the host process 0 alone holds a whole model. Checkpoints and exports are of whole
-tensors, so any number of processes can go on from them. Process 0 alone writes.
+gradients and optimizer state and those of the reference (FSDP2), while each sampler still holds a whole copy of the
+weights on its device. On the host process 0 alone holds a whole model. Checkpoints and exports are of whole tensors, so
+any number of processes can go on from them. Process 0 alone writes.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import re
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
+from accelerate.utils import broadcast, broadcast_object_list, gather, gather_object
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from transformers import PreTrainedModel
 
-from scaling import record
+from scaling import launched, record
 from scaling.config.parts import ResourcesConfig
+from scaling.determinism import hardware
+from scaling.logprobs import TokenLogprobs, token_logprobs
+from scaling.peers import Alarm
 from scaling.policy import blank_policy, copy_weights, whole
-from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
+from scaling.rollout_types import RolloutEngine, RolloutGroups, Task
 from scaling.schema import InputError
+from scaling.shared import SharedEngine, SharedTask
 
 
 class PeerLost(RuntimeError):
     """Another process of the run has ended: its own error, if there was one, is the one to tell."""
 
 
-class Team:
-    """The processes that work on this run: a single one where torchrun started none. `mode`: ddp or fsdp."""
+def _says_that_a_peer_is_gone(error: Exception) -> bool:
+    """Only what torch itself raises: a grader's refused connection is an error of this process."""
+    innermost = traceback.extract_tb(error.__traceback__)[-1:]
+    if isinstance(error, dist.DistError):
+        return True
+    words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
+    by_torch = isinstance(error, RuntimeError) and all("torch" in Path(frame.filename).parts for frame in innermost)
+    return by_torch and re.search(words, str(error), re.IGNORECASE) is not None
 
-    def __init__(self, mode: str, device: str):
+
+class Team:
+    """The processes that work on this run: a single one where no launcher started more.
+
+    mode: ddp or fsdp; dtype: what is computed in; minutes: the longest that one waits for another.
+    """
+
+    def __init__(self, mode: str, device: str, dtype: str = "float32", minutes: float = 30.0):
         self.mode, self.device = mode, device
         self.world, self.rank = int(os.environ.get("WORLD_SIZE", "1")), int(os.environ.get("RANK", "0"))
         self.sharded = mode == "fsdp" and self.world > 1
         self._whole: Any = None
+        self._scorers: dict[Any, Any] = {}
         self._mine = self.world > 1 and not dist.is_initialized()
-        if self._mine:
-            dist.init_process_group("cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo")
+        self.accelerator: Any = launched.begin(mode, device, dtype, minutes) if self.world > 1 else None
+        self.alarm = Alarm(self.rank) if self.world > 1 and dist.is_initialized() else None
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
 
     def document(self) -> dict[str, Any]:
-        """What attempt.json says of the processes; nothing of a single one."""
-        return {"processes": self.world, "parallel": self.mode} if self.world > 1 else {}
+        """What attempt.json says of the processes; of a single one only what it runs on. All call it together."""
+        kinds = {"hardware": sorted(set(self.all_gather(hardware(self.device))))}
+        return kinds | ({"processes": self.world, "parallel": self.mode} if self.world > 1 else {})
 
     def close(self) -> None:
-        if self._mine and dist.is_initialized():
-            dist.destroy_process_group()
+        if self.alarm is not None:
+            self.alarm.close()
+        if self.accelerator is not None:
+            launched.end(self.accelerator, group=self._mine)
+            self.accelerator = None
+
+    @contextlib.contextmanager
+    def working_on(self, run: Path) -> Iterator[None]:
+        """While this process works on a run: an error that ends it ends the others too, and is written down."""
+        try:
+            yield
+        except (InputError, record.StaleAttempt) as error:
+            self.ring(error)
+            raise
+        except Exception as error:
+            self.fail(run, error)
+            raise
+        finally:
+            self.close()
+
+    def ring(self, error: Exception) -> bool:
+        """Tell the others that this process ends, so that they end; whether none of them has told so before."""
+        return self.alarm is None or self.alarm.ring(error)
 
     def fail(self, run: Path, error: Exception) -> None:
-        """Write FAILED.json; raises PeerLost instead where the error only says that another process has gone."""
-        words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
-        if self.world > 1 and (isinstance(error, dist.DistError) or re.search(words, str(error), re.I)):
-            raise PeerLost(f"another process of this run has ended: {error}") from error
-        record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+        """Write FAILED.json, if this process is the first to fail; raises PeerLost instead where the error only says
+        that another process has gone."""
+        if self.world > 1 and _says_that_a_peer_is_gone(error):
+            said = self.alarm and self.alarm.heard()
+            raise PeerLost(f"another process of this run has ended: {said or error}") from error
+        if self.ring(error):
+            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
 
     # ------------------------------------------------------------ agreement
 
@@ -70,17 +119,28 @@ class Team:
         """The value that process 0 has: for what depends on clocks and files."""
         if self.world == 1:
             return value
-        box = [value]
-        dist.broadcast_object_list(box, src=0)
-        return box[0]
+        return broadcast_object_list([value], from_process=0)[0]
 
     def all_gather(self, value: Any) -> list[Any]:
         """The values of all processes, by rank."""
         if self.world == 1:
             return [value]
-        gathered: list[Any] = [None] * self.world
-        dist.all_gather_object(gathered, value)
-        return gathered
+        return gather_object([value])
+
+    def joined(self, rows: np.ndarray, counts: list[int]) -> np.ndarray:
+        """The rows of all processes by rank, sent as a tensor; counts: how many each has. Other dimensions agree."""
+        if self.world == 1:
+            return rows
+        sent: Any
+        if sum(counts) == max(counts):  # one has them all
+            whole = rows if len(rows) else np.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
+            sent = broadcast(torch.from_numpy(whole).to(self.device), from_process=int(np.argmax(counts)))
+            return sent.cpu().numpy()
+        padded = np.zeros((max(counts), *rows.shape[1:]), dtype=rows.dtype)
+        padded[: len(rows)] = rows
+        sent = gather(torch.from_numpy(padded).to(self.device))
+        parts = sent.cpu().numpy().reshape(self.world, *padded.shape)
+        return np.concatenate([part[:count] for part, count in zip(parts, counts, strict=True)])
 
     def share(self, items: np.ndarray, rank: int | None = None) -> np.ndarray:
         """The part of `items` that falls to a process; consecutive, some may be one longer."""
@@ -101,19 +161,19 @@ class Team:
         """fsdp: shard a model in place, layer by layer, with the values that it has in process 0."""
         if not self.sharded or policy is None:
             return
-        from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
-
-        mesh = init_device_mesh(self.device.split(":")[0], (self.world,))
-        kinds = set(getattr(policy, "_no_split_modules", None) or [])
-        layers = [module for module in policy.modules() if type(module).__name__ in kinds]
-        if not layers:
+        plugin, kinds = self.accelerator.state.fsdp_plugin, set(getattr(policy, "_no_split_modules", None) or [])
+        if not any(type(module).__name__ in kinds for module in policy.modules()):
             raise InputError(f"{type(policy).__name__} does not name its layers, so fsdp cannot shard it; use ddp.")
         values = policy.state_dict() if self.is_main else {}
-        for layer in layers:
-            fully_shard(layer, mesh=mesh)
-        fully_shard(policy, mesh=mesh)
-        with torch.no_grad():
+        if plugin.mixed_precision_policy.param_dtype is not None:
+            # A table that is gathered in bfloat16 would make the residual stream bfloat16, which autocast does not.
+            policy.get_input_embeddings().register_forward_hook(lambda module, arguments, states: states.float())
+        plugin.transformer_cls_names_to_wrap = sorted(kinds)
+        # What `Accelerator.prepare` calls for FSDP2; that itself wants an optimizer, and a reference has none.
+        self._scorers[policy] = fsdp2_prepare_model(self.accelerator, _Scorer(policy))
+        if not all(hasattr(parameter, "full_tensor") for parameter in policy.parameters()):
+            raise RuntimeError(f"accelerate left parameters of {type(policy).__name__} whole: it is not sharded")
+        with torch.no_grad():  # accelerate's own loader takes no buffer that is saved
             for name, own in policy.state_dict().items():
                 own.copy_(self._spread(values.get(name), own))
         for buffer in policy.buffers():
@@ -175,67 +235,49 @@ class Team:
             return mine
         return distribute_tensor(mine, like.device_mesh, like.placements)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Backward; fully_shard averages over processes, and a sum is wanted."""
-        (loss * self.world if self.sharded else loss).backward()
+    def scorer(self, policy) -> Callable[..., TokenLogprobs]:
+        """`token_logprobs` of a policy or reference; under fsdp its forward gathers what is sharded."""
+        return self._scorers[policy] if self.sharded else functools.partial(token_logprobs, policy)
 
-    def sum_gradients(self, parameters) -> None:
-        """ddp: gradients become the sum over processes (fsdp has summed them in the backward pass)."""
+    @contextlib.contextmanager
+    def scoring(self, policy, *, last: bool) -> Iterator[Callable[..., TokenLogprobs]]:
+        """`scorer` for a pass whose gradients all processes need; last: of the passes of a mini-batch.
+
+        Under ddp gradients are joined in the last pass only; under fsdp in each: until the last they would be whole.
+        """
         if self.world == 1 or self.sharded:
+            yield self.scorer(policy)
             return
-        gradients = [parameter.grad for parameter in parameters]
-        flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        if policy not in self._scorers:
+            self._scorers[policy] = self.accelerator.prepare_model(_Scorer(policy))
+        wrapped = self._scorers[policy]
+        with contextlib.nullcontext() if last else self.accelerator.no_sync(wrapped):
+            yield wrapped
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Backward; ddp and fsdp average over processes, and a sum is wanted."""
+        (loss * self.world if self.world > 1 else loss).backward()
 
     def engine(self, engine: RolloutEngine, sequences: int | None = None) -> RolloutEngine:
         """The engine as all processes use it together, each at most about `sequences` sequences at a time."""
-        return engine if self.world == 1 and sequences is None else _SharedEngine(engine, self, sequences)
+        return engine if self.world == 1 and sequences is None else SharedEngine(engine, self, sequences)
+
+    def task(self, task: Task) -> Task:
+        """The task as all processes grade with it together."""
+        shared: Any = task if self.world == 1 else SharedTask(task, self)
+        return shared
 
 
-class _SharedEngine(RolloutEngine):
-    """Each process samples its share, in slices; the draws of a prompt do not depend on the company it is in."""
+class _Scorer(torch.nn.Module):
+    """A policy whose forward gives log-probs: accelerate's wrappers act on what goes through a module's forward."""
 
-    def __init__(self, engine: RolloutEngine, team: Team, sequences: int | None):
-        self.engine, self.team, self.sequences = engine, team, sequences
+    def __init__(self, policy):
+        super().__init__()
+        self.policy = policy
 
-    def start(self, policy, folder: Path, resources: Any, main: bool = True) -> dict[str, Any]:
-        return self.engine.start(policy, folder, resources, main)
-
-    def load_weights(self, policy, version: int) -> None:
-        self.engine.load_weights(policy, version)
-
-    def close(self) -> None:
-        self.engine.close()
-
-    def generate(self, prompts: list[Prompt], group_size: int, sampling: SamplingParams) -> RolloutGroups:
-        if self.engine.SERVER:  # it queues by itself, and the servers are those of process 0
-            sampled = self.engine.generate(prompts, group_size, sampling) if self.team.is_main else None
-            return self.team.broadcast(sampled)
-        mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]
-        per = max(1, (self.sequences or len(prompts) * group_size) // group_size)
-        own = [self.engine.generate(mine[i : i + per], group_size, sampling) for i in range(0, len(mine), per)]
-        parts = [part for some in self.team.all_gather(own) for part in some]
-        if len(versions := {part.weight_version for part in parts}) > 1:
-            raise RuntimeError(f"the processes of this run sampled with different weights (versions {versions})")
-        longest = max(part.tokens_BT.shape[1] for part in parts)
-
-        def joined(name: str) -> np.ndarray:
-            arrays = [getattr(part, name) for part in parts]
-            if arrays[0].ndim == 2:
-                arrays = [np.pad(array, ((0, 0), (0, longest - array.shape[1]))) for array in arrays]
-            return np.concatenate(arrays)
-
-        return RolloutGroups(
-            prompts=prompts,
-            group_size=group_size,
-            tokens_BT=joined("tokens_BT"),
-            lengths_B=joined("lengths_B"),
-            logprobs_BT=joined("logprobs_BT"),
-            truncated_B=joined("truncated_B"),
-            weight_version=parts[0].weight_version,
-        )
+    def forward(self, *arguments: Any, **options: Any) -> TokenLogprobs:
+        # FSDP2 hooks what is returned, and warns of views.
+        return TokenLogprobs(*(values.clone() for values in token_logprobs(self.policy, *arguments, **options)))
 
 
 # ---------------------------------------------------------------- passes

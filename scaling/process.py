@@ -24,8 +24,10 @@ from scaling.config.identity import base_id
 from scaling.config.identity import run_id as run_id_of
 from scaling.config.reading import dump
 from scaling.config.run import RunConfig
+from scaling.determinism import Determinism, set_workspace
 from scaling.files import Row
 from scaling.rollout_types import RolloutEngine
+from scaling.rollouts import engine_class
 
 
 class Interrupted(KeyboardInterrupt):
@@ -60,6 +62,7 @@ def signals_heard() -> Iterator[Callable[[], bool]]:
 
 def pick_device(config: RunConfig) -> str:
     """The device that `resources.device` asks for; auto takes a CUDA GPU where there is one."""
+    set_workspace()
     wanted = config.resources.device
     if wanted == "cuda" and not torch.cuda.is_available():
         raise schema.InputError("resources.device: cuda is asked for, but torch sees no GPU here; use cpu or auto.")
@@ -74,18 +77,21 @@ def versions() -> dict[str, str | None]:
     """Code, libraries and processor: what a byte-equal resume depends on."""
     import transformers
 
-    try:
-        package = version("rl-scaling-lab")
-    except PackageNotFoundError:
-        package = None
     return {
-        "package": package,
+        "package": package_version(),
         "commit": commit(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
         "processor": _processor(),
     }
+
+
+def package_version() -> str | None:
+    try:
+        return version("rl-scaling-lab")
+    except PackageNotFoundError:
+        return None
 
 
 def commit() -> str | None:
@@ -193,11 +199,16 @@ def begin_attempt(
     )  # fmt: skip
 
 
-def start_engine(engine: RolloutEngine, policy, attempt: record.Attempt, config: RunConfig, device: str) -> None:
+def start_engine(
+    engine: RolloutEngine, policy, attempt: record.Attempt, config: RunConfig, device: str, determinism: Determinism
+) -> None:
     """Start what the engine needs beside this process; attempt.json says what samples, where and in which version."""
     told = engine.start(policy, attempt.folder, config.resources, main=not isinstance(attempt, record.Bystander))
-    what = {"name": config.resources.engine, "dtype": config.model.dtype, "device": device}
+    name = config.resources.engine
+    what = {"name": name, "dtype": config.model.dtype, "device": device.partition(":")[0], "version": package_version()}
     attempt.update(engine=what | told)
+    if engine_class(name).SERVER and device.startswith("cuda"):
+        determinism.add(f"a server of engine {name} on a GPU rounds by the company that a sequence is in")
 
 
 def export_model(policy, run: Path, encoding=None) -> None:

@@ -115,7 +115,11 @@ class Task(Protocol):
     def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]: ...
 
     def counts(self) -> dict[str, float]:
-        """Columns of section grading for the responses graded since the last call; empty where there are none."""
+        """Columns of section grading for the responses graded since the last call; empty where there are none.
+
+        One that is called `..._share` is a mean over those responses, any other a sum: processes that grade shares of
+        them join their columns by this.
+        """
         ...
 
     def decode(self, tokens: tuple[int, ...]) -> str: ...

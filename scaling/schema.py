@@ -131,9 +131,13 @@ COLUMNS: dict[str, Column] = {
             gradient_norm | 1 | norm of the gradient before clipping
             learning_rate | 1 | learning rate of the step
             clip_share | 1 | share of trained tokens where the clip is active
-            kl | nats | mean k3 estimate of KL(sampler, policy) per trained token
+            kl | nats | mean k3 estimate of KL(old, policy) per trained token, old as loss.old_logprobs says
             advantage_norm | 1 | root mean square of the total advantage over the batch
             logprob_difference | nats | largest absolute difference between sampler and trainer, before the update
+            logprob_difference_mean | nats | mean absolute difference between sampler and trainer, before the update
+            sampler_kl | nats | mean k3 estimate of KL(sampler, trainer) per token, before the update
+            effective_sample_share | 1 | (sum w)^2 / (N sum w^2) of trainer / sampler over N tokens, before the update
+            mismatch_share | 1 | share of trained tokens that loss.mismatch truncates or masks; null without it
             groups_all_right | 1 | share of groups with every response correct
             groups_all_wrong | 1 | share of groups with no response correct
             groups_active | 1 | share of groups with a non-zero advantage

@@ -5,8 +5,8 @@ Which GRPO this is:
   normalised among the correct responses. The trainer only calls a pure function of the rewards.
 - loss: PPO clip per token (0.2 / 0.2 by default), summed and divided by the response tokens of the mini-batch (token
   mean) or averaged per response first (sequence mean). No entropy bonus. KL to the base model, k3, only if asked for.
-- old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them;
-  `logprob_difference` records how well.
+- old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them, unless
+  `loss.old_logprobs` says trainer; `logprob_difference` records how well, `loss.mismatch` corrects what is left.
 - groups whose advantages are all zero are left out of the forward and backward pass, but counted in the mean.
 - train_flops C = 6 N T: N without embeddings, T = prompt + response tokens of every sampled sequence.
 
@@ -32,8 +32,10 @@ from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
 from scaling.config import RunConfig, is_done, resolve
+from scaling.determinism import Determinism, deterministic
 from scaling.evaluate import ended_by, evaluate, notes_on_sets
 from scaling.files import Row, exclusive
+from scaling.launched import check_launch
 from scaling.ledger import Ledger, rollout_flops
 from scaling.optim import learning_rate, policy_optimizer
 from scaling.parallel import Team
@@ -60,33 +62,29 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
     """
     config = resolve(config)
     device = process.pick_device(config)
-    team = Team(config.resources.parallel, device)
-    with contextlib.closing(team), exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine:
+    check_launch(config, device)
+    team = Team(config.resources.parallel, device, config.model.dtype, config.resources.peer_minutes)
+    with exclusive(folder / f"lock{team.rank or ''}", wait=False) as mine, team.working_on(folder):
         if not all(team.all_gather(mine is not None)) and job is None:
             raise schema.InputError(f"{folder}: another process is training this run; wait for it or stop it first.")
         if team.broadcast(is_done(folder, config.stop)):
             return
-        try:
-            # The base comes first: it may have to be made, and until then a signal simply ends the process.
-            if team.is_main and config.model.made:  # transformers saves nothing in the other processes
-                ensure_base(config, artifacts)
-            team.all_gather(None)
-            policy = team.model(lambda device: load_base(config, artifacts, device))
-            kl = config.loss.kl_weight > 0
-            reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
-            with contextlib.nullcontext(job.stopping) if job else process.signals_heard() as stopping:
-                run = Run(config, folder, policy, reference, team)
-                with contextlib.closing(run.engine):
-                    run.resume(job.info if job else {})
-                    while not run.finished:
-                        run.step_once()
-                        run.checkpoint_if_due(stopping)
-                    run.finish()
-        except (Interrupted, record.StaleAttempt, schema.InputError):
-            raise
-        except Exception as error:
-            team.fail(folder, error)
-            raise
+        # The base comes first: it may have to be made, and until then a signal simply ends the process.
+        if team.is_main and config.model.made:  # transformers saves nothing in the other processes
+            ensure_base(config, artifacts)
+        team.all_gather(None)
+        policy = team.model(lambda device: load_base(config, artifacts, device))
+        kl = config.loss.kl_weight > 0
+        reference = team.model(lambda device: load_base(config, artifacts, device)) if kl else None
+        signals = contextlib.nullcontext(job.stopping) if job else process.signals_heard()
+        with signals as stopping, deterministic() as determinism:
+            run = Run(config, folder, policy, reference, team, determinism)
+            with contextlib.closing(run.engine):
+                run.resume(job.info if job else {})
+                while not run.finished:
+                    run.step_once()
+                    run.checkpoint_if_due(stopping)
+                run.finish()
 
 
 class Run:
@@ -102,13 +100,13 @@ class Run:
     attempt: record.Attempt
     say: process.Log
 
-    def __init__(self, config: RunConfig, folder: Path, policy, reference, team: Team):
+    def __init__(self, config: RunConfig, folder: Path, policy, reference, team: Team, determinism: Determinism):
         self.started, self.started_cpu, self.wall_before = time.monotonic(), time.process_time(), 0.0
         torch.set_num_threads(config.resources.threads)
-        torch.use_deterministic_algorithms(True, warn_only=True)
         self.config, self.folder, self.policy, self.reference, self.team = config, folder, policy, reference, team
+        self.determinism = determinism
         self.encoding = load_encoding(config.model.folder, policy)
-        self.task = load_task(config.task, self.encoding)
+        self.task = team.task(load_task(config.task, self.encoding))
         sampler: Any = {"dtype": config.model.dtype, "device": team.device}
         sampler |= {"allowed_V": self.task.allowed_V, "end_ids": self.task.end_ids}
         self.engine = team.engine(load_engine(config.resources.engine, **sampler), config.resources.rollout_sequences)
@@ -132,12 +130,12 @@ class Run:
             team.load(self.policy, self.optimizer, newest.state["policy"], newest.state["optimizer"])
             self.ledger, self.step = Ledger(**newest.state["ledger"]), newest.step
             self.wall_before = newest.state["wall_seconds"]
-        team.all_gather(self.step)  # every process has read the record before one of them adds to it
+        about = {**team.document(), **info}  # asks all: every process has read the record before one adds to it
         self.attempt = record.Bystander(folder, number)
         if team.is_main:
             process.write_config(self.config, folder, self.num_params, self.non_embedding)
-            self.attempt = process.begin_attempt(folder, number, newest, self.config, {**team.document(), **info})
-        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device)
+            self.attempt = process.begin_attempt(folder, number, newest, self.config, about)
+        process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device, self.determinism)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
         after = f" after checkpoint {self.step}" if newest else ""
@@ -163,7 +161,7 @@ class Run:
         clock = Clock()
         row = self.train(clock) if self.step > 0 else Row()
         clock.update = time.monotonic()
-        self.write_row(row | self.evaluate_if_due(), clock)
+        self.write_row(row | self.evaluate_if_due() | self.task.counts(), clock)
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
@@ -173,7 +171,7 @@ class Run:
         rollouts = self.engine.generate(prompts_P, group_size, sampling)
         clock.rollout = time.monotonic()
         reward = rewards(grade_all(self.task, rollouts), group_size)
-        advantage = config.algorithm.advantages(reward)
+        advantage = self.team.broadcast(config.algorithm.advantages(reward))  # which groups train is the same for all
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
@@ -182,7 +180,7 @@ class Run:
         self.engine.load_weights(self.policy, step)
         unique = self.stream.unique(step)
         self.ledger.add_step(self.shape, self.non_embedding, rollouts, update.active_P, config, unique)
-        return {**training_row(rollouts, reward, advantage, update, rate), **self.task.counts()}
+        return training_row(rollouts, reward, advantage, update, rate)
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
@@ -205,6 +203,7 @@ class Run:
     def write_row(self, row: Row, clock: Clock) -> None:
         if self.step > 0:
             self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.stream.ids(self.step)}])
+        self.determinism.tell(self.attempt)
         timing = clock.timing(self.wall_seconds())
         self.attempt.append(schema.CURVE, [{"step": self.step, **self.ledger.row(), **row, "timing": timing}])
 

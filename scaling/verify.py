@@ -3,12 +3,14 @@
 Checked: the config is the run's, every step stands once and in order, the merged record is what the attempts wrote,
 nothing changed since DONE, every checkpoint that is kept is the one that was saved, every attempt went on from the
 state that its parent saved, and the prompts that were consumed are those of the stream, each of U exactly tau times.
+Beside it: whether a record that was made again would have the same bytes.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from scaling import checkpoint, files, record, schema
 from scaling.config.identity import run_id
@@ -43,6 +45,74 @@ def problems(run: Path, name: str) -> list[str]:
         ]
     except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
         return [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
+
+
+class EqualBytes(NamedTuple):
+    """Whether another run of the config, killed and resumed or not, is promised the bytes of this record.
+
+    Fields:
+        promised: whether it is, under `conditions`.
+        because: what speaks against it; empty where it is promised.
+        conditions: what must be the same: hardware, engine, versions, threads and processes.
+    """
+
+    promised: bool
+    because: list[str]
+    conditions: dict[str, Any]
+
+
+# Of attempt.json. The bytes of two attempts that differ in one of these may differ.
+CONDITIONS = (
+    "hardware", "engine", "package", "commit", "python", "torch", "transformers", "threads", "processes", "parallel",
+)  # fmt: skip
+OF_ENGINE = ("name", "version", "dtype", "device")
+
+
+def equal_bytes(run: Path) -> EqualBytes:
+    """What the attempts of a record say of its bytes; raises InputError where one of them is missing."""
+    numbers = [segment.number for segment in record.lineage(run)]
+    if not numbers:
+        return EqualBytes(False, ["no attempt has begun"], {})
+    attempts = {number: record.read_attempt(run, number) for number in numbers}
+    because = []
+    for number, attempt in attempts.items():
+        if "deterministic" not in attempt:
+            because.append(f"attempt {number} does not say whether what it computed is deterministic")
+        because += [f"not deterministic: {name}" for name in attempt.get("nondeterministic", [])]
+    conditions = [_conditions(attempt) for attempt in attempts.values()]
+    for name in CONDITIONS:
+        shown = list(dict.fromkeys(_shown(one.get(name)) for one in conditions))
+        if len(shown) > 1:
+            because.append(f"its attempts differ in {name}: {', then '.join(shown)}")
+    because = list(dict.fromkeys(because))
+    return EqualBytes(not because, because, conditions[-1])
+
+
+def _conditions(attempt: dict[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {"processes": 1} | {name: attempt[name] for name in CONDITIONS if name in attempt}
+    if isinstance(values.get("engine"), dict):  # its servers and their Python are no part of what is computed
+        values["engine"] = {name: values["engine"].get(name) for name in OF_ENGINE}
+    return values
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(map(str, value.values()))
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def sentence(of_runs: dict[str, EqualBytes]) -> str:
+    """One line on the bytes of several runs: for how many equal ones are promised, on what, and why not for others."""
+    promised = {name: one for name, one in of_runs.items() if one.promised}
+    text = f"equal bytes are promised for {len(promised)} of {len(of_runs)} runs"
+    where = list(dict.fromkeys(_shown(one.conditions.get("hardware")) for one in promised.values()))
+    if where:
+        text += f", on the same hardware ({' or '.join(where)}), with the same engine, versions, threads and processes"
+    others = {name: "; ".join(one.because) for name, one in of_runs.items() if not one.promised}
+    whys = [
+        f"{', '.join(name for name in others if others[name] == why)}: {why}" for why in dict.fromkeys(others.values())
+    ]
+    return text + (f". Not for {'. Not for '.join(whys)}" if whys else "")
 
 
 def _identity(run: Path, config: RunConfig, name: str) -> list[str]:

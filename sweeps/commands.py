@@ -168,17 +168,21 @@ def logs(
 def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False) -> None:
     """Name every run whose record is whole, and every one that is not and why.
 
-    Exit status 1 if there is any of the second kind.
+    Exit status 1 if there is any of the second kind. Says for which whole ones equal bytes are promised.
     """
-    from scaling.verify import problems
+    from scaling.verify import equal_bytes, problems, sentence
 
     planned, folder = _planned(study, out)
     problems_of = {run.name: problems(run.folder(folder), run.run_id) for run in planned.runs}
+    whole = {run.name: equal_bytes(run.folder(folder)) for run in planned.runs if not problems_of[run.name]}
     if as_json:
-        print(json.dumps({"study": planned.study.name, "problems": problems_of}, indent=2))
+        bytes_of = {name: one._asdict() for name, one in whole.items()}
+        print(json.dumps({"study": planned.study.name, "problems": problems_of, "equal_bytes": bytes_of}, indent=2))
     else:
         for name, texts in problems_of.items():
             print(f"{name}: {'; '.join(texts) if texts else 'whole'}")
+        if whole:
+            print(sentence(whole))
     if any(problems_of.values()):
         raise typer.Exit(1)
 

@@ -30,10 +30,13 @@ scaling.tasks/
 scaling.config.errors scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks
 scaling.config.reading
 scaling.config
-scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.process
+scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
-scaling.parallel scaling.algorithm.advantages scaling.algorithm.guard scaling.algorithm.losses scaling.algorithm.update
+scaling.launched scaling.peers scaling.shared
+scaling.parallel
+scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard
+scaling.algorithm.losses scaling.algorithm.update
 scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands

@@ -8,11 +8,12 @@ import subprocess
 import time
 
 import pytest
+import torch
 
-from scaling import checkpoint, files, record, schema, trainer
+from scaling import checkpoint, determinism, files, process, record, schema, trainer
 from scaling.config.identity import run_id
 from scaling.config.run import RunConfig
-from scaling.verify import problems
+from scaling.verify import EqualBytes, equal_bytes, problems, sentence
 
 TINY = {
     "model": {"size": "us", "base": {"iterations": 60, "leaping_iterations": 10, "batch_size": 16}},
@@ -75,6 +76,97 @@ def test_a_whole_record_is_whole_also_after_a_resumption(finished, interrupted, 
     assert record.read_attempt(interrupted, 2)["loaded"]["step"] == 3
     assert problems(interrupted, NAME) == []
     assert science(interrupted) == science(finished)
+
+
+# ---------------------------------------------------------------- equal bytes
+
+
+def test_what_equal_bytes_hang_on_stands_in_the_attempt(finished):
+    attempt = record.read_attempt(finished, 1)
+    assert attempt["deterministic"] is True and attempt["nondeterministic"] == []
+    assert attempt["hardware"] == [determinism.hardware("cpu")]
+    version = process.package_version()
+    assert attempt["engine"] == {"name": "native", "dtype": "float32", "device": "cpu", "version": version}
+    found = equal_bytes(finished)
+    assert found.promised and found.because == []
+    assert found.conditions["threads"] == 1 and found.conditions["torch"] == torch.__version__
+
+
+def change(run, number, **fields):
+    path = run / schema.ATTEMPTS / f"{number:04d}" / schema.ATTEMPT
+    attempt = {**files.read_json(path), **fields}
+    files.write_json(path, {name: value for name, value in attempt.items() if value is not None})
+
+
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [
+        ({"hardware": ["a Z80"]}, "its attempts differ in hardware: {mine}, then a Z80"),
+        ({"torch": "1.0"}, f"its attempts differ in torch: {torch.__version__}, then 1.0"),
+        ({"processes": 2}, "its attempts differ in processes: 1, then 2"),
+        ({"engine": {"name": "hf", "version": "9", "dtype": "float32", "device": "cpu", "servers": 3}},
+         "its attempts differ in engine: native {version} float32 cpu, then hf 9 float32 cpu"),
+        ({"deterministic": False, "nondeterministic": ["cumsum_cuda_kernel"]}, "not deterministic: cumsum_cuda_kernel"),
+        ({"deterministic": None}, "attempt 2 does not say whether what it computed is deterministic"),
+    ],
+)  # fmt: skip
+def test_what_takes_the_promise_of_equal_bytes_away(interrupted, artifacts, fields, why):
+    train(interrupted, artifacts)
+    assert equal_bytes(interrupted).promised
+    change(interrupted, 2, **fields)
+    why = why.format(mine=determinism.hardware("cpu"), version=process.package_version())
+    assert not equal_bytes(interrupted).promised and equal_bytes(interrupted).because == [why]
+    said = sentence({"good": EqualBytes(True, [], {"hardware": ["a 6502"]}), "bad": equal_bytes(interrupted)})
+    assert said.startswith("equal bytes are promised for 1 of 2 runs, on the same hardware (a 6502), with the same")
+    assert said.endswith(f". Not for bad: {why}")
+
+
+def test_what_runs_beside_an_engine_does_not_count(interrupted, artifacts):
+    train(interrupted, artifacts)
+    change(interrupted, 2, engine={**record.read_attempt(interrupted, 1)["engine"], "python": "/elsewhere"})
+    assert equal_bytes(interrupted).promised
+
+
+def test_an_operation_without_a_deterministic_kernel_is_told_of_every_run(artifacts, tmp_path, monkeypatch):
+    """torch itself warns once in a process; put_ has no such kernel on a processor."""
+
+    def update_policy(*arguments, original=trainer.update_policy):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+        return original(*arguments)
+
+    monkeypatch.setattr(trainer, "update_policy", update_policy)
+    for name in ("one", "two"):
+        run = train(tmp_path / name, artifacts)
+        attempt = record.read_attempt(run, 1)
+        assert attempt["deterministic"] is False and attempt["nondeterministic"] == ["put_"]
+        assert equal_bytes(run).because == ["not deterministic: put_"] and problems(run, NAME) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cumsum_cuda_kernel does not have a deterministic implementation, but you", "cumsum_cuda_kernel"),
+        ("Memory Efficient attention defaults to a non-deterministic algorithm. To", "Memory Efficient attention"),
+        ("Deterministic behavior was enabled with either `torch.use_deterministic_algorithms(True)` or, but"
+         " this operation is not deterministic because it uses CuBLAS and you have CUDA >= 10.2.", "CuBLAS"),
+        ("Something new is nondeterministic\nhere", "Something new is nondeterministic here"),
+        ("The epoch parameter is deprecated", None),
+    ],
+)  # fmt: skip
+def test_warnings_of_torch_are_heard_by_the_name_of_the_operation(text, name):
+    found = determinism.Determinism()
+    assert found.hear(text) is found.hear(text) is (name is not None)
+    assert found.reasons == ([name] if name else [])
+
+
+def test_the_workspace_of_cublas_is_set_before_cuda_starts(monkeypatch):
+    monkeypatch.setenv(determinism.WORKSPACE, "")
+    monkeypatch.delenv(determinism.WORKSPACE)
+    process.pick_device(CONFIG)
+    assert os.environ[determinism.WORKSPACE] == ":4096:8"
+    monkeypatch.setenv(determinism.WORKSPACE, ":16:8")
+    process.pick_device(CONFIG)
+    assert os.environ[determinism.WORKSPACE] == ":16:8"
 
 
 def test_every_prompt_is_consumed_tau_times(finished):

@@ -26,6 +26,7 @@ from analysis.reporting.forecasts import score_verdict
 from analysis.reporting.laws import LAWS
 from analysis.reporting.markup import prose, tone
 from analysis.reporting.provenance import command
+from analysis.reporting.rollouts import drift_sentence
 from analysis.reporting.runs import cut_sentence, failed_sentence
 from analysis.reporting.section import CONTENTS
 from analysis.reporting.tables import latex
@@ -383,6 +384,34 @@ def test_failures_of_the_verifier_are_a_warning():
     study = SimpleNamespace(curves=SimpleNamespace(table=table), configs={"a": {"name": "m-seed0"}})
     assert failed_sentence(study).startswith("The verifier failed on 3 answers in 1 run, most of them in m-seed0 (3)")
     assert failed_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[table["run_id"] != "a"]))) == ""
+
+
+def test_runs_whose_sampler_drifts_from_the_trainer_are_named():
+    steps = np.arange(1, 13)
+    drifting = np.where(steps <= 3, 0.004, np.where(steps > 9, 0.03, 0.01))
+    runs = {
+        "a": drifting,
+        "b": drifting / 2,
+        "rounding": drifting / 1000,
+        "level": np.full(12, 0.03),
+        "short": drifting,
+    }
+    table = pd.concat(
+        pd.DataFrame({"run_id": name, "step": steps, "logprob_difference_mean": values, "effective_sample_share": 0.9})
+        for name, values in runs.items()
+    )
+    table = table[(table["run_id"] != "short") | (table["step"] > 5)]
+    table.loc[table["step"] == 2, "logprob_difference_mean"] = np.nan  # a step without an active group
+
+    def said(*names):
+        of = table[table["run_id"].isin(names)]
+        return drift_sentence(SimpleNamespace(curves=SimpleNamespace(table=of), configs={"a": {"name": "m-seed0"}}))
+
+    found = said(*runs)
+    assert found.startswith("In 2 runs sampler and trainer drifted apart: in m-seed0 ")
+    assert "grew from 0.004 to 0.03 nats, and a batch weighs as 90 % of its tokens" in found
+    assert said("rounding", "level", "short") == ""
+    assert drift_sentence(SimpleNamespace(curves=SimpleNamespace(table=table[["run_id", "step"]]), configs={})) == ""
 
 
 def test_one_size(tmp_path, plain_figures):

@@ -23,6 +23,7 @@ from scaling.prompts import PromptStream
 from scaling.rollout_types import Prompt, SamplingParams
 from scaling.rollouts import load_engine
 from scaling.tasks import load_task
+from scaling.tasks.hex_chain import Task
 
 TINY = {
     "model": {"size": "us", "base": {"iterations": 250, "leaping_iterations": 30, "batch_size": 32}},
@@ -241,6 +242,26 @@ def test_a_signal_checkpoints_and_stops_between_steps(finished, artifacts, tmp_p
     train(tmp_path, artifacts)
     assert science(tmp_path) == science(finished)
     assert record.wasted_rows(tmp_path) == []
+
+
+def test_what_a_step_grades_is_counted_in_its_own_row(artifacts, tmp_path, monkeypatch):
+    """Else the answers of an evaluation would be counted a step later, and not at all where a run stopped between."""
+    graded = []
+
+    def counts(task):
+        seen, graded[:] = len(graded), []
+        return {"verifier_failures": float(seen)}
+
+    def grade(task, prompt, response, original=Task.grade):
+        graded.append(prompt)
+        return original(task, prompt, response)
+
+    monkeypatch.setattr(Task, "counts", counts)
+    monkeypatch.setattr(Task, "grade", grade)
+    for steps in (2, 3):
+        train(tmp_path, artifacts, stop={"steps": steps}, evaluation={"problems": 24, "every": 2})
+    # 24 held-out problems and 4 x 2 samples to read at steps 0, 2 and the stop; 16 rollouts a step.
+    assert [row["verifier_failures"] for row in rows(tmp_path)] == [32, 16, 48, 48]
 
 
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(finished, artifacts, tmp_path, monkeypatch):

@@ -8,7 +8,11 @@ from typing import Any
 from analysis.missing import Missing
 from analysis.reporting.runs import run_names
 from analysis.reporting.study import Study
+from analysis.words import counted
 from scaling import record, schema
+
+GREW, MATTERS = 2.0, 0.005  # times what the first steps had; nats: in bfloat16 some .002 are rounding
+LEAST_STEPS = 8
 
 
 def rollouts(study: Study) -> dict[str, Any] | Missing:
@@ -49,3 +53,31 @@ def sample(row: Mapping[str, Any]) -> dict[str, Any]:
         "verdict": "right" if row["correct"] else "wrong",
         "truncated": row.get("truncated", False),
     }
+
+
+def drift_sentence(study: Study) -> str:
+    """Which runs had sampler and trainer drift apart as they trained; empty where none did.
+
+    Compared are the mean |d| of their log-probs in the first and the last quarter of a run's steps.
+    """
+    table = study.curves.table
+    if "logprob_difference_mean" not in table:
+        return ""
+    grown = {}
+    for run_id, rows in table.dropna(subset="logprob_difference_mean").sort_values("step").groupby("run_id"):
+        quarter, apart = len(rows) // 4, rows["logprob_difference_mean"].to_numpy()
+        if len(rows) < LEAST_STEPS:
+            continue
+        first, last = float(apart[:quarter].mean()), float(apart[-quarter:].mean())
+        if last > max(MATTERS, GREW * first):
+            grown[str(run_id)] = (first, last, float(rows["effective_sample_share"].to_numpy()[-quarter:].mean()))
+    if not grown:
+        return ""
+    worst = max(grown, key=lambda run_id: grown[run_id][1])
+    first, last, share = grown[worst]
+    return (
+        f"In {counted(len(grown), 'run')} sampler and trainer drifted apart: in {run_names(study)[worst]} the mean "
+        f"difference of their log-probs grew from {first:.2g} to {last:.2g} nats, and a batch weighs as "
+        f"{100 * share:.0f} % of its tokens. Such a batch is off-policy; loss.old_logprobs and loss.mismatch correct "
+        "for it, and a sampler in float32 does not have it."
+    )

@@ -9,6 +9,7 @@ from analysis.reporting.algorithms import algorithms_title
 from analysis.reporting.curves import other_warnings
 from analysis.reporting.drawing import Drawing, findings, link
 from analysis.reporting.efficiency import efficiency_sentence, limit_sentence, zero_sentence
+from analysis.reporting.rollouts import drift_sentence
 from analysis.reporting.runs import cut_sentence, failed_sentence, other_sets, test_set
 from analysis.reporting.study import Study
 from analysis.reporting.tables import Table, ends_of
@@ -102,6 +103,8 @@ def summary_unknown(
         items.append(("warning", cut))
     if failed := failed_sentence(study):
         items.append(("warning", failed))
+    if drift := drift_sentence(study):
+        items.append(("warning", drift))
     if compared := tables["algorithms"]:
         rows = compared.frame.to_dict("records")
         unclear = [row["label"] for row in rows if contains_zero(ends_of(row)) or row["pairs"] == 1]

@@ -10,6 +10,8 @@ from __future__ import annotations
 import statistics
 from dataclasses import dataclass, field
 
+from scaling.algorithm.mismatch import Difference
+
 LARGEST = 1e-3  # |d| of any token in float32; engines agree to some 1e-5
 MEAN_AT_FIRST = 0.02  # mean |d| in bfloat16, where single tokens may be far apart
 JUMP = 5  # times the run's own history, beyond which a mean in bfloat16 is no rounding
@@ -17,24 +19,6 @@ JUMP = 5  # times the run's own history, beyond which a mean in bfloat16 is no r
 
 class SamplerApart(RuntimeError):
     """The sampler's log-probs are not those of the trainer's weights."""
-
-
-@dataclass
-class Difference:
-    """|d| of log-probs, trainer less sampler, over some tokens."""
-
-    total: float = 0.0
-    largest: float = 0.0
-    tokens: int = 0
-
-    def __add__(self, other: Difference) -> Difference:
-        # max would drop a nan that stands second
-        largest = self.largest if self.largest != self.largest else max(other.largest, self.largest)
-        return Difference(self.total + other.total, largest, self.tokens + other.tokens)
-
-    @property
-    def mean(self) -> float:
-        return self.total / self.tokens if self.tokens else 0.0
 
 
 @dataclass

@@ -20,12 +20,12 @@ class PolicyLoss(NamedTuple):
 
     loss: torch.Tensor
     clipped_sum: torch.Tensor  # tokens whose gradient the clip cuts off
-    kl_sum: torch.Tensor  # k3 estimate of KL(sampler, policy)
+    kl_sum: torch.Tensor  # k3 estimate of KL(old, policy)
 
 
 def policy_loss(
     logprobs_BT: torch.Tensor,
-    sampler_logprobs_BT: torch.Tensor,
+    old_logprobs_BT: torch.Tensor,
     advantages_B: torch.Tensor,
     mask_BT: torch.Tensor,
     config: LossConfig,
@@ -33,24 +33,28 @@ def policy_loss(
     tokens_total: int,
     sequences_total: int,
     reference_logprobs_BT: torch.Tensor | None = None,
+    weights_BT: torch.Tensor | None = None,
 ) -> PolicyLoss:
     """The surrogate of each token, with one advantage for all tokens of a response.
 
     Args:
         logprobs_BT: log-probs under the policy, differentiable.
-        sampler_logprobs_BT: log-probs under the weights that sampled.
+        old_logprobs_BT: log-probs under the weights that sampled, as the sampler or the trainer gives them.
         advantages_B: total advantage of each response.
         mask_BT: bool, the response's own tokens.
         config: surrogate and its clip range, KL weight, aggregation.
         tokens_total: response tokens of the whole mini-batch, groups that were left out included.
         sequences_total: responses of the whole mini-batch, likewise.
         reference_logprobs_BT: log-probs under the base model, wanted where kl_weight > 0.
+        weights_BT: of the surrogate of each token (mismatch.mismatch_weights); null = 1.
 
     token_mean divides the sum over tokens by `tokens_total`; sequence_mean averages over the tokens of each response
     first and divides by `sequences_total`. Losses of micro-batches therefore add up to that of the whole.
     """
-    log_ratio_BT = (logprobs_BT - sampler_logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
+    log_ratio_BT = (logprobs_BT - old_logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)
     loss_BT, clipped_BT = surrogates()[config.surrogate](log_ratio_BT, advantages_B[:, None], mask_BT, config)
+    if weights_BT is not None:
+        loss_BT = loss_BT * weights_BT
     if config.kl_weight > 0:
         assert reference_logprobs_BT is not None, "kl_weight > 0 needs the reference's log-probs"
         away_BT = (reference_logprobs_BT - logprobs_BT).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT)

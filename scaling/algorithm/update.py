@@ -12,19 +12,20 @@ import numpy as np
 import torch
 
 from scaling.algorithm.advantages import Advantages
-from scaling.algorithm.guard import Difference, Guard
+from scaling.algorithm.guard import Guard
 from scaling.algorithm.losses import policy_loss
+from scaling.algorithm.mismatch import Difference, mismatch_weights
 from scaling.algorithm.rewards import Rewards
 from scaling.config.run import RunConfig
 from scaling.files import Row
-from scaling.logprobs import token_logprobs
+from scaling.logprobs import TokenLogprobs
 from scaling.parallel import Team, passes
 from scaling.rollout_types import RolloutGroups
 
 
 @dataclass(frozen=True)
 class Update:
-    row: Row  # gradient_norm, entropy, clip_share, kl, logprob_difference
+    row: Row  # gradient_norm, entropy, clip_share, kl, and how far sampler and trainer are apart
     active_P: np.ndarray  # bool: groups that were trained on
     loss: float  # mean over the mini-batches
 
@@ -43,28 +44,36 @@ def update_policy(
     prompts, group_size = advantage_PG.shape
     active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
     team = team or Team("ddp", str(policy.device))
-    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "tokens": 0, "loss": 0.0}
-    norms, apart = [], Difference()
-    for updates, minibatch_P in enumerate(np.split(np.arange(prompts), config.loss.updates_per_batch)):
-        rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
+    rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
+    batches = []
+    for minibatch_P in np.split(np.arange(prompts), config.loss.updates_per_batch):
         tokens_total = int(rollouts.lengths_B[rows_of[minibatch_P]].sum())
+        trained = passes(rows_of[minibatch_P[active_P[minibatch_P]]], rollouts, config.resources, team)
+        batches.append((tokens_total, len(minibatch_P) * group_size, trained))
+    before_BT = _before_update(policy, rollouts, [trained for *_, trained in batches[1:]], allowed_V, config, team)
+    sums = {"entropy": 0.0, "clipped": 0.0, "kl": 0.0, "cut": 0.0, "tokens": 0, "loss": 0.0}
+    norms, apart = [], Difference()
+    for updates, (tokens_total, sequences_total, trained) in enumerate(batches):
         optimizer.zero_grad(set_to_none=False)
-        trained_P = minibatch_P[active_P[minibatch_P]]
-        for rows_B, counted in passes(rows_of[trained_P], rollouts, config.resources, team):
-            score = _score(policy, rollouts, rows_B, allowed_V, config)
+        for place, (rows_B, counted) in enumerate(trained):
+            with team.scoring(policy, last=place == len(trained) - 1) as scorer:
+                score = _score(scorer, rollouts, rows_B, allowed_V, config, team)
             mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
                 score.logprobs_BT.device
             )
             sampler_BT = torch.from_numpy(rollouts.logprobs_BT[rows_B]).to(mask_BT.device)
+            trainer_BT = score.logprobs_BT.detach() if updates == 0 else before_BT[rows_B].to(mask_BT.device)
+            weights = mismatch_weights(trainer_BT - sampler_BT, mask_BT, config.loss)
             advantages_B = torch.from_numpy(advantage_PG.ravel()[rows_B]).to(sampler_BT)
             reference_BT = None
             if reference is not None:
                 with torch.no_grad():
-                    reference_BT = _score(reference, rollouts, rows_B, allowed_V, config).logprobs_BT
+                    scorer = team.scorer(reference)
+                    reference_BT = _score(scorer, rollouts, rows_B, allowed_V, config, team).logprobs_BT
             loss = policy_loss(
-                score.logprobs_BT, sampler_BT, advantages_B, mask_BT, config.loss,
-                tokens_total=tokens_total, sequences_total=len(minibatch_P) * group_size,
-                reference_logprobs_BT=reference_BT,
+                score.logprobs_BT, sampler_BT if config.loss.old_logprobs == "sampler" else trainer_BT,
+                advantages_B, mask_BT, config.loss, tokens_total=tokens_total, sequences_total=sequences_total,
+                reference_logprobs_BT=reference_BT, weights_BT=weights and weights[0],
             )  # fmt: skip
             if not torch.isfinite(loss.loss):
                 raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
@@ -75,21 +84,15 @@ def update_policy(
             sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
             sums["clipped"] += float(loss.clipped_sum)
             sums["kl"] += float(loss.kl_sum)
+            sums["cut"] += float(weights[1].sum()) if weights else 0.0
             sums["tokens"] += int(mask_BT.sum())
             if updates == 0:  # later mini-batches are meant to differ from the sampler
-                apart_N = (score.logprobs_BT.detach() - sampler_BT)[mask_BT].abs()
-                apart += Difference(float(apart_N.double().sum()), float(apart_N.max()), len(apart_N))
+                apart += Difference.of((trainer_BT - sampler_BT)[mask_BT])
         if updates == 0:
             apart = sum(team.all_gather(apart), Difference())  # all processes come to the same verdict
             if guard is not None:
                 guard.check(apart, rollouts.weight_version)
-        for parameter in policy.parameters():
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        team.sum_gradients(policy.parameters())
-        norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.gradient_clip)
-        optimizer.step()
-        norms.append(float(norm.full_tensor() if team.sharded else norm))
+        norms.append(_step(policy, optimizer, config.optimizer.gradient_clip, team))
     if team.world > 1:
         parts = team.all_gather(sums)
         sums = {name: sum(part[name] for part in parts) for name in sums}
@@ -99,17 +102,48 @@ def update_policy(
         "gradient_norm": float(np.mean(norms)),
         "clip_share": sums["clipped"] / tokens if tokens else None,
         "kl": sums["kl"] / tokens if tokens else None,
-        "logprob_difference": apart.largest if tokens else None,
+        **apart.row(),
+        "mismatch_share": sums["cut"] / tokens if tokens and config.loss.mismatch != "none" else None,
     }
     return Update(row, active_P, sums["loss"] / config.loss.updates_per_batch)
 
 
-def _score(model, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig):
+def _step(policy, optimizer, gradient_clip: float, team: Team) -> float:
+    """One optimizer step; the norm of the gradient before clipping."""
+    for parameter in policy.parameters():
+        if parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+    norm: Any = torch.nn.utils.clip_grad_norm_(policy.parameters(), gradient_clip)
+    optimizer.step()
+    return float(norm.full_tensor() if team.sharded else norm)
+
+
+def _before_update(
+    policy, rollouts: RolloutGroups, later: list[list[tuple[np.ndarray, bool]]], allowed_V, config: RunConfig,
+    team: Team,
+) -> torch.Tensor:  # fmt: skip
+    """The policy's log-probs (B, T) in the passes of later mini-batches, where the loss asks for them; else zeros.
+
+    Those of the first mini-batch cost no pass of their own: no step comes before it.
+    """
+    before_BT = torch.zeros(rollouts.logprobs_BT.shape)
+    if config.loss.trainer_logprobs:
+        scorer = team.scorer(policy)
+        for rows_B in (rows_B for trained in later for rows_B, _ in trained):
+            with torch.no_grad():
+                before_BT[rows_B] = _score(scorer, rollouts, rows_B, allowed_V, config, team).logprobs_BT.cpu()
+    return before_BT
+
+
+def _score(
+    scorer, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig, team: Team
+) -> TokenLogprobs:
     half, kept = config.model.dtype == "bfloat16", not config.resources.gradient_checkpointing
+    # torch's own autocast: accelerate's is the same context, and a single process has no Accelerator.
     # With checkpointing no cast of a weight is used twice: kept, the casts of a whole model would fill 2 bytes each.
-    with torch.autocast(model.device.type, torch.bfloat16, enabled=half, cache_enabled=kept):
-        return token_logprobs(
-            model, rollouts, rows_B,
+    with torch.autocast(team.device.split(":")[0], torch.bfloat16, enabled=half, cache_enabled=kept):
+        return scorer(
+            rollouts, rows_B,
             allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
         )  # fmt: skip
 

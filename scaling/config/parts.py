@@ -82,6 +82,31 @@ class LossConfig(Part):
     aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
     updates_per_batch: Int = Field(default=1, ge=1)
     """Optimizer updates per rollout batch; the batch is cut into as many mini-batches of whole groups."""
+    old_logprobs: Literal["sampler", "trainer"] = "sampler"
+    """Below the ratio: the sampler's own log-probs, or what the trainer gives to the same tokens before the update."""
+    mismatch: Literal["none", "truncate", "mask"] = "none"
+    """What becomes of tokens that the trainer finds likelier than the sampler did, w = p trainer / p sampler before the
+    update. With old_logprobs trainer each weighs w: truncate bounds it by the cap, mask drops what exceeds it."""
+    mismatch_level: Literal["token", "sequence"] = "token"
+    """w of each token, or of a whole response, the product over its tokens."""
+    mismatch_cap: Float = Field(default=2.0, ge=1)
+
+    @property
+    def trainer_logprobs(self) -> bool:
+        """Whether the trainer's log-probs before the update enter the loss."""
+        return self.old_logprobs == "trainer" or self.mismatch != "none"
+
+    @model_validator(mode="after")
+    def _mismatch_has_its_weights(self):
+        if self.mismatch == "truncate" and self.old_logprobs == "sampler":
+            raise ValueError(
+                "mismatch truncate bounds trainer / sampler, a part of the ratio itself where old_logprobs is sampler; "
+                "set old_logprobs: trainer, or mismatch: mask"
+            )
+        for name in ("mismatch_level", "mismatch_cap"):
+            if self.mismatch == "none" and getattr(self, name) != type(self).model_fields[name].default:
+                raise ValueError(f"{name} {getattr(self, name)} has no effect with mismatch none; set truncate or mask")
+        return self
 
 
 class RolloutConfig(Part):
@@ -247,6 +272,8 @@ class ResourcesConfig(Part):
     parallel: Literal["ddp", "fsdp"] = "ddp"
     """With several processes (torchrun, or `processes` on SLURM): a whole policy in each, or its parameters and
     optimizer state sharded."""
+    peer_minutes: Float = Field(default=30.0, gt=0)
+    """The longest that one process waits for another; one that fails ends the others within seconds."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True
