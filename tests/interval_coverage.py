@@ -282,4 +282,4 @@ def main(studies: int) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
+    raise SystemExit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 250))
