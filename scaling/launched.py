@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from scaling.config.run import RunConfig
 from scaling.schema import InputError
@@ -110,11 +111,20 @@ def begin(mode: str, device: str, dtype: str, minutes: float) -> Any:
     return accelerator
 
 
+KEPT: list[Any] = []  # groups, until the process ends
+
+
 def end(accelerator: Any, *, group: bool) -> None:
-    """Forget what accelerate keeps for the whole process, and leave the group where it is ours."""
+    """Forget what accelerate keeps for the whole process, and leave the group where it is ours.
+
+    DDP's reducer must not be the last to hold the group: it would join the group's thread under Python's lock, which
+    that thread waits for (seen with gloo). Here it goes first; where an error's frames still hold it, KEPT is the last.
+    """
     from accelerate.state import AcceleratorState
 
     if group:
+        KEPT.append(dist.group.WORLD)
+        accelerator.free_memory()
         accelerator.end_training()
     AcceleratorState._reset_state(reset_partial_state=True)
     os.environ.pop("ACCELERATE_USE_FSDP", None)  # accelerate sets it itself where it is given a plugin

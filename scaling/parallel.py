@@ -83,6 +83,7 @@ class Team:
         if self.alarm is not None:
             self.alarm.close()
         if self.accelerator is not None:
+            self._scorers.clear()
             launched.end(self.accelerator, group=self._mine)
             self.accelerator = None
 
