@@ -53,7 +53,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of the encoding
         raise schema.InputError(f"{path}: not valid JSON ({error}); delete or restore the file.") from error
 
 

@@ -8,6 +8,7 @@ and a process that outlived its successor's start can only write into its own fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -301,3 +302,74 @@ def write_failure(path: Path, kind: str, message: str, last_lines: list[str]) ->
 def read_failure(path: Path) -> Failure | None:
     """What a FAILED.json says; None where there is none."""
     return read_json(path)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def damage(run: Path) -> str | None:
+    """Why the record of a run that has begun cannot be relied on, in words; None where nothing speaks against it.
+
+    It reads the merged record and the attempts' rows against the hashes of DONE, so a status may ask it of every run.
+    What only training can leave behind is no damage: a torn last line, a folder without attempt.json and rows, a
+    checkpoint that is not whole. `scaling.verify` looks at more: prompts, states, what was loaded.
+    """
+    try:
+        return _damage(run)
+    except (schema.InputError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = schema.one_line(error) if isinstance(error, schema.InputError | OSError) else f"lacks or garbles {error}"
+        return what.replace(f"{run}/", "").replace(f"{run}: ", "")
+
+
+def _damage(run: Path) -> str | None:
+    numbers, done = attempt_numbers(run), read_done(run)
+    failed = read_failure(run / schema.FAILED)
+    if failed is not None and not {"class", "message"} <= failed.keys():
+        return f"{schema.FAILED} does not say what failed"
+    if done is None and (run / schema.DONE).exists():
+        return f"{schema.DONE} is empty"
+    begun = [number for number in numbers if read_attempt(run, number)]
+    bare = [n for n in numbers if n not in begun and read_rows(attempt_folder(run, n) / schema.CURVE)]
+    if bare:
+        return f"attempt {bare[0]} has rows and no {schema.ATTEMPT}"
+    if done is None and not begun:
+        return None
+    config = read_json(run / schema.CONFIG)
+    if config is None or not {"run_id", "config", "model"} <= config.keys():
+        return f"{schema.CONFIG} is missing or not whole"
+    return _damage_of_done(run, done, begun) if done is not None else _damage_of_rows(run, max(begun))
+
+
+def _damage_of_done(run: Path, done: Done, begun: list[int]) -> str | None:
+    """What speaks against a finished run: its files against the hashes that DONE keeps."""
+    if not (isinstance(done["step"], int) and {"prompts_seen", "train_flops"} <= done["reached"].keys()):
+        return f"{schema.DONE} is not whole"
+    hashes = done["sha256"]
+    if schema.CURVE not in hashes or done["attempt"] not in begun:
+        return f"{schema.DONE} names no curve, or an attempt that is not there"
+    segments = lineage(run, done["attempt"])
+    only = attempt_folder(run, segments[0].number) / schema.CURVE
+    if len(segments) > 1 or not only.exists() or sha256(only) != hashes[schema.CURVE]:
+        written = "".join(map(dump_row, read_record(run, newest=done["attempt"])))
+        if hashlib.sha256(written.encode()).hexdigest() != hashes[schema.CURVE]:
+            return f"{schema.CURVE} of the attempts has changed since the run was done"
+    if max(begun) > done["attempt"]:  # it is being extended, and the merged files may already be the longer ones
+        return _damage_of_rows(run, max(begun))
+    for name, digest in hashes.items():
+        if not (run / name).exists():
+            return f"{name} is missing"
+        if sha256(run / name) != digest:
+            return f"{name} has changed since the run was done"
+    return None
+
+
+def _damage_of_rows(run: Path, newest: int) -> str | None:
+    """What speaks against the rows so far: a step that is missing, or one before a checkpoint that was saved."""
+    committed = committed_step(run)  # first: the run may be going on
+    steps = [row["step"] for row in read_record(run, newest=newest)]
+    missing = next((want for want, step in enumerate(steps) if step != want), None)
+    if missing is not None:
+        return f"{schema.CURVE} of the attempts lacks step {missing}"
+    if committed is not None and (not steps or steps[-1] < committed):
+        return f"{schema.CURVE} of the attempts ends at step {steps[-1] if steps else None}, saved was {committed}"
+    return None

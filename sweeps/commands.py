@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 
 from scaling import schema
-from scaling.config.checks import check_inputs, is_done
+from scaling.config.checks import check_inputs
 from scaling.schema import InputError, check_name
 from scaling.terminal import AsJson, make_folder, open_console, output_folder
 from scaling.tracking.mirror import Mirror, open_mirror
@@ -29,8 +29,8 @@ from sweeps.journal import Journal
 from sweeps.look import Look
 from sweeps.plan import Plan, make_plan, run_documents
 from sweeps.printed import show_plan, show_status
-from sweeps.reconcile import DONE, FAILED, LIVE, Verdict
-from sweeps.status import counts, run_state, run_status
+from sweeps.reconcile import DAMAGED, DONE, FAILED, LIVE, REPAIR
+from sweeps.status import base_statuses, counts, run_state, run_status
 from sweeps.study import load_study
 
 
@@ -129,17 +129,24 @@ def status(
     On SLURM it answers from any shell, whatever became of the launcher.
     """
     planned, folder = _planned(study, out)
-    verdicts: dict[str, Verdict] = {}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such study folder; `scaling sweep launch` makes it, or give --out.")
+    look = None
     if Journal(folder).exists():
         cluster = Cluster(planned, folder, _say)
-        verdicts = (_watch_slurm(cluster, planned, folder) if watch else cluster.look()).runs
+        look = _watch_slurm(cluster, planned, folder) if watch else cluster.look()
     elif watch:
         raise InputError(f"{folder}: nothing of this study was submitted to SLURM; a local launch shows its progress.")
-    statuses = [run_status(run, folder, verdicts.get(run.run_id)) for run in planned.runs]
+    statuses = [run_status(run, folder, look and look.runs[run.run_id]) for run in planned.runs]
+    bases = base_statuses(planned, look.bases if look else {}, look.jobs if look else {})
+    orphans = look.orphans if look else {}
     if as_json:
-        print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in statuses]}, indent=2))
+        runs = [run.document() for run in statuses]
+        document = {"study": planned.study.name, "runs": runs, "bases": bases, "orphans": orphans}
+        print(json.dumps(document, indent=2))
     else:
-        show_status(planned.study.name, statuses, open_console())
+        show_status(planned.study.name, statuses, bases, open_console())
+        _tell_orphans(look)
 
 
 def logs(
@@ -158,7 +165,7 @@ def logs(
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
     with open(log, errors="replace") as file:
         while True:
-            over = is_done(run_folder, named.config.stop) or (run_folder / schema.FAILED).exists()
+            over = run_state(named, folder) in (DONE, FAILED, DAMAGED)
             print(file.read(), end="", flush=True)
             if over or not follow:
                 return
@@ -223,7 +230,7 @@ def mlflow(
         states = {run_state(run, folder) for run in planned.runs}
         time.sleep(2)
         updated = mirror.sync()  # after the states were read: a run that was over then is sent whole
-        if states <= {DONE, FAILED} and not updated.error:
+        if states <= {DONE, FAILED, DAMAGED} and not updated.error:
             break
     mirror.close()
     print(updated)
@@ -231,6 +238,15 @@ def mlflow(
         raise typer.Exit(1)
     if serve:
         raise typer.Exit(serve_charts(mirror.uri, mirror.experiment_id, port))
+
+
+def _tell_orphans(look: Look | None) -> None:
+    """Name the jobs in the queue whose cells were edited out of the study."""
+    if look and look.orphans:
+        names = sorted({name for some in look.orphans.values() for name in some})
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+        _say(f"{len(look.orphans)} jobs in the queue are of cells that the study no longer has ({shown}); "
+             f"`scaling sweep cancel` ends them with the others.")  # fmt: skip
 
 
 def _say(text: str) -> None:
@@ -269,7 +285,7 @@ def _check_inputs(planned: Plan, folder: Path) -> None:
     """Raise InputError where something is missing that the missing runs read: before anything is written."""
     planned.check_files()
     for run in planned.runs:
-        if not is_done(run.folder(folder), run.config.stop):
+        if run_state(run, folder) not in (DONE, DAMAGED):
             check_inputs(run.config)
 
 
@@ -313,6 +329,9 @@ def _launch_slurm(planned: Plan, folder: Path, *, dry_run: bool, throttle: int |
     bad = [run for run in planned.runs if look.runs[run.run_id].state not in (DONE, *LIVE)]
     for run in bad:
         _say(f"  {run.name}: {look.runs[run.run_id].state}, {look.runs[run.run_id].why}")
+    if any(look.runs[run.run_id].state == DAMAGED for run in bad):
+        _say(f"  {REPAIR}.")
+    _tell_orphans(look)
     return int(bool(bad))
 
 

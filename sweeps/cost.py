@@ -17,6 +17,7 @@ from scaling.config import identity
 from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
+from scaling.schema import InputError
 from scaling.tasks import rollout_tokens
 from sweeps.plan import Plan
 
@@ -93,6 +94,14 @@ def _measure(config: RunConfig, rows: list[files.Row]) -> _Measured:
     return _Measured(prompt, response, *ratios, flops / seconds, wall)
 
 
+def _whole_rows(run: Path) -> list[files.Row]:
+    """The rows of a run, none where they cannot be read: estimates rest on the others."""
+    try:
+        return record.read_record(run)
+    except (InputError, KeyError, TypeError, ValueError):
+        return []
+
+
 class Estimator:
     """Costs, from the finished runs of a study folder where there are any, else from stated assumptions."""
 
@@ -105,7 +114,7 @@ class Estimator:
         self.tokens = rollout_tokens(on_cpus[0]) if on_cpus else (0, 0)
         sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
-            rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
+            rows = _whole_rows(out / schema.RUNS / run.run_id) if out else []
             if len(rows) > 1 and run.config.model.size:
                 self.runs[run.run_id] = _measure(run.config, rows)
                 sizes.setdefault(run.config.model.size, []).append(self.runs[run.run_id])

@@ -24,7 +24,7 @@ from sweeps.cost import Estimator
 from sweeps.executors import Job, Pool
 from sweeps.payloads import INTERRUPTED, make_base, run_cell, tail
 from sweeps.plan import Plan, PlannedRun, cells_document
-from sweeps.reconcile import DONE, FAILED, RUNNING
+from sweeps.reconcile import DAMAGED, DONE, FAILED, REPAIR, RUNNING
 from sweeps.status import counts, cpu_seconds, run_state
 
 STARTS_WITHOUT_PROGRESS = 3
@@ -91,7 +91,9 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Cal
     for run in plan.runs:
         if states[run.run_id] == FAILED:
             say(f"{run.name} failed before and is left alone; `scaling sweep retry` tries it again.")
-    todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
+        elif states[run.run_id] == DAMAGED:
+            say(f"{run.name} is damaged and left alone ({record.damage(run.folder(out))}); {REPAIR}.")
+    todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED, DAMAGED)]
     status = 0
     if todo:
         status = PoolLaunch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()

@@ -24,6 +24,8 @@ LOST, ENDED = "lost", "ended"  # its job is gone without a trace, or ended witho
 OUT_OF_MEMORY, NO_PROGRESS = "out of memory", "no progress"  # failures that SLURM tells, or their number
 BLOCKED = "blocked"  # its base model failed
 UNKNOWN = "unknown"  # SLURM does not answer
+DAMAGED = "damaged"  # its record is not whole: `scaling sweep repair`
+REPAIR = "`scaling sweep repair` puts back what can be, or sets the run aside"
 LIVE = (WAITING, RUNNING, ENDING)
 GIVEN_UP = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)  # only a retry takes it up again
 NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
@@ -51,6 +53,7 @@ class Account:
     signal: int
     ended: float | None  # seconds since 1970; None where it has not ended
     node: str
+    name: str = ""
 
 
 class Answers(TypedDict):
@@ -130,6 +133,8 @@ def reconcile(facts: Facts, now: float) -> Verdict:
     last = facts.submissions[-1]
     if facts.finished_shorter is not None and last.time <= facts.finished_shorter:
         return Verdict(STOPPED, "done to an earlier stop; launch extends it", submit=True)
+    if last.job is None and facts.accounts_down:
+        return Verdict(UNKNOWN, "its submission was cut short, and sacct does not answer; nothing is decided")
     if last.job is None:
         return _gone(facts, Verdict(LOST, "its submission was cut short and SLURM does not know it"))
     if last.cancelled:

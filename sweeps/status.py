@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,15 +10,18 @@ from typing import Any
 
 from scaling import files, record, schema
 from scaling.config import checks
+from scaling.schema import InputError
 from sweeps.plan import Plan, PlannedRun
-from sweeps.reconcile import DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
+from sweeps.reconcile import DAMAGED, DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
 
 RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 
 
 def run_state(run: PlannedRun, study: Path) -> str:
-    """done / failed / running / stopped / waiting: a pure function of the run folder."""
+    """done / failed / running / stopped / waiting / damaged: a pure function of the run folder."""
     folder = run.folder(study)
+    if record.damage(folder):
+        return DAMAGED
     if checks.is_done(folder, run.config.stop):
         return DONE
     if (folder / "lock").exists():
@@ -58,6 +62,11 @@ class RunStatus:
 def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> RunStatus:
     """Read one run folder; `verdict` is what reconciliation with SLURM says of the run."""
     folder = run.folder(study)
+    damage = record.damage(folder)
+    if damage:  # nothing of it is read
+        stop = run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"})
+        attempts, log = len(record.attempt_numbers(folder)), str(folder / schema.LOG)
+        return RunStatus(run.run_id, run.name, DAMAGED, None, stop, None, 0.0, attempts, 0, None, log, damage)
     rows, redone = record.read_live(folder), record.wasted_rows(folder)
     losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
     state = verdict.state if verdict else run_state(run, study)
@@ -82,6 +91,21 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
     )
 
 
+def base_statuses(plan: Plan, verdicts: dict[str, Verdict], jobs: dict[str, str]) -> list[dict[str, str]]:
+    """The base models of a study on SLURM: id, name, state, why, and the job that makes it."""
+    configs = plan.bases()
+    return [
+        {
+            "base_id": base,
+            "name": f"{configs[base].model.size}-seed{configs[base].base_seed}",
+            "state": verdict.state,
+            "why": verdict.why,
+            "job": jobs.get(base, ""),
+        }
+        for base, verdict in verdicts.items()
+    ]
+
+
 def _rate(rows: list[files.Row]) -> float | None:
     """Steps a minute by the clock of the run itself, which does not count the time between two attempts."""
     if len(rows) < 2:
@@ -93,6 +117,8 @@ def _rate(rows: list[files.Row]) -> float | None:
 def cpu_seconds(plan: Plan, study: Path) -> str:
     """What the study has cost so far, in words: CPU seconds of runs and bases, those of start-up apart."""
     runs = sum(run_status(run, study).cpu_seconds for run in plan.runs)
-    bases = [files.read_json(study / schema.ARTIFACTS / base / "base.json") for base in plan.bases()]
-    made = [base["timing"]["cpu_seconds"] for base in bases if base]
+    made: list[float] = []
+    for base in plan.bases():
+        with contextlib.suppress(InputError, KeyError, TypeError):  # whoever loads it will say what is wrong
+            made.append(files.read_json(study / schema.ARTIFACTS / base / "base.json")["timing"]["cpu_seconds"])
     return f"{runs:.0f} CPU s in runs, {sum(made):.0f} in {len(made)} base models"

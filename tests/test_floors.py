@@ -79,7 +79,7 @@ analysis.reproduce
 analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
-sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.reconcile sweeps.clients sweeps.cost sweeps.status sweeps.journal sweeps.board
 sweeps.payloads sweeps.slurm_task
 sweeps.executors/
 sweeps.look sweeps.launch sweeps.cluster

@@ -11,7 +11,7 @@ import pytest
 
 from scaling import files, schema
 from scaling.schema import InputError
-from sweeps import cluster
+from sweeps import clients, cluster
 from sweeps.cluster import Cluster
 from sweeps.executors import slurm
 from sweeps.plan import make_plan
@@ -41,7 +41,7 @@ SACCT = """\
 
 
 def test_squeue_lines_by_task():
-    entries = slurm.parse_queue(SQUEUE)
+    entries = clients.parse_queue(SQUEUE)
     assert [entry.job for entry in entries] == [
         "1234_2", "1234_0", "1234_3", "1234_4", "1234_5", "1234_9", "1240_1", "1241_7",
     ]  # fmt: skip
@@ -49,7 +49,7 @@ def test_squeue_lines_by_task():
 
 
 def test_sacct_lines_by_task_with_every_start():
-    found = slurm.parse_accounts(SACCT)
+    found = clients.parse_accounts(SACCT)
     assert [account.state for account in found["1234_0"]] == ["REQUEUED", "RUNNING"]
     assert found["1234_0"][-1].ended is None
     assert found["1234_1"][0].state == "CANCELLED"  # without its suffix
@@ -183,9 +183,13 @@ def stub(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("STUB", str(folder))
     monkeypatch.setattr(cluster, "SECOND_LOOK", 0.0)
-    slurm._setting.cache_clear()
+    monkeypatch.setattr(clients, "PAUSE", 0.0)
+    monkeypatch.setattr(slurm, "LOOKS", ((0.0, 0.0),) * 3)
+    clients._settings.clear()
+    clients.time_limit.cache_clear()
     yield folder
-    slurm._setting.cache_clear()
+    clients._settings.clear()
+    clients.time_limit.cache_clear()
 
 
 def limits(tmp_path: Path):

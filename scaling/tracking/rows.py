@@ -164,6 +164,8 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
     config, model = info["config"], info["model"]
     if not config["tracking"]["mlflow"]:
         return None
+    if damage := record.damage(folder):  # what MLflow has of it stays
+        raise schema.InputError(f"damaged: {damage}")
     science = {name: config[name] for name in SCIENCE}
     # A path is where a model lies, not what it is: it may differ between two machines that share a run.
     science["model"] = {key: value for key, value in science["model"].items() if key != "path"}

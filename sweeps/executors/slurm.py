@@ -1,4 +1,4 @@
-"""SLURM: the batch text by submitit, arrays with sbatch, and what squeue and sacct say.
+"""SLURM: the batch text by submitit, and arrays with sbatch. What SLURM says to questions: `sweeps/clients.py`.
 
 Of submitit this takes the batch text and the reading of sbatch's answer. Its pickles, its signal handlers and its job
 states are not used: a pickle is renamed after sbatch returns (a launcher killed in between loses the job), the handler
@@ -7,34 +7,27 @@ rewrites pickles, and the states are wrong after a node failure and absent witho
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
 import sys
+import time
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 from scaling import files as scaling_files
 from scaling import schema
 from scaling.config.parts import ResourcesConfig
 from scaling.schema import InputError
+from sweeps import clients
 from sweeps.payloads import TASKS
-from sweeps.reconcile import Account, QueueEntry
 
 PACKAGES = ("scaling", "sweeps", "analysis")
 SCRIPT = "submission.sh"
-QUEUE_FORMAT = "ArrayJobID:|,ArrayTaskID:|,State:|,Reason:|,RestartCnt:|,NodeList:|,Name:"
-ACCOUNT_FORMAT = "jobid,state,exitcode,end,nodelist"
-TERMINAL = (
-    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED", "REVOKED",
-    "TIMEOUT",
-)  # fmt: skip
+LOOKS = ((1.0, 2.0, 4.0, 8.0),) * 3  # seconds before each look for a job that sbatch may have taken, for each try
 # Part of a job's shape: runs that agree in these are tasks of one array.
 SHAPE = (
     "nodes", "gpus", "processes", "cpus", "memory_gb", "time_minutes", "warning_seconds", "partition", "account", "qos",
@@ -43,7 +36,15 @@ SHAPE = (
 
 
 class Refused(RuntimeError):
-    """sbatch did not take an array: a limit, or something that no partition can do."""
+    """sbatch did not take an array, and never will as it is."""
+
+
+class Full(Refused):
+    """sbatch takes no such array now: a limit of the user, or of the queue."""
+
+
+class Unsure(RuntimeError):
+    """sbatch did not say whether it took an array, and no job of its name is there: it may still come."""
 
 
 @dataclass(frozen=True)
@@ -115,22 +116,45 @@ def batch_text(array: Array) -> str:
 def submit(array: Array, lock: int | None = None) -> str:
     """Hand an array to sbatch, which inherits the descriptor `lock`; returns the array's id.
 
-    Raises Refused with sbatch's own words.
+    Where sbatch does not say whether it took the array, a job of its name tells, and only then it is asked again.
+    Raises Refused, Full or Unsure with sbatch's own words.
     """
-    from submitit.slurm.slurm import SlurmExecutor
-
     script = array.folder / SCRIPT
     scaling_files.write_atomic(script, batch_text(array))
-    answer = _call(["sbatch", str(script)], keep=() if lock is None else (lock,))
-    if answer.returncode:
-        raise Refused(" ".join(answer.stderr.split()))
-    return SlurmExecutor._get_job_id_from_submission_command(answer.stdout)
+    for tried, pauses in enumerate(LOOKS):
+        keep = () if lock is None else (lock,)
+        answer = clients.call(["sbatch", str(script)], clients.SUBMIT_LIMIT, keep=keep)
+        taken = re.search(r"Submitted batch job (\d+)", answer.output) if answer.status == 0 else None
+        kind = clients.refusal(answer.words) if answer.status else "unknown"
+        clear = not tried and (taken or kind != "unknown")
+        if not clear and (found := _find(array.name, pauses)):
+            clients.cancel(found[1:])  # two of one name: the first call was taken after all
+            return found[0]
+        if taken:
+            return taken.group(1)
+        if kind != "unknown":
+            raise (Full if kind == "full" else Refused)(answer.words)
+    raise Unsure(answer.words or "it said nothing")
+
+
+def _find(name: str, pauses: tuple[float, ...]) -> list[str]:
+    """The arrays of that name that SLURM knows, the oldest first; looks again after each pause."""
+    for pause in pauses:
+        time.sleep(pause)
+        arrays = {entry.job.partition("_")[0] for entry in clients.queue([name]) or []}
+        if arrays:
+            return sorted(arrays, key=int)
+    return []
 
 
 def test_only(array: Array) -> str | None:
-    """What `sbatch --test-only` has against an array, None where it would be taken."""
-    answer = subprocess.run(["sbatch", "--test-only"], input=batch_text(array), capture_output=True, text=True)
-    return " ".join(answer.stderr.split()) if answer.returncode else None
+    """What `sbatch --test-only` and the partition have against an array for good; None where nothing is known."""
+    wanted = array.resources
+    most = clients.time_limit(wanted.partition)
+    if most is not None and wanted.time_minutes > most:
+        return f"time_minutes is {wanted.time_minutes}, and its MaxTime is {most:g} minutes"
+    answer = clients.ask(["sbatch", "--test-only"], text=batch_text(array))
+    return answer.words if answer.status and clients.refusal(answer.words) == "never" else None
 
 
 def snapshot(study: Path, *, write: bool = True) -> Path:
@@ -154,89 +178,3 @@ def snapshot(study: Path, *, write: bool = True) -> Path:
             shutil.copyfile(path, copy)
         os.rename(aside, folder)
     return folder
-
-
-# ---------------------------------------------------------------- what SLURM says
-
-
-def _call(command: list[str], keep: tuple[int, ...] = ()) -> subprocess.CompletedProcess[str]:
-    try:
-        environment = {**os.environ, "SLURM_TIME_FORMAT": "standard"}
-        return subprocess.run(command, capture_output=True, text=True, env=environment, pass_fds=keep)
-    except FileNotFoundError:
-        raise InputError(f"{command[0]} is not on the PATH: log in to the cluster, or use --executor local.") from None
-
-
-def queue(names: list[str]) -> list[QueueEntry] | None:
-    """Every task of the jobs with these names that SLURM still remembers; None where it does not answer."""
-    if not names:
-        return []
-    answer = _call(["squeue", "-h", "-r", "-t", "all", f"--name={','.join(names)}", "-O", QUEUE_FORMAT])
-    return None if answer.returncode else parse_queue(answer.stdout)
-
-
-def parse_queue(text: str) -> list[QueueEntry]:
-    """squeue's lines. An array that still stands in one line, `3-5%2`, is taken apart."""
-    entries = []
-    for line in text.splitlines():
-        if line.strip():
-            array, tasks, state, reason, restarts, node, name = (word.strip() for word in line.split("|", 6))
-            again = int(restarts or 0)
-            entries += [QueueEntry(f"{array}_{task}", name, state, reason, again, node) for task in _expand(tasks)]
-    return entries
-
-
-def _expand(tasks: str) -> list[str]:
-    """`7` and `[3-5,9%2]` as single tasks."""
-    single: list[str] = []
-    for part in tasks.strip("[]").partition("%")[0].split(","):
-        first, _, last = part.partition("-")
-        single += [first] if not last else map(str, range(int(first), int(last.partition(":")[0]) + 1))
-    return single
-
-
-def accounts(jobs: list[str]) -> dict[str, list[Account]] | None:
-    """Every start of every task of these arrays; None where sacct does not answer."""
-    if not jobs:
-        return {}
-    answer = _call(["sacct", "-n", "-P", "-X", "-D", "-j", ",".join(jobs), "-o", ACCOUNT_FORMAT])
-    return None if answer.returncode else parse_accounts(answer.stdout)
-
-
-def parse_accounts(text: str) -> dict[str, list[Account]]:
-    """sacct's lines by task. Lines of tasks that have not started, `12_[3-5]`, are left to squeue."""
-    accounts: dict[str, list[Account]] = {}
-    for line in text.splitlines():
-        if line.strip():
-            job, state, code, ended, node = line.split("|")[:5]
-            status, _, number = code.partition(":")
-            when = datetime.fromisoformat(ended).timestamp() if re.match(r"\d", ended) else None
-            account = Account(job, (state.split() or [""])[0], int(status or 0), int(number or 0), when, node)
-            if "[" not in job:
-                accounts.setdefault(job, []).append(account)
-    return accounts
-
-
-@functools.cache
-def _setting(name: str) -> str | None:
-    answer = _call(["scontrol", "show", "config"])
-    match = re.search(rf"^{name}\s*=\s*(.*)$", answer.stdout, re.M)
-    return match.group(1).strip() if match else None
-
-
-def has_accounting() -> bool:
-    """Whether the cluster keeps records at all; a record that does not answer now is another matter."""
-    return _setting("AccountingStorageType") not in (None, "accounting_storage/none", "(null)")
-
-
-def max_array_size() -> int:
-    """Tasks that one array can have: indices stay below MaxArraySize."""
-    return int(_setting("MaxArraySize") or 1001)
-
-
-def cancel(jobs: list[str]) -> None:
-    """scancel these tasks."""
-    for start in range(0, len(jobs), 500):
-        answer = _call(["scancel", *jobs[start : start + 500]])
-        if answer.returncode:
-            raise InputError(f"scancel: {' '.join(answer.stderr.split())}")
