@@ -39,6 +39,7 @@ class Done(TypedDict):
     stop: dict[str, Any]
     reached: dict[str, float]
     sha256: dict[str, str]
+    science: str  # hash of the curve's rows without their timing; those of 0.1 have none
 
 
 class Segment(NamedTuple):
@@ -247,18 +248,30 @@ def wasted_rows(run: Path) -> list[Row]:
 def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
     """Write the merged record, then DONE with its hashes; an extension replaces the DONE of the shorter run."""
     attempt.check_newest()
-    last: Row = {}
+    rows: list[Row] = []
     for name in schema.RECORDS:  # the curve comes last
         rows = read_record(attempt.run, name, attempt.number)
         write_atomic(attempt.run / name, "".join(map(dump_row, rows)))
-        last = rows[-1] if rows else {}
+    last = rows[-1]
     (attempt.run / schema.FAILED).unlink(missing_ok=True)
     reached = {name: last[name] for name in ("prompts_seen", "train_flops")}
     reached["wall_seconds"] = last["timing"]["wall_seconds"]
     files = [attempt.run / name for name in (*schema.RECORDS, schema.CONFIG)]
     hashes = {path.name: sha256(path) for path in files if path.exists()}
-    done: Done = {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes}
+    done: Done = {
+        "attempt": attempt.number,
+        "step": step,
+        "stop": stop,
+        "reached": reached,
+        "sha256": hashes,
+        "science": science_hash(rows),
+    }
     write_json(attempt.run / schema.DONE, done)
+
+
+def science_hash(rows: list[Row]) -> str:
+    """Hash of what is reproducible in a curve."""
+    return hashlib.sha256("".join(dump_row(without_timing(row)) for row in rows).encode()).hexdigest()
 
 
 def starts_without_progress(run: Path) -> int:
@@ -350,17 +363,25 @@ def _damage_of_done(run: Path, done: Done, begun: list[int]) -> str | None:
     segments = lineage(run, done["attempt"])
     only = attempt_folder(run, segments[0].number) / schema.CURVE
     if len(segments) > 1 or not only.exists() or sha256(only) != hashes[schema.CURVE]:
-        written = "".join(map(dump_row, read_record(run, newest=done["attempt"])))
-        if hashlib.sha256(written.encode()).hexdigest() != hashes[schema.CURVE]:
-            return f"{schema.CURVE} of the attempts has changed since the run was done"
+        rows = read_record(run, newest=done["attempt"])
+        written = hashlib.sha256("".join(map(dump_row, rows)).encode()).hexdigest()
+        if written != hashes[schema.CURVE] and science_hash(rows) != done.get("science"):
+            return f"{schema.CURVE} of the attempts has changed since the run was done{_rows_of(rows, done)}"
     if max(begun) > done["attempt"]:  # it is being extended, and the merged files may already be the longer ones
         return _damage_of_rows(run, max(begun))
     for name, digest in hashes.items():
         if not (run / name).exists():
             return f"{name} is missing"
-        if sha256(run / name) != digest:
-            return f"{name} has changed since the run was done"
+        if sha256(run / name) == digest:
+            continue
+        rows = read_rows(run / name) if name == schema.CURVE else []
+        if name != schema.CURVE or science_hash(rows) != done.get("science"):
+            return f"{name} has changed since the run was done{_rows_of(rows, done)}"
     return None
+
+
+def _rows_of(rows: list[Row], done: Done) -> str:
+    return "" if not rows or len(rows) == done["step"] + 1 else f" ({len(rows)} of {done['step'] + 1} rows)"
 
 
 def _damage_of_rows(run: Path, newest: int) -> str | None:

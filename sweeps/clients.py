@@ -37,8 +37,8 @@ FOREIGN = ("SBATCH_", "SLURM_", "SUBMITIT_", "SRUN_", "SALLOC_", "SQUEUE_", "SAC
 UNKNOWN = re.compile(r"timed out|unable to contact|connection|zero bytes|communication|transport|interrupted", re.I)
 # What no waiting changes. `QOSMaxWallDurationPerJobLimit` is of one job, `QOSMaxSubmitJobPerUserLimit` of all of them.
 NEVER = re.compile(
-    r"""invalid\ (partition|account|qos|generic|feature|wckey|license|node\ name|user|group|trackable|directive|argument|
-                  cluster|burst|numeric|--|cpu|memory|gres|constraint|signal|job\ name|option)
+    r"""invalid\ (partition|account|qos|generic|feature|wckey|license|node\ name|user|group|trackable|directive|
+                  argument|cluster|burst|numeric|--|cpu|memory|gres|constraint|signal|job\ name|option)
     | time\ limit\ is\ invalid | configuration\ is\ not\ available | requested\ reservation\ is\ invalid
     | (node\ count|memory)\ specification | memory\ required | more\ processors\ requested | can\ not\ be\ satisfied
     | access\ denied | access/permission | permission\ denied | not\ permitted | no\ (default\ )?partition
@@ -111,11 +111,12 @@ def call(command: list[str], limit: float, *, text: str | None = None, keep: tup
 def ask(command: list[str], *, text: str | None = None) -> Answer:
     """The answer of a client that may be asked again: the first without an error, else the last one."""
     until, pause = time.monotonic() + QUESTION_LIMIT, PAUSE
-    for left in range(TRIES - 1, -1, -1):
-        answer = call(command, max(1.0, min(TRY_LIMIT, until - time.monotonic())), text=text)
-        if answer.status == 0 or not left or time.monotonic() + pause + 1 > until:
+    answer = call(command, TRY_LIMIT, text=text)
+    for _ in range(TRIES - 1):
+        if answer.status == 0 or time.monotonic() + pause + 1 > until:
             break
         time.sleep(pause)
+        answer = call(command, min(TRY_LIMIT, until - time.monotonic()), text=text)
         pause *= 2
     return answer
 
@@ -179,7 +180,7 @@ def accounts(jobs: list[str], names: list[str] | None = None, since: float = 0.0
 
 
 def parse_accounts(text: str) -> dict[str, list[Account]]:
-    """sacct's lines by task. Lines of tasks that have not started, `12_[3-5]`, are left to squeue. Raises ValueError."""
+    """sacct's lines by task; those of tasks that have not started, `12_[3-5]`, are left out. Raises ValueError."""
     accounts: dict[str, list[Account]] = {}
     for line in text.splitlines():
         if line.strip():

@@ -170,7 +170,8 @@ class Cluster:
                     crowded = len(look.jobs) + submitted.runs if submitted.remaining else None
                     if submitted.runs:
                         self.say(f"{submitted.runs} runs submitted again")
-                    vain = vain + 1 if submitted.remaining and not (submitted.runs or submitted.bases or look.live) else 0
+                    nothing = submitted.remaining and not (submitted.runs or submitted.bases or look.live)
+                    vain = vain + 1 if nothing else 0
                 if vain == VAIN_PASSES:
                     self.say(f"nothing of this study is queued, and SLURM takes nothing: {submitted.refusals[-1]}")
                     return self.look()

@@ -56,9 +56,7 @@ def look_at(plan: Plan, out: Path, journal: Journal) -> Look:
     """Ask SLURM, read the run folders, and decide."""
     damage = {run.run_id: reason for run in plan.runs if (reason := record.damage(run.folder(out)))}
     undone = [
-        run
-        for run in plan.runs
-        if run.run_id not in damage and not checks.is_done(run.folder(out), run.config.stop)
+        run for run in plan.runs if run.run_id not in damage and not checks.is_done(run.folder(out), run.config.stop)
     ]
     bases = plan.bases()
     missing_bases = [base for base in bases if not (out / schema.ARTIFACTS / base).exists()]

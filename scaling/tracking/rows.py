@@ -164,8 +164,6 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
     config, model = info["config"], info["model"]
     if not config["tracking"]["mlflow"]:
         return None
-    if damage := record.damage(folder):  # what MLflow has of it stays
-        raise schema.InputError(f"damaged: {damage}")
     science = {name: config[name] for name in SCIENCE}
     # A path is where a model lies, not what it is: it may differ between two machines that share a run.
     science["model"] = {key: value for key, value in science["model"].items() if key != "path"}
@@ -174,6 +172,9 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
     steps = [
         _Step(row["step"], int(row["timing"]["time_ms"]), *row_values(row)) for row in record.read_committed(folder)
     ]
+    done = record.read_done(folder) if state == "FINISHED" else None
+    if done and [step.step for step in steps] != list(range(done["step"] + 1)):  # what MLflow has of it stays
+        raise schema.InputError(f"its record has {len(steps)} rows, and it is done at step {done['step']}")
     names = [cell["cell"] for cell in cells]
     name = names[0] if names else info.get("name") or folder.name
     tags = {

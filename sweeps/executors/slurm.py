@@ -121,11 +121,13 @@ def submit(array: Array, lock: int | None = None) -> str:
     """
     script = array.folder / SCRIPT
     scaling_files.write_atomic(script, batch_text(array))
+    words = ""
     for tried, pauses in enumerate(LOOKS):
         keep = () if lock is None else (lock,)
         answer = clients.call(["sbatch", str(script)], clients.SUBMIT_LIMIT, keep=keep)
         taken = re.search(r"Submitted batch job (\d+)", answer.output) if answer.status == 0 else None
-        kind = clients.refusal(answer.words) if answer.status else "unknown"
+        words = answer.words or "it said nothing"
+        kind = clients.refusal(words) if answer.status else "unknown"
         clear = not tried and (taken or kind != "unknown")
         if not clear and (found := _find(array.name, pauses)):
             clients.cancel(found[1:])  # two of one name: the first call was taken after all
@@ -133,8 +135,8 @@ def submit(array: Array, lock: int | None = None) -> str:
         if taken:
             return taken.group(1)
         if kind != "unknown":
-            raise (Full if kind == "full" else Refused)(answer.words)
-    raise Unsure(answer.words or "it said nothing")
+            raise (Full if kind == "full" else Refused)(words)
+    raise Unsure(words)
 
 
 def _find(name: str, pauses: tuple[float, ...]) -> list[str]:
