@@ -331,7 +331,7 @@ def damage(run: Path) -> str | None:
         return _damage(run)
     except (schema.InputError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         what = schema.one_line(error) if isinstance(error, schema.InputError | OSError) else f"lacks or garbles {error}"
-        return what.replace(f"{run}/", "").replace(f"{run}: ", "")
+        return what.replace(f"{run}/", "").replace(f"{run}: ", "").removesuffix("; delete or restore the file.")
 
 
 def _damage(run: Path) -> str | None:
@@ -369,7 +369,10 @@ def _damage_of_done(run: Path, done: Done, begun: list[int]) -> str | None:
             return f"{schema.CURVE} of the attempts has changed since the run was done{_rows_of(rows, done)}"
     if max(begun) > done["attempt"]:  # it is being extended, and the merged files may already be the longer ones
         return _damage_of_rows(run, max(begun))
+    extending = attempt_numbers(run)[-1] > done["attempt"]  # claimed: its config may already be there
     for name, digest in hashes.items():
+        if name == schema.CONFIG and extending:
+            continue
         if not (run / name).exists():
             return f"{name} is missing"
         if sha256(run / name) == digest:

@@ -1,8 +1,9 @@
-"""The commands of many runs: quickstart and sweep plan, launch, status, logs, verify, retry, cancel, mlflow."""
+"""The commands of many runs: quickstart and sweep plan, launch, status, logs, verify, repair, retry, cancel, mlflow."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -15,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scaling import schema
+from scaling import record, schema
 from scaling.config.checks import check_inputs
 from scaling.schema import InputError, check_name
 from scaling.terminal import AsJson, make_folder, open_console, output_folder
@@ -187,6 +188,29 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
         for name, texts in problems_of.items():
             print(f"{name}: {'; '.join(texts) if texts else 'whole'}")
     if any(problems_of.values()):
+        raise typer.Exit(1)
+
+
+def repair(study: StudyArgument, out: OutOption = None) -> None:
+    """Put damaged runs back from what their folders still hold.
+
+    What cannot be put back is set aside, in damaged/ of the study folder, and a launch trains it anew; nothing is lost.
+    """
+    from scaling.repair import repair as repair_run
+
+    planned, folder = _planned(study, out)
+    damaged = [run for run in planned.runs if record.damage(run.folder(folder))]
+    place = folder / schema.DAMAGED
+    left = 0
+    for run in damaged:
+        number = next(n for n in itertools.count(1) if not (place / f"{run.run_id}-{n}").exists())
+        try:
+            print(f"{run.name}: {repair_run(run.folder(folder), run.config, place / f'{run.run_id}-{number}')}")
+        except InputError as error:
+            left += 1
+            print(f"{run.name}: {error}")
+    print(f"{len(damaged)} runs were damaged{f', {left} of them are left alone' if left else ''}.")
+    if left:
         raise typer.Exit(1)
 
 

@@ -31,7 +31,7 @@ scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint s
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.parallel scaling.algorithm.advantages scaling.algorithm.guard scaling.algorithm.losses scaling.algorithm.update
-scaling.base_models scaling.evaluate scaling.verify scaling.trainer
+scaling.base_models scaling.evaluate scaling.verify scaling.repair scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
