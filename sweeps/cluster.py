@@ -267,7 +267,9 @@ class Cluster:
                 if verdict.state not in GIVEN_UP:
                     work.result.remaining += 1  # its base found no place
                 continue
-            groups.setdefault(slurm.shape(run.config.resources), []).append(run)
+            # A run waits for its own base alone: a job has one dependency for all tasks of its array.
+            waits = work.base_jobs.get(run.base_id or "", "")
+            groups.setdefault(f"{slurm.shape(run.config.resources)} {waits}", []).append(run)
         for group in groups.values():
             per = group[0].config.resources.runs_per_job
             tasks = [group[i : i + per] for i in range(0, len(group), per)]
@@ -288,8 +290,7 @@ class Cluster:
                 missing.setdefault(base, run)
         groups: dict[str, list[PlannedRun]] = {}
         for run in missing.values():
-            alone = {"gpus": 0, "runs_per_job": 1, "nodes": 1, "processes": None}
-            plain = run.config.resources.model_copy(update=alone)
+            plain = slurm.base_resources(run.config.resources)
             light = replace(run, config=run.config.model_copy(update={"resources": plain}))
             groups.setdefault(slurm.shape(plain), []).append(light)
         for group in groups.values():

@@ -24,8 +24,8 @@ scaling.vllm_watch scaling.vllm_server
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
-scaling.config.errors scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks
-scaling.config.reading
+scaling.config.errors scaling.config.cluster scaling.config.parts scaling.config.run scaling.config.identity
+scaling.config.checks scaling.config.reading
 scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.process
 scaling.policy scaling.forwards scaling.logprobs

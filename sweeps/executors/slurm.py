@@ -8,6 +8,7 @@ rewrites pickles, and the states are wrong after a node failure and absent witho
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import re
@@ -17,9 +18,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from scaling import files as scaling_files
 from scaling import schema
+from scaling.config.cluster import CONTROL
 from scaling.config.parts import ResourcesConfig
 from scaling.schema import InputError
 from sweeps import clients
@@ -27,11 +30,16 @@ from sweeps.payloads import TASKS
 
 PACKAGES = ("scaling", "sweeps", "analysis")
 SCRIPT = "submission.sh"
+INSTALL = "install the tested one: pip install 'submitit>=1.5.2,<1.6'"
+TAKEN = {
+    "command", "folder", "map_count", "array_parallelism", "job_name", "time", "nodes", "srun_args", "stderr_to_stdout",
+    "setup", "teardown", "wckey", "additional_parameters",
+}  # fmt: skip
 LOOKS = ((1.0, 2.0, 4.0, 8.0),) * 3  # seconds before each look for a job that sbatch may have taken, for each try
 # Part of a job's shape: runs that agree in these are tasks of one array.
 SHAPE = (
     "nodes", "gpus", "processes", "cpus", "memory_gb", "time_minutes", "warning_seconds", "partition", "account", "qos",
-    "constraint", "setup", "sbatch", "runs_per_job", "threads",
+    "constraint", "setup", "sbatch", "runs_per_job", "threads", "python", "srun", "container",
 )  # fmt: skip
 
 
@@ -67,24 +75,96 @@ def shape(resources: ResourcesConfig) -> str:
     return json.dumps({name: values[name] for name in SHAPE}, sort_keys=True)
 
 
-def batch_text(array: Array) -> str:
-    """The file that sbatch gets, to the letter. Raises InputError where submitit or a flag is missing or wrong."""
+GPU_FLAGS = {"gres", "gpus", "gpus-per-node", "gpus-per-task", "gpus-per-socket"}
+MEMORY_FLAGS = {"mem", "mem-per-cpu", "mem-per-gpu"}
+CORE_FLAGS = {"cpus-per-task", "cpus-per-gpu", "cores-per-socket", "exclusive", "ntasks", "ntasks-per-node"}
+REQUEUE = """\
+# A process that has no scontrol, in a container, leaves a file that asks for the requeue.
+status=$?
+marker={folder}/"${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}".requeue
+if [ -e "$marker" ]; then
+  rm -f "$marker"
+  scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}" && sleep 300
+fi
+exit $status"""
+
+
+def base_resources(resources: ResourcesConfig) -> ResourcesConfig:
+    """What the job of a base model asks for: one process, and nothing of the runs' GPUs, cores and whole nodes."""
+    own = resources.base
+    kept = {
+        name: value
+        for name, value in resources.sbatch.items()
+        if name not in GPU_FLAGS | MEMORY_FLAGS | CORE_FLAGS | {"nodes", "time"} and not name.startswith("gpu")
+    }
+    light = {"gpus": 0, "runs_per_job": 1, "nodes": 1, "processes": None, "cpus": own.cpus, "memory_gb": own.memory_gb}
+    given = {name: getattr(own, name) for name in ("time_minutes", "partition", "account", "qos", "constraint")}
+    asked = {name: value for name, value in given.items() if value is not None}
+    return resources.model_copy(update=light | asked | {"sbatch": kept if own.sbatch is None else own.sbatch})
+
+
+def check_submitit() -> Any:
+    """submitit's writer of batch files, a private function. Raises InputError where it is missing or another one."""
     try:
         from submitit.slurm.slurm import _make_sbatch_string
     except ImportError:
-        raise InputError("submitit is not installed; install the extra: pip install -e '.[sweep]'") from None
-    wanted = array.resources
-    optional = {
-        "gpus_per_node": wanted.gpus or None,
+        raise InputError(f"submitit is missing, or too new for this; {INSTALL}.") from None
+    takes = set(inspect.signature(_make_sbatch_string).parameters)
+    if missing := TAKEN - takes:
+        raise InputError(f"this submitit does not take {', '.join(sorted(missing))}; {INSTALL}.")
+    return _make_sbatch_string
+
+
+def batch_text(array: Array) -> str:
+    """The file that sbatch gets, to the letter. Raises InputError where submitit or a path is missing or wrong."""
+    make = check_submitit()
+    wanted, folder = array.resources, array.folder
+    for path in (folder, array.code):
+        if "%" in str(path) or CONTROL.search(str(path)):
+            raise InputError(
+                f"{str(path)!r}: SLURM reads % in the path of a log as a pattern, and a line break ends it; give "
+                "another --out."
+            )
+    cpus = wanted.cpus or wanted.threads * wanted.runs_per_job * wanted.processes_per_node
+    ours: dict[str, Any] = {
+        "time": wanted.time_minutes,
+        "nodes": wanted.nodes,
+        "ntasks-per-node": 1,  # it starts the processes of its node
+        "cpus-per-task": cpus,
+        "gpus-per-node": wanted.gpus or None,
         "mem": wanted.memory_gb and f"{round(wanted.memory_gb * 1024)}MB",
         "dependency": "afterany:" + ":".join(array.depends_on) if array.depends_on else None,
         "exclude": ",".join(array.exclude) or None,
         **{name: getattr(wanted, name) for name in ("partition", "account", "qos", "constraint")},
     }
-    flags = {name.lstrip("-"): value for name, value in wanted.sbatch.items() if value is not False}
+    for asked, mine in ((GPU_FLAGS, "gpus-per-node"), (MEMORY_FLAGS, "mem"), ({"cpus-per-gpu"}, "cpus-per-task")):
+        if asked & wanted.sbatch.keys():
+            del ours[mine]
+    flags = {**ours, **wanted.sbatch, "requeue": True, "signal": f"USR2@{wanted.warning_seconds}"}
+    flags = {name: value for name, value in flags.items() if value is not None and value is not False}
+    return make(
+        command=shlex.join(_command(array)),
+        folder=folder,
+        map_count=array.count,
+        array_parallelism=array.throttle or array.count,
+        job_name=array.name,
+        time=flags.pop("time", None),
+        srun_args=_srun_arguments(array, flags.get("cpus-per-task")),
+        stderr_to_stdout=True,
+        setup=[*wanted.setup, *_exports(array)],
+        teardown=[REQUEUE.format(folder=shlex.quote(str(folder)))],
+        nodes=flags.pop("nodes", None),
+        wckey=None,  # clusters that check them would refuse submitit's own
+        additional_parameters=flags,
+    )
+
+
+def _exports(array: Array) -> list[str]:
+    """What the job's environment has from us; PYTHONPATH goes before what modules and conda have made of it."""
+    wanted = array.resources
     environment = {
-        "PYTHONPATH": str(array.code),
         "PYTHONSAFEPATH": "1",  # a folder called `analysis` in somebody's working directory would shadow ours
+        "SLURM_EXPORT_ENV": "ALL",  # where --export=NONE is the site's default, srun would drop these
         "OMP_NUM_THREADS": str(wanted.threads),
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -92,25 +172,40 @@ def batch_text(array: Array) -> str:
         environment["MLFLOW_TRACKING_URI"] = uri
     if not wanted.gpus:
         environment["HF_HUB_OFFLINE"] = "1"
-    exports = [f"export {name}={shlex.quote(value)}" for name, value in environment.items()]
-    return _make_sbatch_string(
-        command=shlex.join([sys.executable, "-u", "-m", "sweeps.slurm_task", str(array.folder / TASKS)]),
-        folder=array.folder,
-        map_count=array.count,
-        array_parallelism=array.throttle or array.count,
-        job_name=array.name,
-        time=wanted.time_minutes,
-        nodes=wanted.nodes,
-        ntasks_per_node=1,  # it starts the processes of its node
-        srun_args=["--kill-on-bad-exit=1"] if wanted.nodes > 1 else None,
-        cpus_per_task=wanted.cpus or wanted.threads * wanted.runs_per_job * wanted.processes_per_node,
-        signal_delay_s=wanted.warning_seconds,
-        stderr_to_stdout=True,
-        setup=[*wanted.setup, *exports],
-        wckey=None,  # type: ignore[arg-type]  # clusters that check them would refuse submitit's own
-        additional_parameters={"requeue": True, **flags},
-        **{name: value for name, value in optional.items() if value is not None},
-    )
+    path = f"export PYTHONPATH={shlex.quote(str(array.code))}${{PYTHONPATH:+:$PYTHONPATH}}"
+    return [path, *(f"export {name}={shlex.quote(value)}" for name, value in environment.items())]
+
+
+def _command(array: Array) -> list[str]:
+    """What srun starts on each node."""
+    wanted, box = array.resources, array.resources.container
+    python = wanted.python or ("python3" if box else sys.executable)
+    work = [python, "-u", "-m", "sweeps.slurm_task", str(array.folder / TASKS)]
+    study = str(array.folder.parents[1])
+    if box is None:
+        return work
+    if box.kind == "pyxis":  # srun would look the command up on the host
+        return ["/bin/bash", "-c", 'exec "$0" "$@"', *work]
+    # The image's own value of a variable would win.
+    environment = ["--env", f"PYTHONPATH={array.code}", "--env", "PYTHONSAFEPATH=1"]
+    gpus = ["--nv"] if wanted.gpus else []
+    binds = ["--bind", ",".join([study, *box.mounts])]
+    return ["apptainer", "exec", *gpus, *binds, *environment, *box.arguments, box.image, *work]
+
+
+def _srun_arguments(array: Array, cpus: Any) -> list[str]:
+    """srun's: the cores again, as SLURM 22.05 to 23.02 drops them and later ones do not."""
+    wanted, box = array.resources, array.resources.container
+    arguments = ["--ntasks-per-node=1", *([f"--cpus-per-task={cpus}"] if cpus else []), "--kill-on-bad-exit=1"]
+    if box is not None and box.kind == "pyxis":
+        study = str(array.folder.parents[1])
+        mounts = ",".join([f"{study}:{study}", *box.mounts])
+        arguments += [
+            "--mpi=none", f"--container-image={box.image}", f"--container-mounts={mounts}",
+            f"--container-workdir={study}", "--no-container-mount-home",
+            "--container-env=PYTHONPATH,PYTHONSAFEPATH", *box.arguments,
+        ]  # fmt: skip
+    return [*arguments, *wanted.srun]
 
 
 def submit(array: Array, lock: int | None = None) -> str:
