@@ -27,11 +27,11 @@ from sweeps.cluster import Cluster
 from sweeps.executors import Pool, load_pool
 from sweeps.executors.local import Pool as LocalPool
 from sweeps.journal import Journal
-from sweeps.look import Look
+from sweeps.look import Look, batch_log
 from sweeps.plan import Plan, make_plan, run_documents
 from sweeps.printed import show_plan, show_status
 from sweeps.reconcile import DAMAGED, DONE, FAILED, LIVE, REPAIR
-from sweeps.status import base_statuses, counts, run_state, run_status
+from sweeps.status import base_statuses, counts, run_state, run_status, shortfall
 from sweeps.study import load_study
 
 
@@ -162,15 +162,19 @@ def logs(
     named = by_name[check_name(run, by_name, "run of this study")]
     run_folder = named.folder(folder)
     log = run_folder / schema.LOG
-    if not log.exists():
+    batch = batch_log(folder, Journal(folder).history().submissions.get(named.run_id, []), run_folder)
+    if not log.exists() and batch is None:
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
-    with open(log, errors="replace") as file:
+    with open(log if log.exists() else os.devnull, errors="replace") as file:
         while True:
             over = run_state(named, folder) in (DONE, FAILED, DAMAGED)
             print(file.read(), end="", flush=True)
-            if over or not follow:
-                return
+            if over or not follow or not log.exists():
+                break
             time.sleep(0.5)
+    if batch is not None:  # its newest job did not come to the run: what SLURM and the shell said of it
+        print(f"--- {batch}")
+        print(batch.read_text(errors="replace"), end="")
 
 
 def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False) -> None:
@@ -181,7 +185,7 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
     from scaling.verify import problems
 
     planned, folder = _planned(study, out)
-    problems_of = {run.name: problems(run.folder(folder), run.run_id) for run in planned.runs}
+    problems_of = {run.name: problems(run.folder(folder), run.run_id) or shortfall(run, folder) for run in planned.runs}
     if as_json:
         print(json.dumps({"study": planned.study.name, "problems": problems_of}, indent=2))
     else:

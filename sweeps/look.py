@@ -212,6 +212,19 @@ def job_log(out: Path, history: list[Submission]) -> list[str]:
     return tail(out / schema.SLURM / last.token / f"{last.job}_0_log.out", 12)
 
 
+def batch_log(out: Path, history: list[Submission], run: Path) -> Path | None:
+    """The log of a run's newest job, where the job has said something and did not come to the run."""
+    if not history:
+        return None
+    last = history[-1]
+    try:
+        begun = [record.read_attempt(run, number).get("token") for number in record.attempt_numbers(run)]
+    except InputError:  # damaged
+        return None
+    logs = sorted((out / schema.SLURM / last.token).glob(f"*_{last.task}_0_log.out"))
+    return logs[-1] if logs and last.token not in begun and tail(logs[-1]) else None
+
+
 def base_failure(out: Path, base: str) -> Path:
     """Where it is written why a base model could not be made."""
     return out / schema.ARTIFACTS / f"{base}.{schema.FAILED}"

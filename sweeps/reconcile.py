@@ -7,6 +7,7 @@ here asks or changes anything: `sweeps/look.py` gathers the facts, `sweeps/clust
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -28,6 +29,8 @@ DAMAGED = "damaged"  # its record is not whole: `scaling sweep repair`
 REPAIR = "`scaling sweep repair` puts back what can be, or sets the run aside"
 LIVE = (WAITING, RUNNING, ENDING)
 GIVEN_UP = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)  # only a retry takes it up again
+OOM = re.compile("oom.?kill|exceeded .*memory limit|out of memory", re.I)  # what SLURM says in a job's log
+BARE_SIGNALS = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR2, signal.SIGTERM)
 NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
 
 
@@ -189,14 +192,18 @@ def _ended(account: Account, facts: Facts, now: float) -> Verdict:
         return Verdict(WAITING, f"sacct says {state}") if recent else _gone(facts, Verdict(LOST, f"sacct: {state}"))
     if state == "CANCELLED":
         return Verdict(STOPPED, "cancelled; launch resumes it")
-    if state == "OUT_OF_MEMORY" or any(re.search("oom.?kill|exceeded .*memory limit", x, re.I) for x in facts.log):
+    if state == "OUT_OF_MEMORY" or any(OOM.search(x) for x in facts.log):
         return Verdict(OUT_OF_MEMORY, "killed for its memory: raise resources.memory_gb, then retry", fail=True)
     if state == "COMPLETED":
         return Verdict(FAILED, "the job ended without an error and the run is not done", fail=True)
     # TIMEOUT, PREEMPTED, NODE_FAIL, BOOT_FAIL, DEADLINE, FAILED without a FAILED.json: it never said why.
     code = account.code - 128 if account.code > 128 else account.code
-    killed = account.signal or (code if account.code > 128 or account.code == 12 else 0)
-    why = f"{state.lower()}, signal {killed}" if killed else f"{state.lower()}, status {account.code}"
+    # srun passes a signal on as it is: 9:0 is a SIGKILL.
+    killed = account.signal or (code if account.code > 128 or code in BARE_SIGNALS else 0)
+    why = f"{state.lower()}, status {account.code}"
+    if killed:
+        known = killed in signal.valid_signals()
+        why = f"{state.lower()}, signal {killed}: killed ({signal.Signals(killed).name if known else 'unknown'})"
     return _gone(facts, Verdict(ENDED, why))
 
 

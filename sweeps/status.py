@@ -91,6 +91,15 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
     )
 
 
+def shortfall(run: PlannedRun, study: Path) -> list[str]:
+    """What a whole run lacks of the study's stop, in words; empty where it reaches it."""
+    done, stop = record.read_done(run.folder(study)), run.config.stop
+    if done is None or stop.reached(step=done["step"], **done["reached"]):
+        return []
+    steps = f"{stop.steps - done['step']} steps short of the study" if stop.steps else "short of the study's stop"
+    return [f"whole, but {steps}"]
+
+
 def base_statuses(plan: Plan, verdicts: dict[str, Verdict], jobs: dict[str, str]) -> list[dict[str, str]]:
     """The base models of a study on SLURM: id, name, state, why, and the job that makes it."""
     configs = plan.bases()

@@ -97,10 +97,16 @@ def queued(state, reason="None", restarts=0):
         (account("FAILED", 0, 9), "ended", "failed, signal 9", True, False),
         (account("FAILED", 12, 0), "ended", "failed, signal 12", True, False),
         (account("FAILED", 137, 0), "ended", "failed, signal 9", True, False),
+        (account("FAILED", 9, 0), "ended", "failed, signal 9: killed (SIGKILL)", True, False),
+        (account("FAILED", 0, 15), "ended", "killed (SIGTERM)", True, False),
         (account("FAILED", 1, 0), "ended", "failed, status 1", True, False),
         (account("OUT_OF_MEMORY", 0, 125), "out of memory", "memory_gb", False, True),
         (
             {**account("FAILED", 137), "log": ["slurmstepd: error: Exceeded job memory limit"]},
+            "out of memory", "memory_gb", False, True,
+        ),
+        (
+            {**account("FAILED", 1), "log": ["srun: error: n1: task 0: Out Of Memory"]},
             "out of memory", "memory_gb", False, True,
         ),
         (account("CANCELLED"), "stopped", "cancelled", False, False),

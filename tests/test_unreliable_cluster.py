@@ -298,3 +298,20 @@ def test_jobs_of_dropped_cells_and_bases_are_named_and_cancelled(stub, tmp_path)
     assert other.cancel() == 4
     assert jobs(stub) == []
     assert json.loads(json.dumps(other.look().orphans)) == {}
+
+
+# ---------------------------------------------------------------- why it died
+
+
+def test_a_job_that_died_before_it_came_to_its_run_shows_what_the_shell_said(stub, tmp_path, capsys):
+    from sweeps.commands import logs
+
+    made, _ = study(tmp_path)
+    made.launch()
+    token = submitted(made)[0]
+    batch = tmp_path / "out" / schema.SLURM / token / "101_1_0_log.out"
+    batch.write_text("module: command not found\n")
+    logs(str(tmp_path / "shaky.yaml"), "us-seed1", tmp_path / "out")
+    assert "module: command not found" in capsys.readouterr().out
+    with pytest.raises(InputError, match="us-seed0 has no log yet"):
+        logs(str(tmp_path / "shaky.yaml"), "us-seed0", tmp_path / "out")

@@ -43,7 +43,12 @@ class Pool:
         assert self.free > 0, "no free slot"
         job.log.parent.mkdir(parents=True, exist_ok=True)
         process = self.context.Process(target=_child, args=(job,), name=job.key)
-        process.start()
+        # The server's first seconds are imports: a Ctrl-C in them is this process's, and no traceback of the server's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.running[job.key] = process
 
     def wait(self, timeout: float) -> list[tuple[str, int]]:

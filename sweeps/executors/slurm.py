@@ -35,7 +35,8 @@ TAKEN = {
     "command", "folder", "map_count", "array_parallelism", "job_name", "time", "nodes", "srun_args", "stderr_to_stdout",
     "setup", "teardown", "wckey", "additional_parameters",
 }  # fmt: skip
-LOOKS = ((1.0, 2.0, 4.0, 8.0),) * 3  # seconds before each look for a job that sbatch may have taken, for each try
+# Seconds before each look for a job that sbatch may have taken, for each try; unequal, as failures may have a rhythm.
+LOOKS = ((1.0, 2.0, 4.0), (2.0, 4.0), (2.0, 4.0, 6.0), (5.0,))
 # Part of a job's shape: runs that agree in these are tasks of one array.
 SHAPE = (
     "nodes", "gpus", "processes", "cpus", "memory_gb", "time_minutes", "warning_seconds", "partition", "account", "qos",
