@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import socket
 import time
 from dataclasses import dataclass
@@ -231,14 +232,34 @@ def read_committed(run: Path) -> list[Row]:
     return [] if step is None else [row for row in read_live(run) if row["step"] <= step]
 
 
+def summary(run: Path) -> tuple[int, float | None, float] | None:
+    """(last step, newest test loss, CPU seconds) of a run that one attempt alone has written, without parsing its rows.
+
+    None where there are no rows or more attempts.
+    """
+    numbers = attempt_numbers(run)
+    path = attempt_folder(run, numbers[0]) / schema.CURVE if len(numbers) == 1 else None
+    lines = path.read_bytes().split(b"\n")[:-1] if path is not None and path.exists() else []
+    if not lines:
+        return None
+    evaluated = (line for line in reversed(lines) if re.search(rb'"test_loss":[^n]', line))
+    loss = next((json.loads(line)["test_loss"] for line in evaluated), None)
+    seconds = sum(float(number) for line in lines for number in CPU_SECONDS.findall(line))
+    return json.loads(lines[-1])["step"], loss, seconds
+
+
+CPU_SECONDS = re.compile(rb'"cpu_seconds":([^,}]+)')
+
+
 def wasted_rows(run: Path) -> list[Row]:
     """Rows that were written and then redone by a later attempt: the work that crashes cost."""
     kept = {number: before for number, _, before in lineage(run, newest_attempt(run))}
     wasted = []
     for number in attempt_numbers(run):
         before = kept.get(number, 0)  # an attempt outside the lineage kept nothing
-        rows = read_rows(attempt_folder(run, number) / schema.CURVE)
-        wasted += [row for row in rows if before is not None and row["step"] >= before]
+        if before is not None:
+            rows = read_rows(attempt_folder(run, number) / schema.CURVE)
+            wasted += [row for row in rows if row["step"] >= before]
     return wasted
 
 
@@ -347,10 +368,12 @@ def _damage(run: Path) -> str | None:
         return f"attempt {bare[0]} has rows and no {schema.ATTEMPT}"
     if done is None and not begun:
         return None
+    if done is not None:
+        return _damage_of_done(run, done, begun)
     config = read_json(run / schema.CONFIG)
     if config is None or not {"run_id", "config", "model"} <= config.keys():
         return f"{schema.CONFIG} is missing or not whole"
-    return _damage_of_done(run, done, begun) if done is not None else _damage_of_rows(run, max(begun))
+    return _damage_of_rows(run, max(begun))
 
 
 def _damage_of_done(run: Path, done: Done, begun: list[int]) -> str | None:

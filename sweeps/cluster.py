@@ -28,6 +28,7 @@ from sweeps.reconcile import BLOCKED, DONE, GIVEN_UP, LIVE, LOST, UNKNOWN, Verdi
 QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
 CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
 VAIN_PASSES = 2
+MOST_WAITING = 32  # arrays of one shape that wait for base models; of more bases several share one
 SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
 
 
@@ -260,6 +261,9 @@ class Cluster:
                 run.folder(self.out).mkdir(parents=True, exist_ok=True)
                 files.write_json(run.folder(self.out) / schema.PLANNED, reading.dump(run.config))
         self._submit_bases(runs, look, work)
+        # A run waits for its own base: a job has one dependency for all tasks of its array, so there are more arrays.
+        own = sorted(work.base_jobs)
+        waiting = {base: i * MOST_WAITING // len(own) if len(own) > MOST_WAITING else i for i, base in enumerate(own)}
         groups: dict[str, list[PlannedRun]] = {}
         for run in self._longest_first(runs):
             verdict = look.bases.get(run.base_id or "")
@@ -267,8 +271,7 @@ class Cluster:
                 if verdict.state not in GIVEN_UP:
                     work.result.remaining += 1  # its base found no place
                 continue
-            # A run waits for its own base alone: a job has one dependency for all tasks of its array.
-            waits = work.base_jobs.get(run.base_id or "", "")
+            waits = waiting.get(run.base_id or "", "")
             groups.setdefault(f"{slurm.shape(run.config.resources)} {waits}", []).append(run)
         for group in groups.values():
             per = group[0].config.resources.runs_per_job

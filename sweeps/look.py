@@ -6,6 +6,7 @@ squeue and one of sacct.
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -167,6 +168,9 @@ def _answers(
 
 def _run_facts(out: Path, run: PlannedRun, history: list[Submission], base: Verdict | None, answers: Answers) -> Facts:
     folder = run.folder(out)
+    if not os.path.isdir(folder):  # as most are before a launch
+        log, starts = job_log(out, history), run.config.resources.starts
+        return Facts(False, None, None, None, history, starts, log=log, base=base, **answers)
     row = record.last_row(folder)
     done = folder / schema.DONE
     return Facts(

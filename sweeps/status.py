@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,8 +21,13 @@ RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 def run_state(run: PlannedRun, study: Path) -> str:
     """done / failed / running / stopped / waiting / damaged: a pure function of the run folder."""
     folder = run.folder(study)
-    if record.damage(folder):
-        return DAMAGED
+    if not os.path.isdir(folder):  # as most are before a launch
+        return WAITING
+    return DAMAGED if record.damage(folder) else _state(run, folder)
+
+
+def _state(run: PlannedRun, folder: Path) -> str:
+    """The state of a run that is not damaged."""
     if checks.is_done(folder, run.config.stop):
         return DONE
     if (folder / "lock").exists():
@@ -62,14 +68,25 @@ class RunStatus:
 def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> RunStatus:
     """Read one run folder; `verdict` is what reconciliation with SLURM says of the run."""
     folder = run.folder(study)
+    if not os.path.isdir(folder):
+        state, why = (verdict.state, verdict.why) if verdict else (WAITING, "")
+        stop = run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"})
+        return RunStatus(run.run_id, run.name, state, None, stop, None, 0.0, 0, 0, None, str(folder / schema.LOG), why)
     damage = record.damage(folder)
     if damage:  # nothing of it is read
         stop = run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"})
         attempts, log = len(record.attempt_numbers(folder)), str(folder / schema.LOG)
         return RunStatus(run.run_id, run.name, DAMAGED, None, stop, None, 0.0, attempts, 0, None, log, damage)
-    rows, redone = record.read_live(folder), record.wasted_rows(folder)
-    losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
-    state = verdict.state if verdict else run_state(run, study)
+    state = verdict.state if verdict else _state(run, folder)
+    whole = record.summary(folder) if state != RUNNING else None
+    if whole is None:
+        rows, redone = record.read_live(folder), record.wasted_rows(folder)
+        losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
+        seconds = sum(row["timing"]["cpu_seconds"] for row in rows + redone)
+        step, loss = (rows[-1]["step"] if rows else None), (losses[-1] if losses else None)
+    else:
+        rows, redone = [], []
+        step, loss, seconds = whole
     rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
     steps = run.config.stop.steps
     failed = record.read_failure(folder / schema.FAILED)
@@ -77,10 +94,10 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         run_id=run.run_id,
         name=run.name,
         state=state,
-        step=rows[-1]["step"] if rows else None,
+        step=step,
         stop=run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"}),
-        test_loss=losses[-1] if losses else None,
-        cpu_seconds=round(sum(row["timing"]["cpu_seconds"] for row in rows + redone), 2),
+        test_loss=loss,
+        cpu_seconds=round(seconds, 2),
         attempts=len(record.attempt_numbers(folder)),
         redone_steps=len(redone),
         failure=f"{failed['class']}: {failed['message']}" if failed else None,

@@ -85,7 +85,7 @@ def test_in_a_container_the_batch_script_asks_for_the_requeue(lab, work, stand_i
     import sys
 
     box = f"python: {sys.executable}, container: {{kind: apptainer, image: /x.sif}}, time_minutes: 10, threads: 1"
-    path = study(work / "box", "box", resources=box, seeds=[0], steps=195)
+    path = study(work / "box", "box", resources=box, seeds=[0], steps=58)
     out = work / "box" / "out"
     stand_in("apptainer", APPTAINER)
     launch(path, out)
