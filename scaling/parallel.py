@@ -22,7 +22,7 @@ import torch
 import torch.distributed as dist
 from transformers import PreTrainedModel
 
-from scaling import record
+from scaling import files, record
 from scaling.config.parts import ResourcesConfig
 from scaling.policy import blank_policy, copy_weights, whole
 from scaling.rollout_types import Prompt, RolloutEngine, RolloutGroups, SamplingParams
@@ -58,11 +58,15 @@ class Team:
             dist.destroy_process_group()
 
     def fail(self, run: Path, error: Exception) -> None:
-        """Write FAILED.json; raises PeerLost instead where the error only says that another process has gone."""
+        """Write FAILED.json; raises PeerLost instead where the error only says that another process has gone.
+
+        A full disk is no failure of the run: once there is room it goes on.
+        """
         words = "gloo|nccl|connection (closed|reset|refused)|broken pipe|tcpstore"
         if self.world > 1 and (isinstance(error, dist.DistError) or re.search(words, str(error), re.I)):
             raise PeerLost(f"another process of this run has ended: {error}") from error
-        record.fail(run, error, traceback.format_exc().splitlines()[-12:])
+        if not files.is_disk_full(error):
+            record.fail(run, error, traceback.format_exc().splitlines()[-12:])
 
     # ------------------------------------------------------------ agreement
 

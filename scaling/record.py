@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import socket
 import time
 from dataclasses import dataclass
@@ -230,25 +229,6 @@ def read_committed(run: Path) -> list[Row]:
     """Rows that a mirror may publish: those at or before the newest checkpoint, or all of a finished run."""
     step = committed_step(run)
     return [] if step is None else [row for row in read_live(run) if row["step"] <= step]
-
-
-def summary(run: Path) -> tuple[int, float | None, float] | None:
-    """(last step, newest test loss, CPU seconds) of a run that one attempt alone has written, without parsing its rows.
-
-    None where there are no rows or more attempts.
-    """
-    numbers = attempt_numbers(run)
-    path = attempt_folder(run, numbers[0]) / schema.CURVE if len(numbers) == 1 else None
-    lines = path.read_bytes().split(b"\n")[:-1] if path is not None and path.exists() else []
-    if not lines:
-        return None
-    evaluated = (line for line in reversed(lines) if re.search(rb'"test_loss":[^n]', line))
-    loss = next((json.loads(line)["test_loss"] for line in evaluated), None)
-    seconds = sum(float(number) for line in lines for number in CPU_SECONDS.findall(line))
-    return json.loads(lines[-1])["step"], loss, seconds
-
-
-CPU_SECONDS = re.compile(rb'"cpu_seconds":([^,}]+)')
 
 
 def wasted_rows(run: Path) -> list[Row]:

@@ -31,7 +31,13 @@ LIVE = (WAITING, RUNNING, ENDING)
 GIVEN_UP = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)  # only a retry takes it up again
 OOM = re.compile("oom.?kill|exceeded .*memory limit|out of memory", re.I)  # what SLURM says in a job's log
 BARE_SIGNALS = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR2, signal.SIGTERM)
-NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
+# Exit statuses of our jobs that are not their node's fault.
+NO_BASE, OTHER_CODE, DISK_FULL = 78, 77, 74
+MEANING = {
+    NO_BASE: "its base model is not there",
+    OTHER_CODE: "the copy of the code has changed since",
+    DISK_FULL: "no room is left on the disk",
+}
 
 
 @dataclass(frozen=True)
@@ -201,6 +207,8 @@ def _ended(account: Account, facts: Facts, now: float) -> Verdict:
     # srun passes a signal on as it is: 9:0 is a SIGKILL.
     killed = account.signal or (code if account.code > 128 or code in BARE_SIGNALS else 0)
     why = f"{state.lower()}, status {account.code}"
+    if account.code in MEANING:
+        why += f": {MEANING[account.code]}"
     if killed:
         known = killed in signal.valid_signals()
         why = f"{state.lower()}, signal {killed}: killed ({signal.Signals(killed).name if known else 'unknown'})"
@@ -219,7 +227,7 @@ def _gone(facts: Facts, verdict: Verdict) -> Verdict:
         vain.append(submission)
     if len(vain) < facts.starts:
         ends = [starts[-1] for s in vain if (starts := (facts.accounts or {}).get(s.job or ""))]
-        nodes = {end.node for end in ends if end.state == "FAILED" and end.code != NO_BASE and end.node}
+        nodes = {end.node for end in ends if end.state == "FAILED" and end.code not in MEANING and end.node}
         return Verdict(verdict.state, verdict.why, submit=True, exclude=tuple(sorted(nodes)))
     where = "before the first checkpoint" if facts.committed is None else f"after step {facts.committed}"
     return Verdict(NO_PROGRESS, f"no progress: {len(vain)} jobs ended {where}, the last one: {verdict.why}", fail=True)

@@ -36,8 +36,18 @@ from scaling.config.identity import base_id  # noqa: E402
 from scaling.config.run import RunConfig  # noqa: E402
 from scaling.tracking.store import is_server  # noqa: E402
 from sweeps import clients  # noqa: E402
-from sweeps.payloads import INTERRUPTED, JobInfo, TaskFile, make_base, redirect_output, run_cell, tail  # noqa: E402
-from sweeps.reconcile import NO_BASE  # noqa: E402
+from sweeps.payloads import (  # noqa: E402
+    INTERRUPTED,
+    JobInfo,
+    TaskFile,
+    code_hash,
+    make_base,
+    no_room,
+    redirect_output,
+    run_cell,
+    tail,
+)
+from sweeps.reconcile import DISK_FULL, NO_BASE, OTHER_CODE  # noqa: E402
 
 # Exit statuses beside 0 done, 1 failed (FAILED.json says why), INTERRUPTED (a checkpoint is written) and NO_BASE.
 FENCED = 76  # a newer attempt has taken the run over
@@ -60,6 +70,10 @@ def main(path: Path) -> int:
     tasks: TaskFile = json.loads(path.read_text())
     names = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     study = path.parents[2]
+    here = Path(__file__).parents[1]
+    if here.parent.name == schema.CODE and code_hash(here) != tasks["code"]:
+        say(f"{here}: the code is not what was submitted; launch again")
+        return OTHER_CODE
     work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
     info: JobInfo = {
         "job": job_id(),
@@ -153,6 +167,9 @@ def train(run: Path, artifacts: Path, info: JobInfo, *, base_too: bool = False) 
             say(str(error))
             return PEER_LOST
     except Exception as error:
+        if files.is_disk_full(error):
+            say(no_room(error, run))
+            return DISK_FULL
         traceback.print_exc()
         if not isinstance(files.read_json(run / schema.FAILED), dict):
             record.fail(run, error, traceback.format_exc().splitlines()[-12:])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from scaling.schema import InputError
 from sweeps.plan import Plan, PlannedRun
 from sweeps.reconcile import DAMAGED, DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
 
+CPU_SECONDS = re.compile(rb'"cpu_seconds":([^,}]+)')
 RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 
 
@@ -78,7 +81,7 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         attempts, log = len(record.attempt_numbers(folder)), str(folder / schema.LOG)
         return RunStatus(run.run_id, run.name, DAMAGED, None, stop, None, 0.0, attempts, 0, None, log, damage)
     state = verdict.state if verdict else _state(run, folder)
-    whole = record.summary(folder) if state != RUNNING else None
+    whole = _summary(folder) if state != RUNNING else None
     if whole is None:
         rows, redone = record.read_live(folder), record.wasted_rows(folder)
         losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
@@ -106,6 +109,22 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         steps_per_minute=rate,
         minutes_left=(steps - rows[-1]["step"]) / rate if rate and steps else None,
     )
+
+
+def _summary(run: Path) -> tuple[int, float | None, float] | None:
+    """(last step, newest test loss, CPU seconds) of a run that one attempt alone has written, without parsing its rows.
+
+    None where there are no rows or more attempts.
+    """
+    numbers = record.attempt_numbers(run)
+    path = record.attempt_folder(run, numbers[0]) / schema.CURVE if len(numbers) == 1 else None
+    lines = path.read_bytes().split(b"\n")[:-1] if path is not None and path.exists() else []
+    if not lines:
+        return None
+    evaluated = (line for line in reversed(lines) if re.search(rb'"test_loss":[^n]', line))
+    loss = next((json.loads(line)["test_loss"] for line in evaluated), None)
+    seconds = sum(float(number) for line in lines for number in CPU_SECONDS.findall(line))
+    return json.loads(lines[-1])["step"], loss, seconds
 
 
 def shortfall(run: PlannedRun, study: Path) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import logging
 import os
 import signal
 import socket
@@ -106,6 +107,8 @@ def _client(uri: str) -> Any:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    # Its traceback of a full disk or a locked file: the error itself comes back to us, and is told in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     path = _sqlite_path(uri)
     if path is not None and not path.exists():
         # Of several processes that open an empty file all but one crash, and a kill would leave half a schema: one

@@ -7,7 +7,6 @@ rewrites pickles, and the states are wrong after a node failure and absent witho
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import os
@@ -26,9 +25,8 @@ from scaling.config.cluster import CONTROL
 from scaling.config.parts import ResourcesConfig
 from scaling.schema import InputError
 from sweeps import clients
-from sweeps.payloads import TASKS
+from sweeps.payloads import TASKS, code_files, code_hash
 
-PACKAGES = ("scaling", "sweeps", "analysis")
 SCRIPT = "submission.sh"
 INSTALL = "install the tested one: pip install 'submitit>=1.5.2,<1.6'"
 TAKEN = {
@@ -258,21 +256,16 @@ def test_only(array: Array) -> str | None:
 def snapshot(study: Path, *, write: bool = True) -> Path:
     """STUDY/code/HASH: a copy of the three packages as they are now, edits included. Later edits change no job."""
     root = Path(__file__).parents[2]
-    files = [
-        path
-        for package in PACKAGES
-        for path in sorted((root / package).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(f"{path.relative_to(root)}\0{scaling_files.sha256(path)}\0".encode())
-    folder = study.resolve() / schema.CODE / digest.hexdigest()[:12]
+    folder = study.resolve() / schema.CODE / code_hash(root)
+    if write and folder.exists() and code_hash(folder) != folder.name:
+        folder.rename(scaling_files.beside(folder))  # a copy that a crash or a hand has changed
     if write and not folder.exists():
-        aside = folder.with_name(f".{folder.name}.{os.getpid()}")
-        for path in files:
+        aside = scaling_files.beside(folder)
+        for path in code_files(root):
             copy = aside / path.relative_to(root)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, copy)
+        scaling_files.fsync_tree(aside)
         os.rename(aside, folder)
+        scaling_files.fsync_folder(folder.parent)
     return folder
