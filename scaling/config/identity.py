@@ -30,7 +30,7 @@ def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
     A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
     """
     try:
-        return _plain_delta(part) if _has_no_file(type(part)) else _read_delta(part, missing)
+        return _plain_delta(part) if _has_no_file(type(part)) else _read_delta(part, missing)  # type: ignore[arg-type]  # frozen: it has a hash
     except TypeError:  # a part that holds a dictionary has no hash
         return _read_delta(part, missing)
 
