@@ -1,5 +1,5 @@
-# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-vllm | test-verl | test-gym | lint | mlflow | bench-fit | bench-plan |
-# bench-trl | test-submitit.
+# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-vllm | test-verl | test-gym |
+# test-submitit | lint | mlflow | bench-fit | bench-plan | bench-trl.
 # `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
