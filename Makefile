@@ -1,4 +1,5 @@
-# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-vllm | test-verl | test-gym | lint | mlflow | bench-fit | bench-trl.
+# make quickstart | test | test-fast | test-launch | test-page | test-coverage | test-slurm | test-vllm | test-verl | test-gym |
+# test-submitit | lint | mlflow | bench-fit | bench-plan | bench-trl.
 # `setup` is cheap when nothing has changed.
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ STUDY ?= studies/quickstart
 export OMP_NUM_THREADS := 1
 export HF_HUB_OFFLINE := 1
 
-.PHONY: setup setup-vllm quickstart test test-fast test-launch test-page test-coverage test-slurm test-vllm test-verl test-gym lint mlflow bench-fit bench-trl clean
+.PHONY: setup setup-vllm quickstart test test-fast test-launch test-page test-coverage test-slurm test-vllm test-verl test-gym lint mlflow bench-fit bench-plan bench-trl test-submitit clean
 
 setup: $(VENV)/.ready
 
@@ -105,6 +106,15 @@ $(VENV)-bench/.ready: pyproject.toml constraints.txt
 	$(VENV)-bench/bin/pip install --quiet $(PIP_ARGS) --constraint constraints.txt --editable . cma
 	touch $@
 
+# Planning 10,000 cells, looking at them, and the status of 2,000 finished runs: CPU seconds and memory as JSON.
+bench-plan: setup
+	PYTHONPATH=. $(BIN)/python benchmarks/plan_scale.py
+
+# The text of batch files against the newest submitit; the range that is pinned in pyproject.toml is what was tested.
+test-submitit: setup
+	$(BIN)/pip install --quiet $(PIP_ARGS) --upgrade --target $(VENV)-submitit --no-deps submitit
+	PYTHONPATH=$(VENV)-submitit $(BIN)/python -m pytest -q tests/test_clusters.py tests/test_reconcile.py
+
 # A step of GRPO beside TRL's trainer, on a GPU where there is one; four minutes to install.
 bench-trl: $(VENV)-trl/.ready
 	$(VENV)-trl/bin/python benchmarks/grpo_step.py
@@ -115,4 +125,4 @@ $(VENV)-trl/.ready: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-trl $(VENV)-verl $(VENV)-mlflow $(VENV)-vllm build dist *.egg-info
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-trl $(VENV)-verl $(VENV)-mlflow $(VENV)-vllm $(VENV)-submitit build dist *.egg-info

@@ -55,7 +55,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
 
     for stale in folder.parent.glob(f".{folder.name}.*"):  # of makers that died; the lock is ours
         shutil.rmtree(stale)
-    aside = folder.parent / f".{folder.name}.{os.getpid()}"
+    aside = files.beside(folder)
     save_policy(model, aside)
     num_params, non_embedding = count_parameters(model)
     files.write_json(
@@ -74,6 +74,7 @@ def make_base(config: RunConfig, folder: Path) -> None:
             },
         },
     )
+    files.fsync_tree(aside)
     os.rename(aside, folder)
     files.fsync_folder(folder.parent)
 

@@ -39,7 +39,7 @@ def save(attempt: record.Attempt, step: int, state: dict[str, Any]) -> Path:
     final = attempt.folder / f"checkpoint-{step:06d}"
     if final.exists():
         return final
-    aside = attempt.folder / f".{final.name}.{os.getpid()}"
+    aside = files.beside(final)
     aside.mkdir()
     torch.save(state, aside / STATE)
     digest = files.sha256(aside / STATE)

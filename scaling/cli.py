@@ -37,6 +37,7 @@ SWEEP: dict[str, tuple[str, str]] = {
     "status": ("sweeps.commands:status", "Print where every run stands."),
     "logs": ("sweeps.commands:logs", "Print the log of one run."),
     "verify": ("sweeps.commands:verify", "Name every run whose record is whole, and every one that is not and why."),
+    "repair": ("sweeps.commands:repair", "Put damaged runs back from what their folders still hold."),
     "retry": ("sweeps.commands:retry", "Let the next launch try failed runs again."),
     "cancel": ("sweeps.commands:cancel", "End the SLURM jobs of this study, and no others."),
     "mlflow": ("sweeps.commands:mlflow", "Bring MLflow up to date with the run folders; --serve shows them."),

@@ -6,10 +6,14 @@ There is one copy of each of these, and it is here.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import re
+import secrets
+import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -17,6 +21,24 @@ from typing import IO, Any
 from scaling import schema
 
 Row = dict[str, Any]
+
+
+def beside(path: Path) -> Path:
+    """A name next to `path`, for what is put in its place by a rename; no process of any host has the same."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(3)}")
+
+
+def fsync_tree(folder: Path) -> None:
+    """Force a folder and all that it holds to disk: before it gets its name."""
+    for place, _, names in os.walk(folder, topdown=False):
+        fsync_folder(Path(place), names)
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that no room, or no quota, is left; torch and sqlite have words of their own for it."""
+    words = "No space left|PytorchStreamWriter failed writing|Disk quota exceeded|database or disk is full"
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or re.search(words, str(error)) is not None
 
 
 def fsync_folder(path: Path, names: Iterable[str] = ()) -> None:
@@ -34,12 +56,16 @@ def fsync_folder(path: Path, names: Iterable[str] = ()) -> None:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write `text` so that a reader, or a crash, sees the old file or the new one and nothing between."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(aside, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    aside = beside(path)
+    try:
+        with open(aside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        aside.unlink(missing_ok=True)  # on a full disk every such file would take from the room that is made
+        raise
     fsync_folder(path.parent)
 
 
@@ -53,7 +79,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except json.JSONDecodeError as error:
+    except ValueError as error:  # of JSON, or of the encoding
         raise schema.InputError(f"{path}: not valid JSON ({error}); delete or restore the file.") from error
 
 
@@ -70,6 +96,13 @@ def exclusive(path: Path, *, wait: bool = True) -> Iterator[IO | None]:
         except BlockingIOError:
             yield None
             return
+        except OSError as error:
+            if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL):
+                raise
+            raise schema.InputError(
+                f"{path}: its file system has no locks ({error.strerror}): mount it with -o flock (Lustre: or -o "
+                "localflock, for one node), or put the study elsewhere."
+            ) from None
         yield file  # closing the file releases the lock
 
 

@@ -29,7 +29,7 @@ from accelerate.utils import broadcast, broadcast_object_list, gather, gather_ob
 from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from transformers import PreTrainedModel
 
-from scaling import launched, record
+from scaling import files, launched, record
 from scaling.config.parts import ResourcesConfig
 from scaling.determinism import hardware
 from scaling.logprobs import TokenLogprobs, token_logprobs
@@ -107,11 +107,14 @@ class Team:
 
     def fail(self, run: Path, error: Exception) -> None:
         """Write FAILED.json, if this process is the first to fail; raises PeerLost instead where the error only says
-        that another process has gone."""
+        that another process has gone.
+
+        A full disk is no failure of the run: once there is room it goes on.
+        """
         if self.world > 1 and _says_that_a_peer_is_gone(error):
             said = self.alarm and self.alarm.heard()
             raise PeerLost(f"another process of this run has ended: {said or error}") from error
-        if self.ring(error):
+        if self.ring(error) and not files.is_disk_full(error):
             record.fail(run, error, traceback.format_exc().splitlines()[-12:])
 
     # ------------------------------------------------------------ agreement

@@ -213,9 +213,11 @@ def start_engine(
 
 def export_model(policy, run: Path, encoding=None) -> None:
     """The trained policy as an ordinary transformers folder, `model/`, with its tokenizer, put in place by a rename."""
-    aside, final = run / f".model.{os.getpid()}", run / "model"
+    final = run / "model"
+    aside = files.beside(final)
     policy.save_pretrained(aside)
     if encoding is not None:
         encoding.tokenizer.save_pretrained(aside)
+    files.fsync_tree(aside)
     shutil.rmtree(final, ignore_errors=True)
     os.rename(aside, final)

@@ -8,6 +8,7 @@ and a process that outlived its successor's start can only write into its own fo
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -38,6 +39,7 @@ class Done(TypedDict):
     stop: dict[str, Any]
     reached: dict[str, float]
     sha256: dict[str, str]
+    science: str  # hash of the curve's rows without their timing; those of 0.1 have none
 
 
 class Segment(NamedTuple):
@@ -235,8 +237,9 @@ def wasted_rows(run: Path) -> list[Row]:
     wasted = []
     for number in attempt_numbers(run):
         before = kept.get(number, 0)  # an attempt outside the lineage kept nothing
-        rows = read_rows(attempt_folder(run, number) / schema.CURVE)
-        wasted += [row for row in rows if before is not None and row["step"] >= before]
+        if before is not None:
+            rows = read_rows(attempt_folder(run, number) / schema.CURVE)
+            wasted += [row for row in rows if row["step"] >= before]
     return wasted
 
 
@@ -246,18 +249,30 @@ def wasted_rows(run: Path) -> list[Row]:
 def finish(attempt: Attempt, step: int, stop: dict[str, Any]) -> None:
     """Write the merged record, then DONE with its hashes; an extension replaces the DONE of the shorter run."""
     attempt.check_newest()
-    last: Row = {}
+    rows: list[Row] = []
     for name in schema.RECORDS:  # the curve comes last
         rows = read_record(attempt.run, name, attempt.number)
         write_atomic(attempt.run / name, "".join(map(dump_row, rows)))
-        last = rows[-1] if rows else {}
+    last = rows[-1]
     (attempt.run / schema.FAILED).unlink(missing_ok=True)
     reached = {name: last[name] for name in ("prompts_seen", "train_flops")}
     reached["wall_seconds"] = last["timing"]["wall_seconds"]
     files = [attempt.run / name for name in (*schema.RECORDS, schema.CONFIG)]
     hashes = {path.name: sha256(path) for path in files if path.exists()}
-    done: Done = {"attempt": attempt.number, "step": step, "stop": stop, "reached": reached, "sha256": hashes}
+    done: Done = {
+        "attempt": attempt.number,
+        "step": step,
+        "stop": stop,
+        "reached": reached,
+        "sha256": hashes,
+        "science": science_hash(rows),
+    }
     write_json(attempt.run / schema.DONE, done)
+
+
+def science_hash(rows: list[Row]) -> str:
+    """Hash of what is reproducible in a curve."""
+    return hashlib.sha256("".join(dump_row(without_timing(row)) for row in rows).encode()).hexdigest()
 
 
 def starts_without_progress(run: Path) -> int:
@@ -301,3 +316,87 @@ def write_failure(path: Path, kind: str, message: str, last_lines: list[str]) ->
 def read_failure(path: Path) -> Failure | None:
     """What a FAILED.json says; None where there is none."""
     return read_json(path)
+
+
+# ---------------------------------------------------------------- damage
+
+
+def damage(run: Path) -> str | None:
+    """Why the record of a run that has begun cannot be relied on, in words; None where nothing speaks against it.
+
+    It reads the merged record and the attempts' rows against the hashes of DONE, so a status may ask it of every run.
+    What only training can leave behind is no damage: a torn last line, a folder without attempt.json and rows, a
+    checkpoint that is not whole. `scaling.verify` looks at more: prompts, states, what was loaded.
+    """
+    try:
+        return _damage(run)
+    except (schema.InputError, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = schema.one_line(error) if isinstance(error, schema.InputError | OSError) else f"lacks or garbles {error}"
+        return what.replace(f"{run}/", "").replace(f"{run}: ", "").removesuffix("; delete or restore the file.")
+
+
+def _damage(run: Path) -> str | None:
+    numbers, done = attempt_numbers(run), read_done(run)
+    failed = read_failure(run / schema.FAILED)
+    if failed is not None and not {"class", "message"} <= failed.keys():
+        return f"{schema.FAILED} does not say what failed"
+    if done is None and (run / schema.DONE).exists():
+        return f"{schema.DONE} is empty"
+    begun = [number for number in numbers if read_attempt(run, number)]
+    bare = [n for n in numbers if n not in begun and read_rows(attempt_folder(run, n) / schema.CURVE)]
+    if bare:
+        return f"attempt {bare[0]} has rows and no {schema.ATTEMPT}"
+    if done is None and not begun:
+        return None
+    if done is not None:
+        return _damage_of_done(run, done, begun)
+    config = read_json(run / schema.CONFIG)
+    if config is None or not {"run_id", "config", "model"} <= config.keys():
+        return f"{schema.CONFIG} is missing or not whole"
+    return _damage_of_rows(run, max(begun))
+
+
+def _damage_of_done(run: Path, done: Done, begun: list[int]) -> str | None:
+    """What speaks against a finished run: its files against the hashes that DONE keeps."""
+    if not (isinstance(done["step"], int) and {"prompts_seen", "train_flops"} <= done["reached"].keys()):
+        return f"{schema.DONE} is not whole"
+    hashes = done["sha256"]
+    if schema.CURVE not in hashes or done["attempt"] not in begun:
+        return f"{schema.DONE} names no curve, or an attempt that is not there"
+    segments = lineage(run, done["attempt"])
+    only = attempt_folder(run, segments[0].number) / schema.CURVE
+    if len(segments) > 1 or not only.exists() or sha256(only) != hashes[schema.CURVE]:
+        rows = read_record(run, newest=done["attempt"])
+        written = hashlib.sha256("".join(map(dump_row, rows)).encode()).hexdigest()
+        if written != hashes[schema.CURVE] and science_hash(rows) != done.get("science"):
+            return f"{schema.CURVE} of the attempts has changed since the run was done{_rows_of(rows, done)}"
+    if max(begun) > done["attempt"]:  # it is being extended, and the merged files may already be the longer ones
+        return _damage_of_rows(run, max(begun))
+    extending = attempt_numbers(run)[-1] > done["attempt"]  # claimed: its config may already be there
+    for name, digest in hashes.items():
+        if name == schema.CONFIG and extending:
+            continue
+        if not (run / name).exists():
+            return f"{name} is missing"
+        if sha256(run / name) == digest:
+            continue
+        rows = read_rows(run / name) if name == schema.CURVE else []
+        if name != schema.CURVE or science_hash(rows) != done.get("science"):
+            return f"{name} has changed since the run was done{_rows_of(rows, done)}"
+    return None
+
+
+def _rows_of(rows: list[Row], done: Done) -> str:
+    return "" if not rows or len(rows) == done["step"] + 1 else f" ({len(rows)} of {done['step'] + 1} rows)"
+
+
+def _damage_of_rows(run: Path, newest: int) -> str | None:
+    """What speaks against the rows so far: a step that is missing, or one before a checkpoint that was saved."""
+    committed = committed_step(run)  # first: the run may be going on
+    steps = [row["step"] for row in read_record(run, newest=newest)]
+    missing = next((want for want, step in enumerate(steps) if step != want), None)
+    if missing is not None:
+        return f"{schema.CURVE} of the attempts lacks step {missing}"
+    if committed is not None and (not steps or steps[-1] < committed):
+        return f"{schema.CURVE} of the attempts ends at step {steps[-1] if steps else None}, saved was {committed}"
+    return None

@@ -34,6 +34,7 @@ ARTIFACTS = "artifacts"
 PLANNED = "planned.json"  # in a run folder: the config that a job of a cluster reads
 SLURM = "slurm"
 CODE = "code"
+DAMAGED = "damaged"  # what `scaling sweep repair` replaced or set aside
 
 
 NOT_UTF8 = "save it as UTF-8 (Latin-1 and UTF-16 are not read)"  # what to do with a file in another encoding

@@ -30,13 +30,18 @@ def problems(run: Path, name: str) -> list[str]:
         run: the run folder.
         name: the run_id that the study knows it by.
     """
+    damage = record.damage(run)
+    faults = [f"damaged: {damage}"] if damage else []
     try:
         done = record.read_done(run)
+        if done is None and faults:
+            return faults
         if done is None:
             failed = record.read_failure(run / schema.FAILED)
             return [f"not done: {failed['class']}: {failed['message']}" if failed else "not done"]
         config = parse_config(files.read_json(run / schema.CONFIG)["config"], schema.CONFIG)
         return [
+            *faults,
             *_identity(run, config, name),
             *_merged(run, done),
             *_steps(run, done),
@@ -44,7 +49,7 @@ def problems(run: Path, name: str) -> list[str]:
             *_prompts(run, config, done),
         ]
     except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
-        return [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
+        return faults or [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
 
 
 class EqualBytes(NamedTuple):

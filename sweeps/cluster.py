@@ -7,7 +7,6 @@ run twice is safe, because its attempts fence each other, and a lock lets one pr
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable
@@ -17,17 +16,19 @@ from pathlib import Path
 from scaling import files, record, schema
 from scaling.config import checks, identity, parts, reading
 from scaling.schema import InputError
+from sweeps import clients
 from sweeps.cost import Estimator
 from sweeps.executors import slurm
 from sweeps.journal import Intent, Journal
-from sweeps.look import Look, base_failure, job_log, look_at
+from sweeps.look import CANARY, Look, base_failure, job_log, look_at
 from sweeps.payloads import TASKS, TaskFile, tail
 from sweeps.plan import Plan, PlannedRun
 from sweeps.reconcile import BLOCKED, DONE, GIVEN_UP, LIVE, LOST, UNKNOWN, Verdict, failure_class
 
-LIMITS = re.compile(r"limit|qos|too many|array specification|table .*full|max\w*jobs", re.I)
 QUICKEST, SLOWEST = 2.0, 20.0  # seconds between two looks of a watcher: a tenth of the time since anything changed
 CHECKPOINT_SHARE = 3 * 12 / 16 + 4 / 16  # of the 16 bytes a parameter in memory: three checkpoints, one model
+VAIN_PASSES = 2
+MOST_WAITING = 32  # arrays of one shape that wait for base models; of more bases several share one
 SECOND_LOOK = 3.0  # seconds after which a lost job is looked for again
 
 
@@ -79,6 +80,7 @@ class Cluster:
                 time.sleep(SECOND_LOOK)
                 look = self.look()
             if not dry_run:
+                self._settle(look)
                 self._give_up(look)
             runs = [run for run in self.plan.runs if look.runs[run.run_id].wanted]
             if not dry_run:
@@ -99,7 +101,7 @@ class Cluster:
         for resources in {slurm.shape(run.config.resources): run.config.resources for run in runs}.values():
             array = slurm.Array(self.plan.study.name, self.out / schema.SLURM, 1, resources, self.out)
             problem = slurm.test_only(array)
-            if problem and not LIMITS.search(problem):
+            if problem:
                 where = f"partition {resources.partition}" if resources.partition else "the default partition"
                 raise InputError(f"resources: {where} would not run these cells: {problem}")
 
@@ -112,9 +114,8 @@ class Cluster:
         run = runs[-1]
         stop = parts.RunStop(steps=2)
         config = run.config.model_copy(update={"stop": stop})
-        token = f"canary-{run.run_id[:8]}"
+        token = f"{CANARY}{identity.hash12([run.run_id, time.time()])[:8]}"  # a name that no job has had
         place = self.out / schema.SLURM / token
-        shutil.rmtree(place, ignore_errors=True)
         code, folder = slurm.snapshot(self.out), place / schema.RUNS / run.run_id
         folder.mkdir(parents=True)
         files.write_json(folder / schema.PLANNED, reading.dump(config))
@@ -125,13 +126,14 @@ class Cluster:
         resources = config.resources.model_copy(update={"runs_per_job": 1, "processes": processes})
         try:
             job = slurm.submit(slurm.Array(name, place, 1, resources, code))
-        except slurm.Refused as refusal:
-            raise InputError(f"sbatch refuses the canary: {refusal}") from None
+        except (slurm.Refused, slurm.Unsure) as refusal:
+            shutil.rmtree(place)
+            raise InputError(f"sbatch does not take the canary: {refusal}") from None
         self.say(f"canary: two steps of {run.name} as job {job}")
         try:
             while not checks.is_done(folder, stop):
-                entries = slurm.queue([name])
-                queued = entries is None or any(entry.state not in slurm.TERMINAL for entry in entries)
+                entries = clients.queue([name])
+                queued = entries is None or any(entry.state not in clients.TERMINAL for entry in entries)
                 if not queued and not checks.is_done(folder, stop):
                     self.say(f"canary: {run.name} failed, nothing is submitted; its last lines:")
                     for line in [*tail(place / f"{job}_0_0_log.out"), *tail(folder / schema.LOG, 12)]:
@@ -139,7 +141,7 @@ class Cluster:
                     return False
                 time.sleep(QUICKEST)
         except KeyboardInterrupt:
-            slurm.cancel([job])
+            clients.cancel([job])
             raise
         shutil.rmtree(place)
         return True
@@ -149,6 +151,7 @@ class Cluster:
         said: dict[str, str] = {}
         lost: set[str] = set()
         crowded: int | None = None  # jobs of ours in the queue when SLURM took no more
+        vain = 0  # passes in a row in which SLURM took nothing, while nothing of ours was queued
         changed = time.monotonic()
         while True:
             look = self.look()
@@ -157,16 +160,22 @@ class Cluster:
                     changed = time.monotonic()
             again = self._again(look, lost)
             if any(v.fail for v in [*look.runs.values(), *look.bases.values()]) or (
-                again and (crowded is None or len(look.jobs) < crowded)
+                again and (crowded is None or len(look.jobs) < crowded or not look.live)
             ):
                 with self.journal.submitting():
                     look = self.look()  # another watcher may have been faster
                     again = self._again(look, lost)
+                    self._settle(look)
                     self._give_up(look)
                     submitted = self._submit(again, look)
                     crowded = len(look.jobs) + submitted.runs if submitted.remaining else None
                     if submitted.runs:
                         self.say(f"{submitted.runs} runs submitted again")
+                    nothing = submitted.remaining and not (submitted.runs or submitted.bases or look.live)
+                    vain = vain + 1 if nothing else 0
+                if vain == VAIN_PASSES:
+                    self.say(f"nothing of this study is queued, and SLURM takes nothing: {submitted.refusals[-1]}")
+                    return self.look()
             lost = {key for key, verdict in look.runs.items() if verdict.state == LOST}
             waits = again or lost or any(v.state in (*LIVE, UNKNOWN) for v in look.runs.values())
             if not waits:
@@ -203,14 +212,25 @@ class Cluster:
                 record.write_failure(base_failure(self.out, base), failure_class(verdict), verdict.why, lines)
 
     def cancel(self) -> int:
-        """scancel the tasks of this study that are in the queue; returns how many."""
+        """scancel every task in the queue that this folder submitted, those of dropped cells, too; returns how many."""
         with self.journal.submitting():
             look = self.look()
-            jobs = sorted(set(look.jobs.values()))
+            if not look.answered:
+                raise InputError("squeue does not answer, so nobody knows what there is to cancel; try again later.")
+            jobs = sorted(look.live)
             if jobs:
                 self.journal.note({"cancel": jobs, "time": time.time()})  # first: their end must not look like a loss
-                slurm.cancel(jobs)
+                clients.cancel(sorted({job.partition("_")[0] for job in jobs}, key=int))
             return len(jobs)
+
+    def _settle(self, look: Look) -> None:
+        """Write down the arrays that only their name told, and end those that were submitted twice."""
+        for token, array in look.found.items():
+            if not token.startswith(CANARY):
+                self.journal.note({"token": token, "job": array})
+        if look.twins:
+            clients.cancel(look.twins)
+            self.say(f"cancelled array {', '.join(look.twins)}: sbatch had taken what it is for before")
 
     def retry(self) -> list[str]:
         """Put failures aside, those of base models too; returns the names of the runs that a launch takes up again."""
@@ -241,6 +261,9 @@ class Cluster:
                 run.folder(self.out).mkdir(parents=True, exist_ok=True)
                 files.write_json(run.folder(self.out) / schema.PLANNED, reading.dump(run.config))
         self._submit_bases(runs, look, work)
+        # A run waits for its own base: a job has one dependency for all tasks of its array, so there are more arrays.
+        own = sorted(work.base_jobs)
+        waiting = {base: i * MOST_WAITING // len(own) if len(own) > MOST_WAITING else i for i, base in enumerate(own)}
         groups: dict[str, list[PlannedRun]] = {}
         for run in self._longest_first(runs):
             verdict = look.bases.get(run.base_id or "")
@@ -248,7 +271,8 @@ class Cluster:
                 if verdict.state not in GIVEN_UP:
                     work.result.remaining += 1  # its base found no place
                 continue
-            groups.setdefault(slurm.shape(run.config.resources), []).append(run)
+            waits = waiting.get(run.base_id or "", "")
+            groups.setdefault(f"{slurm.shape(run.config.resources)} {waits}", []).append(run)
         for group in groups.values():
             per = group[0].config.resources.runs_per_job
             tasks = [group[i : i + per] for i in range(0, len(group), per)]
@@ -269,8 +293,7 @@ class Cluster:
                 missing.setdefault(base, run)
         groups: dict[str, list[PlannedRun]] = {}
         for run in missing.values():
-            alone = {"gpus": 0, "runs_per_job": 1, "nodes": 1, "processes": None}
-            plain = run.config.resources.model_copy(update=alone)
+            plain = slurm.base_resources(run.config.resources)
             light = replace(run, config=run.config.model_copy(update={"resources": plain}))
             groups.setdefault(slurm.shape(plain), []).append(light)
         for group in groups.values():
@@ -283,7 +306,7 @@ class Cluster:
     def _submit_tasks(self, kind: str, tasks: list[list[PlannedRun]], exclude: set[str], work: Pass) -> Taken:
         """Arrays as large as SLURM takes them; returns what it took. `exclude`: nodes to avoid."""
         taken: Taken = []
-        size = min(len(tasks), 1001 if work.dry_run else slurm.max_array_size())
+        size = min(len(tasks), 1001 if work.dry_run else clients.max_array_size())
         while len(taken) < len(tasks):
             chunk = tasks[len(taken) : len(taken) + size]
             array = self._array(kind, chunk, exclude, work)
@@ -295,17 +318,21 @@ class Cluster:
             self._intend(kind, chunk, array)
             try:
                 job = slurm.submit(array, self.journal.lock)
-            except slurm.Refused as refusal:
+            except slurm.Unsure as words:  # the intent stands: by its name the next look finds what was taken
+                work.result.refusals.append(f"sbatch did not say whether it took them: {words}")
+                break
+            except slurm.Full as refusal:
                 self.journal.note({"token": array.folder.name, "refused": str(refusal)})
-                if exclude and not LIMITS.search(str(refusal)):
-                    exclude = set()  # no node is left: better a suspect one than none
-                    continue
-                if not LIMITS.search(str(refusal)):
-                    raise InputError(f"sbatch refuses: {refusal}") from None
                 if size == 1:
                     work.result.refusals.append(str(refusal))
                     break
                 size = max(1, size // 2)
+                continue
+            except slurm.Refused as refusal:
+                self.journal.note({"token": array.folder.name, "refused": str(refusal)})
+                if not exclude:
+                    raise InputError(f"sbatch refuses: {refusal}") from None
+                exclude = set()  # no node is left: better a suspect one than none
                 continue
             self.journal.note({"token": array.folder.name, "job": job})
             taken += [(task, f"{job}_{i}") for i, task in enumerate(chunk)]
@@ -313,7 +340,9 @@ class Cluster:
 
     def _array(self, kind: str, tasks: list[list[PlannedRun]], exclude: set[str], work: Pass) -> slurm.Array:
         """The array that does these tasks; its token names its folder and, with the study, its job."""
-        token = identity.hash12([str(self.out), kind, _ids(tasks), len(self.journal.events())])[:8]
+        place, number = self.out / schema.SLURM, len(self.journal.events())
+        while (place / (token := identity.hash12([str(self.out), kind, _ids(tasks), number])[:8])).exists():
+            number += 1  # a journal was lost: its jobs may be known by that name
         bases = {run.base_id or "" for task in tasks for run in task}
         return slurm.Array(
             name=f"{self.plan.study.name}-{token}",

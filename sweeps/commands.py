@@ -1,8 +1,9 @@
-"""The commands of many runs: quickstart and sweep plan, launch, status, logs, verify, retry, cancel, mlflow."""
+"""The commands of many runs: quickstart and sweep plan, launch, status, logs, verify, repair, retry, cancel, mlflow."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -15,8 +16,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from scaling import schema
-from scaling.config.checks import check_inputs, is_done
+from scaling import record, schema
+from scaling.config.checks import check_inputs
 from scaling.schema import InputError, check_name
 from scaling.terminal import AsJson, make_folder, open_console, output_folder
 from scaling.tracking.mirror import Mirror, open_mirror
@@ -26,11 +27,11 @@ from sweeps.cluster import Cluster
 from sweeps.executors import Pool, load_pool
 from sweeps.executors.local import Pool as LocalPool
 from sweeps.journal import Journal
-from sweeps.look import Look
+from sweeps.look import Look, batch_log
 from sweeps.plan import Plan, make_plan, run_documents
 from sweeps.printed import show_plan, show_status
-from sweeps.reconcile import DONE, FAILED, LIVE, Verdict
-from sweeps.status import counts, run_state, run_status
+from sweeps.reconcile import DAMAGED, DONE, FAILED, LIVE, REPAIR
+from sweeps.status import base_statuses, counts, run_state, run_status, shortfall
 from sweeps.study import load_study
 
 
@@ -129,17 +130,24 @@ def status(
     On SLURM it answers from any shell, whatever became of the launcher.
     """
     planned, folder = _planned(study, out)
-    verdicts: dict[str, Verdict] = {}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: there is no such study folder; `scaling sweep launch` makes it, or give --out.")
+    look = None
     if Journal(folder).exists():
         cluster = Cluster(planned, folder, _say)
-        verdicts = (_watch_slurm(cluster, planned, folder) if watch else cluster.look()).runs
+        look = _watch_slurm(cluster, planned, folder) if watch else cluster.look()
     elif watch:
         raise InputError(f"{folder}: nothing of this study was submitted to SLURM; a local launch shows its progress.")
-    statuses = [run_status(run, folder, verdicts.get(run.run_id)) for run in planned.runs]
+    statuses = [run_status(run, folder, look and look.runs[run.run_id]) for run in planned.runs]
+    bases = base_statuses(planned, look.bases if look else {}, look.jobs if look else {})
+    orphans = look.orphans if look else {}
     if as_json:
-        print(json.dumps({"study": planned.study.name, "runs": [run.document() for run in statuses]}, indent=2))
+        runs = [run.document() for run in statuses]
+        document = {"study": planned.study.name, "runs": runs, "bases": bases, "orphans": orphans}
+        print(json.dumps(document, indent=2))
     else:
-        show_status(planned.study.name, statuses, open_console())
+        show_status(planned.study.name, statuses, bases, open_console())
+        _tell_orphans(look)
 
 
 def logs(
@@ -154,15 +162,19 @@ def logs(
     named = by_name[check_name(run, by_name, "run of this study")]
     run_folder = named.folder(folder)
     log = run_folder / schema.LOG
-    if not log.exists():
+    batch = batch_log(folder, Journal(folder).history().submissions.get(named.run_id, []), run_folder)
+    if not log.exists() and batch is None:
         raise InputError(f"{run} has no log yet: it has not been started ({log}).")
-    with open(log, errors="replace") as file:
+    with open(log if log.exists() else os.devnull, errors="replace") as file:
         while True:
-            over = is_done(run_folder, named.config.stop) or (run_folder / schema.FAILED).exists()
+            over = run_state(named, folder) in (DONE, FAILED, DAMAGED)
             print(file.read(), end="", flush=True)
-            if over or not follow:
-                return
+            if over or not follow or not log.exists():
+                break
             time.sleep(0.5)
+    if batch is not None:  # its newest job did not come to the run: what SLURM and the shell said of it
+        print(f"--- {batch}")
+        print(batch.read_text(errors="replace"), end="")
 
 
 def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False) -> None:
@@ -173,7 +185,7 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
     from scaling.verify import equal_bytes, problems, sentence
 
     planned, folder = _planned(study, out)
-    problems_of = {run.name: problems(run.folder(folder), run.run_id) for run in planned.runs}
+    problems_of = {run.name: problems(run.folder(folder), run.run_id) or shortfall(run, folder) for run in planned.runs}
     whole = {run.name: equal_bytes(run.folder(folder)) for run in planned.runs if not problems_of[run.name]}
     if as_json:
         bytes_of = {name: one._asdict() for name, one in whole.items()}
@@ -184,6 +196,29 @@ def verify(study: StudyArgument, out: OutOption = None, as_json: AsJson = False)
         if whole:
             print(sentence(whole))
     if any(problems_of.values()):
+        raise typer.Exit(1)
+
+
+def repair(study: StudyArgument, out: OutOption = None) -> None:
+    """Put damaged runs back from what their folders still hold.
+
+    What cannot be put back is set aside, in damaged/ of the study folder, and a launch trains it anew; nothing is lost.
+    """
+    from scaling.repair import repair as repair_run
+
+    planned, folder = _planned(study, out)
+    damaged = [run for run in planned.runs if record.damage(run.folder(folder))]
+    place = folder / schema.DAMAGED
+    left = 0
+    for run in damaged:
+        number = next(n for n in itertools.count(1) if not (place / f"{run.run_id}-{n}").exists())
+        try:
+            print(f"{run.name}: {repair_run(run.folder(folder), run.config, place / f'{run.run_id}-{number}')}")
+        except InputError as error:
+            left += 1
+            print(f"{run.name}: {error}")
+    print(f"{len(damaged)} runs were damaged{f', {left} of them are left alone' if left else ''}.")
+    if left:
         raise typer.Exit(1)
 
 
@@ -227,7 +262,7 @@ def mlflow(
         states = {run_state(run, folder) for run in planned.runs}
         time.sleep(2)
         updated = mirror.sync()  # after the states were read: a run that was over then is sent whole
-        if states <= {DONE, FAILED} and not updated.error:
+        if states <= {DONE, FAILED, DAMAGED} and not updated.error:
             break
     mirror.close()
     print(updated)
@@ -235,6 +270,15 @@ def mlflow(
         raise typer.Exit(1)
     if serve:
         raise typer.Exit(serve_charts(mirror.uri, mirror.experiment_id, port))
+
+
+def _tell_orphans(look: Look | None) -> None:
+    """Name the jobs in the queue whose cells were edited out of the study."""
+    if look and look.orphans:
+        names = sorted({name for some in look.orphans.values() for name in some})
+        shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if names[5:] else "")
+        _say(f"{len(look.orphans)} jobs in the queue are of cells that the study no longer has ({shown}); "
+             f"`scaling sweep cancel` ends them with the others.")  # fmt: skip
 
 
 def _say(text: str) -> None:
@@ -273,7 +317,7 @@ def _check_inputs(planned: Plan, folder: Path) -> None:
     """Raise InputError where something is missing that the missing runs read: before anything is written."""
     planned.check_files()
     for run in planned.runs:
-        if not is_done(run.folder(folder), run.config.stop):
+        if run_state(run, folder) not in (DONE, DAMAGED):
             check_inputs(run.config)
 
 
@@ -317,6 +361,9 @@ def _launch_slurm(planned: Plan, folder: Path, *, dry_run: bool, throttle: int |
     bad = [run for run in planned.runs if look.runs[run.run_id].state not in (DONE, *LIVE)]
     for run in bad:
         _say(f"  {run.name}: {look.runs[run.run_id].state}, {look.runs[run.run_id].why}")
+    if any(look.runs[run.run_id].state == DAMAGED for run in bad):
+        _say(f"  {REPAIR}.")
+    _tell_orphans(look)
     return int(bool(bad))
 
 

@@ -5,6 +5,7 @@ Lengths and speed are measured on the finished runs of the study where there are
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ from scaling.config import identity
 from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
+from scaling.schema import InputError
 from scaling.tasks import rollout_tokens
 from sweeps.plan import Plan
 
@@ -93,19 +95,28 @@ def _measure(config: RunConfig, rows: list[files.Row]) -> _Measured:
     return _Measured(prompt, response, *ratios, flops / seconds, wall)
 
 
+def _whole_rows(run: Path) -> list[files.Row]:
+    """The rows of a run, none where they cannot be read: estimates rest on the others."""
+    try:
+        return record.read_record(run) if os.path.isdir(run) else []
+    except (InputError, KeyError, TypeError, ValueError):
+        return []
+
+
 class Estimator:
     """Costs, from the finished runs of a study folder where there are any, else from stated assumptions."""
 
     def __init__(self, plan: Plan, out: Path | None = None):
         self.runs: dict[str, _Measured] = {}
         self._placements: dict[Any, Placement] = {}
+        self._estimates: dict[Any, Estimate] = {}
         on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
         self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
         on_cpus = [run.config.task for run, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu]
         self.tokens = rollout_tokens(on_cpus[0]) if on_cpus else (0, 0)
         sizes: dict[str, list[_Measured]] = {}
         for run in plan.runs if out else []:
-            rows = record.read_record(out / schema.RUNS / run.run_id) if out else []
+            rows = _whole_rows(out / schema.RUNS / run.run_id) if out else []
             if len(rows) > 1 and run.config.model.size:
                 self.runs[run.run_id] = _measure(run.config, rows)
                 sizes.setdefault(run.config.model.size, []).append(self.runs[run.run_id])
@@ -135,6 +146,14 @@ class Estimator:
 
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
         """The cost of a run to its stop: by what the run itself has done so far, else by the runs of its size."""
+        if run_id in self.runs or config.resources.gpus or config.model.size not in LADDER:
+            return self._estimate(config, run_id)
+        key = (config.model.size, config.rollout, config.task, config.data, config.stop)
+        if key not in self._estimates:  # of all repeats of a cell one
+            self._estimates[key] = self._estimate(config, None)
+        return self._estimates[key]
+
+    def _estimate(self, config: RunConfig, run_id: str | None) -> Estimate:
         shape, size, group = identity.policy_shape(config), config.model.size, config.rollout.group_size
         limits = [float(limit) for limit in (identity.planned_prompts(config),) if limit]
         if shape is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict, final
 
@@ -69,7 +69,10 @@ class History:
     """What the journal says of the submissions since the last retry."""
 
     submissions: dict[str, list[Submission]] = field(default_factory=dict)  # by run or base id, oldest first
-    names: dict[str, str] = field(default_factory=dict)  # of a job, by the token of its array
+    # Of every array that SLURM did not refuse, by its token, those from before a retry included:
+    names: dict[str, str] = field(default_factory=dict)  # of its job
+    tasks: dict[str, list[list[str]]] = field(default_factory=dict)  # runs, or base models, by task
+    ids: dict[str, str] = field(default_factory=dict)  # where sbatch told it
 
 
 class Journal:
@@ -98,18 +101,20 @@ class Journal:
         ids = {event["token"]: event["job"] for event in events if "job" in event}
         refused = {event["token"] for event in events if "refused" in event}
         cancelled = {job for event in events if "cancel" in event for job in event["cancel"]}
-        history = History()
+        history = History(ids=ids)
         for event in events:
             if "retry" in event:
                 for key in event["retry"]:
                     history.submissions.pop(key, None)
-            elif "submit" in event:
+            elif "submit" in event and event["submit"] not in refused:
                 token = event["submit"]
                 history.names[token] = event["name"]
-                for task, keys in enumerate(event["tasks"] if token not in refused else []):
+                history.tasks[token] = [[event["bases"].get(key) or key for key in keys] for keys in event["tasks"]]
+                for task, keys in enumerate(event["tasks"]):
                     for key in keys:
-                        made = Submission(token, task, ids.get(token), event["committed"].get(key), event["time"])
-                        made = replace(made, cancelled=made.job in cancelled)
+                        array, committed = ids.get(token), event["committed"].get(key)
+                        stopped = array is not None and f"{array}_{task}" in cancelled
+                        made = Submission(token, task, array, committed, event["time"], stopped)
                         history.submissions.setdefault(event["bases"].get(key) or key, []).append(made)
         return history
 

@@ -24,7 +24,7 @@ from sweeps.cost import Estimator
 from sweeps.executors import Job, Pool
 from sweeps.payloads import INTERRUPTED, make_base, run_cell, tail
 from sweeps.plan import Plan, PlannedRun, cells_document
-from sweeps.reconcile import DONE, FAILED, RUNNING
+from sweeps.reconcile import DAMAGED, DISK_FULL, DONE, FAILED, REPAIR, RUNNING
 from sweeps.status import counts, cpu_seconds, run_state
 
 STARTS_WITHOUT_PROGRESS = 3
@@ -91,7 +91,9 @@ def launch(plan: Plan, out: Path, workers: int, console: Console, make_pool: Cal
     for run in plan.runs:
         if states[run.run_id] == FAILED:
             say(f"{run.name} failed before and is left alone; `scaling sweep retry` tries it again.")
-    todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED)]
+        elif states[run.run_id] == DAMAGED:
+            say(f"{run.name} is damaged and left alone ({record.damage(run.folder(out))}); {REPAIR}.")
+    todo = [run for run in plan.runs if states[run.run_id] not in (DONE, FAILED, DAMAGED)]
     status = 0
     if todo:
         status = PoolLaunch(plan, out, todo, make_pool(min(workers, len(todo))), console).work()
@@ -187,6 +189,11 @@ class PoolLaunch:
         committed = record.committed_step(task.folder) if task.run else None
         if committed != task.committed:
             task.committed, task.starts = committed, 1
+        if status == DISK_FULL:  # no failure of its own: nothing stands in the way of the next launch
+            self.failed += 1
+            self.say(f"{task.name} stopped: no room is left on the disk of {self.out}; make room and launch again")
+            self._drop_waiting(task)
+            return
         died = status < 0 or status == INTERRUPTED
         locked = task.run is not None and status == 2 and run_state(task.run, self.out) == RUNNING
         if locked or (died and task.starts < STARTS_WITHOUT_PROGRESS):
@@ -205,7 +212,11 @@ class PoolLaunch:
         self.say(f"{task.name} FAILED; the last lines of {task.job.log}:")
         for line in tail(task.job.log):
             self.say(f"    {line}")
-        if task.run is None:  # its runs are blocked
+        self._drop_waiting(task)
+
+    def _drop_waiting(self, task: Task) -> None:
+        """Give up the runs that wait for a base model that was not made."""
+        if task.run is None:
             self.bases.pop(task.job.key)
             blocked = [other for other in self.waiting if other.run and other.run.base_id == task.job.key]
             for other in blocked:

@@ -5,16 +5,20 @@ The module is light: torch and the trainer are loaded when a payload is called.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from scaling import files
 from scaling.config.run import RunConfig
+from scaling.schema import one_line
 
 if TYPE_CHECKING:
     from scaling.process import Job
 
 INTERRUPTED = 130  # exit status: a checkpoint is written
+PACKAGES = ("scaling", "sweeps", "analysis")
 TASKS = "tasks.json"
 
 
@@ -50,6 +54,29 @@ def make_base(config: dict[str, Any], artifacts: str) -> None:
     from scaling.base_models import ensure_base
 
     ensure_base(RunConfig.model_validate(config), Path(artifacts))
+
+
+def no_room(error: BaseException, place: str | Path) -> str:
+    """What is said of a full disk, in one line."""
+    return f"error: no room is left on the disk of {place} ({one_line(error, 120)}); make room and launch again"
+
+
+def code_files(root: Path) -> list[Path]:
+    """The files of our packages below a folder."""
+    return [
+        path
+        for package in PACKAGES
+        for path in sorted((root / package).rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    ]
+
+
+def code_hash(root: Path) -> str:
+    """12 hex digits that name the code below a folder, edits included."""
+    digest = hashlib.sha256()
+    for path in code_files(root):
+        digest.update(f"{path.relative_to(root)}\0{files.sha256(path)}\0".encode())
+    return digest.hexdigest()[:12]
 
 
 def redirect_output(log: Path) -> None:

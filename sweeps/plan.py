@@ -5,6 +5,7 @@ Cells that differ only in where they stop are points on one curve: the longest i
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from scaling import schema
 from scaling.config import identity, reading
 from scaling.config.parts import MOST_STEPS, RunStop, StopConfig, evaluated_steps
 from scaling.config.run import RunConfig, default
+from scaling.fields import Part
 from scaling.schema import InputError
 from scaling.settings import flatten
 from sweeps.study import Cell, Study
@@ -37,7 +39,7 @@ class PlannedRun:
     config: RunConfig  # its stop is the longest of its cells', the others are in also_evaluate
     cells: list[PlannedCell]
 
-    @property
+    @functools.cached_property
     def base_id(self) -> str | None:
         """The base model that it starts from; None for a model that is not made here."""
         return identity.base_id(self.config) if self.config.model.made else None
@@ -252,11 +254,21 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
 
 def covarying(plan: Plan) -> list[str]:
     """Fields that move together with an axis in every run, e.g. `stop.steps moves with model.size`."""
-    flat = [flatten(reading.dump(run.config), keep_empty=True) for run in plan.runs]
-    ignored = ("name", "resources.", "tracking.", "stop.also_evaluate")
-    keys = [k for k in dict.fromkeys(k for f in flat for k in f) if not k.startswith(ignored)]
-    columns = {key: [str(f.get(key)) for f in flat] for key in keys}
-    varying = {key: values for key, values in columns.items() if len(set(values)) > 1}
+    varying: dict[str, list[str]] = {}
+    for part in (name for name in RunConfig.model_fields if name not in ("name", "resources", "tracking")):
+        # Most runs share most of their parts: what is taken apart is each distinct one.
+        dumped: dict[str, dict[str, Any]] = {}
+        texts = []
+        for run in plan.runs:
+            value = getattr(run.config, part)
+            texts.append(repr(value))
+            if texts[-1] not in dumped:
+                plain = value.model_dump(mode="json") if isinstance(value, Part) else value
+                dumped[texts[-1]] = flatten({part: plain}, keep_empty=True)
+        for key in dict.fromkeys(key for flat in dumped.values() for key in flat):
+            shown = {text: str(flat.get(key)) for text, flat in dumped.items()}
+            if len(set(shown.values())) > 1 and not key.startswith("stop.also_evaluate"):
+                varying[key] = [shown[text] for text in texts]
     moves: list[str] = []
     for key, values in varying.items():
         for other, theirs in varying.items():

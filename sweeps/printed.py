@@ -149,10 +149,10 @@ def _show_layouts(rows: list[Row], console: Console) -> None:
     console.print(f"GB on the host of a run's process 0, at the most: {', '.join(dict.fromkeys(hosts))}.")
 
 
-def show_status(study: str, runs: list[RunStatus], console: Console) -> None:
-    """Where every run of a study stands."""
+def show_status(study: str, runs: list[RunStatus], bases: list[dict[str, str]], console: Console) -> None:
+    """Where every run of a study stands, and every base model that a job is still to make."""
     columns = ["run", "state", "step", "test loss", "steps/min", "left", "CPU s", "attempts", "steps redone", "why"]
-    rows: list[list[str]] = []
+    rows = [[f"base {b['name']}", b["state"], *"-" * 7, b["why"]] for b in bases if b["state"] != DONE]
     for run in runs:
         loss = "-" if run.test_loss is None else f"{run.test_loss:.3f}"
         step = "-" if run.step is None else f"{run.step} of {run.stop.get('steps', '?')}"

@@ -7,6 +7,7 @@ here asks or changes anything: `sweeps/look.py` gathers the facts, `sweeps/clust
 from __future__ import annotations
 
 import re
+import signal
 from dataclasses import dataclass, field
 from typing import TypedDict
 
@@ -24,9 +25,19 @@ LOST, ENDED = "lost", "ended"  # its job is gone without a trace, or ended witho
 OUT_OF_MEMORY, NO_PROGRESS = "out of memory", "no progress"  # failures that SLURM tells, or their number
 BLOCKED = "blocked"  # its base model failed
 UNKNOWN = "unknown"  # SLURM does not answer
+DAMAGED = "damaged"  # its record is not whole: `scaling sweep repair`
+REPAIR = "`scaling sweep repair` puts back what can be, or sets the run aside"
 LIVE = (WAITING, RUNNING, ENDING)
 GIVEN_UP = (FAILED, OUT_OF_MEMORY, NO_PROGRESS)  # only a retry takes it up again
-NO_BASE = 78  # exit status of a job whose base model is not there: not its node's fault
+OOM = re.compile("oom.?kill|exceeded .*memory limit|out of memory", re.I)  # what SLURM says in a job's log
+BARE_SIGNALS = (signal.SIGABRT, signal.SIGKILL, signal.SIGSEGV, signal.SIGUSR2, signal.SIGTERM)
+# Exit statuses of our jobs that are not their node's fault.
+NO_BASE, OTHER_CODE, DISK_FULL = 78, 77, 74
+MEANING = {
+    NO_BASE: "its base model is not there",
+    OTHER_CODE: "the copy of the code has changed since",
+    DISK_FULL: "no room is left on the disk",
+}
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class Account:
     signal: int
     ended: float | None  # seconds since 1970; None where it has not ended
     node: str
+    name: str = ""
 
 
 class Answers(TypedDict):
@@ -130,6 +142,8 @@ def reconcile(facts: Facts, now: float) -> Verdict:
     last = facts.submissions[-1]
     if facts.finished_shorter is not None and last.time <= facts.finished_shorter:
         return Verdict(STOPPED, "done to an earlier stop; launch extends it", submit=True)
+    if last.job is None and facts.accounts_down:
+        return Verdict(UNKNOWN, "its submission was cut short, and sacct does not answer; nothing is decided")
     if last.job is None:
         return _gone(facts, Verdict(LOST, "its submission was cut short and SLURM does not know it"))
     if last.cancelled:
@@ -184,14 +198,20 @@ def _ended(account: Account, facts: Facts, now: float) -> Verdict:
         return Verdict(WAITING, f"sacct says {state}") if recent else _gone(facts, Verdict(LOST, f"sacct: {state}"))
     if state == "CANCELLED":
         return Verdict(STOPPED, "cancelled; launch resumes it")
-    if state == "OUT_OF_MEMORY" or any(re.search("oom.?kill|exceeded .*memory limit", x, re.I) for x in facts.log):
+    if state == "OUT_OF_MEMORY" or any(OOM.search(x) for x in facts.log):
         return Verdict(OUT_OF_MEMORY, "killed for its memory: raise resources.memory_gb, then retry", fail=True)
     if state == "COMPLETED":
         return Verdict(FAILED, "the job ended without an error and the run is not done", fail=True)
     # TIMEOUT, PREEMPTED, NODE_FAIL, BOOT_FAIL, DEADLINE, FAILED without a FAILED.json: it never said why.
     code = account.code - 128 if account.code > 128 else account.code
-    killed = account.signal or (code if account.code > 128 or account.code == 12 else 0)
-    why = f"{state.lower()}, signal {killed}" if killed else f"{state.lower()}, status {account.code}"
+    # srun passes a signal on as it is: 9:0 is a SIGKILL.
+    killed = account.signal or (code if account.code > 128 or code in BARE_SIGNALS else 0)
+    why = f"{state.lower()}, status {account.code}"
+    if account.code in MEANING:
+        why += f": {MEANING[account.code]}"
+    if killed:
+        known = killed in signal.valid_signals()
+        why = f"{state.lower()}, signal {killed}: killed ({signal.Signals(killed).name if known else 'unknown'})"
     return _gone(facts, Verdict(ENDED, why))
 
 
@@ -207,7 +227,7 @@ def _gone(facts: Facts, verdict: Verdict) -> Verdict:
         vain.append(submission)
     if len(vain) < facts.starts:
         ends = [starts[-1] for s in vain if (starts := (facts.accounts or {}).get(s.job or ""))]
-        nodes = {end.node for end in ends if end.state == "FAILED" and end.code != NO_BASE and end.node}
+        nodes = {end.node for end in ends if end.state == "FAILED" and end.code not in MEANING and end.node}
         return Verdict(verdict.state, verdict.why, submit=True, exclude=tuple(sorted(nodes)))
     where = "before the first checkpoint" if facts.committed is None else f"after step {facts.committed}"
     return Verdict(NO_PROGRESS, f"no progress: {len(vain)} jobs ended {where}, the last one: {verdict.why}", fail=True)

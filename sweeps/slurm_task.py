@@ -21,8 +21,8 @@ for _number in (signal.SIGTERM, signal.SIGUSR2):  # before anything else is impo
 import contextlib  # noqa: E402
 import json  # noqa: E402
 import os  # noqa: E402
+import shutil  # noqa: E402
 import socket  # noqa: E402
-import subprocess  # noqa: E402
 import sys  # noqa: E402
 import threading  # noqa: E402
 import time  # noqa: E402
@@ -35,8 +35,19 @@ from scaling import files, record, schema  # noqa: E402
 from scaling.config.identity import base_id  # noqa: E402
 from scaling.config.run import RunConfig  # noqa: E402
 from scaling.tracking.store import is_server  # noqa: E402
-from sweeps.payloads import INTERRUPTED, JobInfo, TaskFile, make_base, redirect_output, run_cell, tail  # noqa: E402
-from sweeps.reconcile import NO_BASE  # noqa: E402
+from sweeps import clients  # noqa: E402
+from sweeps.payloads import (  # noqa: E402
+    INTERRUPTED,
+    JobInfo,
+    TaskFile,
+    code_hash,
+    make_base,
+    no_room,
+    redirect_output,
+    run_cell,
+    tail,
+)
+from sweeps.reconcile import DISK_FULL, NO_BASE, OTHER_CODE  # noqa: E402
 
 # Exit statuses beside 0 done, 1 failed (FAILED.json says why), INTERRUPTED (a checkpoint is written) and NO_BASE.
 FENCED = 76  # a newer attempt has taken the run over
@@ -59,6 +70,10 @@ def main(path: Path) -> int:
     tasks: TaskFile = json.loads(path.read_text())
     names = tasks["tasks"][int(os.environ.get("SLURM_ARRAY_TASK_ID", 0))]
     study = path.parents[2]
+    here = Path(__file__).parents[1]
+    if here.parent.name == schema.CODE and code_hash(here) != tasks["code"]:
+        say(f"{here}: the code is not what was submitted; launch again")
+        return OTHER_CODE
     work = {"runs": work_run, "bases": work_base, "canary": work_canary}[tasks["kind"]]
     info: JobInfo = {
         "job": job_id(),
@@ -76,7 +91,7 @@ def main(path: Path) -> int:
     else:
         statuses = side_by_side([partial(work, study, name, info) for name in names])
     if INTERRUPTED in statuses:
-        leave()
+        leave(path.parent)
     return max(statuses)
 
 
@@ -152,6 +167,9 @@ def train(run: Path, artifacts: Path, info: JobInfo, *, base_too: bool = False) 
             say(str(error))
             return PEER_LOST
     except Exception as error:
+        if files.is_disk_full(error):
+            say(no_room(error, run))
+            return DISK_FULL
         traceback.print_exc()
         if not isinstance(files.read_json(run / schema.FAILED), dict):
             record.fail(run, error, traceback.format_exc().splitlines()[-12:])
@@ -200,7 +218,7 @@ def work_base(study: Path, name: str, info: JobInfo) -> int:
     base = base_id(RunConfig.model_validate(config))
     begin_log(artifacts / f"{base}.log", info)
     # Nothing of a base can be resumed, and making one takes minutes: act on a signal at once.
-    signal.signal(signal.SIGUSR2, lambda number, frame: leave([number]))
+    signal.signal(signal.SIGUSR2, lambda number, frame: leave(study / schema.SLURM / info["token"], [number]))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         make_base(config, str(artifacts))
@@ -244,8 +262,11 @@ def side_by_side(calls: list[Callable[[], int]], *, together: bool = False) -> l
     return [statuses[child] for child in children] if failed is None else [failed]
 
 
-def leave(heard: list[int] | None = None) -> None:
-    """Once the checkpoint is written, wait for the end, and ask for a requeue where nobody else does."""
+def leave(folder: Path, heard: list[int] | None = None) -> None:
+    """Once the checkpoint is written, wait for the end, and ask for a requeue where nobody else does.
+
+    In a container there is no scontrol: a file in `folder` asks the batch script to do it.
+    """
     heard = HEARD if heard is None else heard
     if os.environ.get("SLURM_PROCID", "0") != "0":  # of several nodes the first one asks
         time.sleep(END_WAIT)
@@ -258,9 +279,12 @@ def leave(heard: list[int] | None = None) -> None:
             time.sleep(END_WAIT)  # cancelled: SLURM's KILL is on its way
             return
     say("asking SLURM to requeue this job")
-    asked = subprocess.run(["scontrol", "requeue", job_id()], capture_output=True, text=True)
-    if asked.returncode:  # not requeueable: `scaling sweep launch` submits it again
-        say(f"scontrol requeue: {asked.stderr.strip()}")
+    if shutil.which("scontrol") is None:  # in a container: the batch script has it, and finds this file
+        (folder / f"{job_id()}.requeue").touch()
+        return
+    asked = clients.ask(["scontrol", "requeue", job_id()])
+    if asked.status != 0:  # not requeueable: `scaling sweep launch` submits it again
+        say(f"scontrol requeue: {asked.words}")
         return
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the requeue stands: the sooner this process ends, the better
     time.sleep(END_WAIT)
@@ -268,8 +292,7 @@ def leave(heard: list[int] | None = None) -> None:
 
 def state_of_job() -> str:
     """What SLURM says of this job, "" where it says nothing."""
-    asked = subprocess.run(["squeue", "-h", "-j", job_id(), "-o", "%T"], capture_output=True, text=True)
-    return asked.stdout.strip()
+    return clients.ask(["squeue", "-h", "-j", job_id(), "-o", "%T"]).output.strip() if shutil.which("squeue") else ""
 
 
 def begin_log(log: Path, info: JobInfo) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import re
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,15 +13,24 @@ from typing import Any
 
 from scaling import files, record, schema
 from scaling.config import checks
+from scaling.schema import InputError
 from sweeps.plan import Plan, PlannedRun
-from sweeps.reconcile import DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
+from sweeps.reconcile import DAMAGED, DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
 
+CPU_SECONDS = re.compile(rb'"cpu_seconds":([^,}]+)')
 RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 
 
 def run_state(run: PlannedRun, study: Path) -> str:
-    """done / failed / running / stopped / waiting: a pure function of the run folder."""
+    """done / failed / running / stopped / waiting / damaged: a pure function of the run folder."""
     folder = run.folder(study)
+    if not os.path.isdir(folder):  # as most are before a launch
+        return WAITING
+    return DAMAGED if record.damage(folder) else _state(run, folder)
+
+
+def _state(run: PlannedRun, folder: Path) -> str:
+    """The state of a run that is not damaged."""
     if checks.is_done(folder, run.config.stop):
         return DONE
     if (folder / "lock").exists():
@@ -59,9 +72,25 @@ class RunStatus:
 def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> RunStatus:
     """Read one run folder; `verdict` is what reconciliation with SLURM says of the run."""
     folder = run.folder(study)
-    rows, redone = record.read_live(folder), record.wasted_rows(folder)
-    losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
-    state = verdict.state if verdict else run_state(run, study)
+    if not os.path.isdir(folder):
+        state, why = (verdict.state, verdict.why) if verdict else (WAITING, "")
+        stop = run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"})
+        return RunStatus(run.run_id, run.name, state, None, stop, None, 0.0, 0, 0, None, str(folder / schema.LOG), why)
+    damage = record.damage(folder)
+    if damage:  # nothing of it is read
+        stop = run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"})
+        attempts, log = len(record.attempt_numbers(folder)), str(folder / schema.LOG)
+        return RunStatus(run.run_id, run.name, DAMAGED, None, stop, None, 0.0, attempts, 0, None, log, damage)
+    state = verdict.state if verdict else _state(run, folder)
+    whole = _summary(folder) if state != RUNNING else None
+    if whole is None:
+        rows, redone = record.read_live(folder), record.wasted_rows(folder)
+        losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
+        seconds = sum(row["timing"]["cpu_seconds"] for row in rows + redone)
+        step, loss = (rows[-1]["step"] if rows else None), (losses[-1] if losses else None)
+    else:
+        rows, redone = [], []
+        step, loss, seconds = whole
     rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
     steps = run.config.stop.steps
     failed = record.read_failure(folder / schema.FAILED)
@@ -69,10 +98,10 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         run_id=run.run_id,
         name=run.name,
         state=state,
-        step=rows[-1]["step"] if rows else None,
+        step=step,
         stop=run.config.stop.model_dump(exclude_none=True, exclude={"also_evaluate"}),
-        test_loss=losses[-1] if losses else None,
-        cpu_seconds=round(sum(row["timing"]["cpu_seconds"] for row in rows + redone), 2),
+        test_loss=loss,
+        cpu_seconds=round(seconds, 2),
         attempts=len(record.attempt_numbers(folder)),
         redone_steps=len(redone),
         failure=f"{failed['class']}: {failed['message']}" if failed else None,
@@ -96,6 +125,46 @@ def failed_verdicts(runs: list[RunStatus]) -> str:
     )
 
 
+def _summary(run: Path) -> tuple[int, float | None, float] | None:
+    """(last step, newest test loss, CPU seconds) of a run that one attempt alone has written, without parsing its rows.
+
+    None where there are no rows or more attempts.
+    """
+    numbers = record.attempt_numbers(run)
+    path = record.attempt_folder(run, numbers[0]) / schema.CURVE if len(numbers) == 1 else None
+    lines = path.read_bytes().split(b"\n")[:-1] if path is not None and path.exists() else []
+    if not lines:
+        return None
+    evaluated = (line for line in reversed(lines) if re.search(rb'"test_loss":[^n]', line))
+    loss = next((json.loads(line)["test_loss"] for line in evaluated), None)
+    seconds = sum(float(number) for line in lines for number in CPU_SECONDS.findall(line))
+    return json.loads(lines[-1])["step"], loss, seconds
+
+
+def shortfall(run: PlannedRun, study: Path) -> list[str]:
+    """What a whole run lacks of the study's stop, in words; empty where it reaches it."""
+    done, stop = record.read_done(run.folder(study)), run.config.stop
+    if done is None or stop.reached(step=done["step"], **done["reached"]):
+        return []
+    steps = f"{stop.steps - done['step']} steps short of the study" if stop.steps else "short of the study's stop"
+    return [f"whole, but {steps}"]
+
+
+def base_statuses(plan: Plan, verdicts: dict[str, Verdict], jobs: dict[str, str]) -> list[dict[str, str]]:
+    """The base models of a study on SLURM: id, name, state, why, and the job that makes it."""
+    configs = plan.bases()
+    return [
+        {
+            "base_id": base,
+            "name": f"{configs[base].model.size}-seed{configs[base].base_seed}",
+            "state": verdict.state,
+            "why": verdict.why,
+            "job": jobs.get(base, ""),
+        }
+        for base, verdict in verdicts.items()
+    ]
+
+
 def _rate(rows: list[files.Row]) -> float | None:
     """Steps a minute by the clock of the run itself, which does not count the time between two attempts."""
     if len(rows) < 2:
@@ -107,6 +176,8 @@ def _rate(rows: list[files.Row]) -> float | None:
 def cpu_seconds(plan: Plan, study: Path) -> str:
     """What the study has cost so far, in words: CPU seconds of runs and bases, those of start-up apart."""
     runs = sum(run_status(run, study).cpu_seconds for run in plan.runs)
-    bases = [files.read_json(study / schema.ARTIFACTS / base / "base.json") for base in plan.bases()]
-    made = [base["timing"]["cpu_seconds"] for base in bases if base]
+    made: list[float] = []
+    for base in plan.bases():
+        with contextlib.suppress(InputError, KeyError, TypeError):  # whoever loads it will say what is wrong
+            made.append(files.read_json(study / schema.ARTIFACTS / base / "base.json")["timing"]["cpu_seconds"])
     return f"{runs:.0f} CPU s in runs, {sum(made):.0f} in {len(made)} base models"

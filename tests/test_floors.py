@@ -27,8 +27,8 @@ scaling.answers.relations scaling.answers.reading scaling.answers.verdict scalin
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
-scaling.config.errors scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks
-scaling.config.reading
+scaling.config.errors scaling.config.cluster scaling.config.parts scaling.config.run scaling.config.identity
+scaling.config.checks scaling.config.reading
 scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs
@@ -37,7 +37,7 @@ scaling.launched scaling.peers scaling.shared
 scaling.parallel
 scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard
 scaling.algorithm.losses scaling.algorithm.update
-scaling.base_models scaling.evaluate scaling.verify scaling.trainer
+scaling.base_models scaling.evaluate scaling.verify scaling.repair scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror
 scaling.terminal scaling.commands
 
@@ -85,7 +85,7 @@ analysis.reproduce
 analysis analysis.printed analysis.commands
 
 sweeps.studies sweeps.study sweeps.plan
-sweeps.reconcile sweeps.cost sweeps.status sweeps.journal sweeps.board
+sweeps.reconcile sweeps.clients sweeps.cost sweeps.status sweeps.journal sweeps.board
 sweeps.payloads sweeps.slurm_task
 sweeps.executors/
 sweeps.look sweeps.launch sweeps.cluster

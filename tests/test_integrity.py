@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from scaling import checkpoint, determinism, files, process, record, schema, trainer
-from scaling.config.identity import run_id
+from scaling.config.identity import resolve, run_id
 from scaling.config.run import RunConfig
+from scaling.repair import repair
 from scaling.verify import EqualBytes, equal_bytes, problems, sentence
 
 TINY = {
@@ -328,3 +329,101 @@ def test_starts_without_progress_are_counted_from_the_newest_back(tmp_path):
     record.clear_failure(tmp_path)
     assert record.starts_without_progress(tmp_path) == 0  # a retry begins to count anew
     assert not (tmp_path / schema.FAILED).exists()
+
+
+# ---------------------------------------------------------------- damage and repair
+
+
+def cut(path, lines=1):
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:lines]))
+
+
+def bad_byte(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] = 0xFF
+    path.write_bytes(data)
+
+
+def half(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+def lost(path):
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+ATTEMPT, OWN = f"attempts/0001/{schema.ATTEMPT}", f"attempts/0001/{schema.CURVE}"
+DAMAGES = [
+    (schema.CURVE, cut), (schema.CURVE, bad_byte), (schema.CURVE, half), (schema.CURVE, lost), (OWN, cut),
+    (OWN, bad_byte), (OWN, lost), (schema.CONFIG, lost), (schema.CONFIG, half), (schema.CONFIG, bad_byte),
+    (schema.DONE, empty), (schema.DONE, half), (schema.DONE, bad_byte), (ATTEMPT, half), (ATTEMPT, lost),
+    (ATTEMPT, empty), ("attempts/0001", lost), (schema.PROMPTS, cut), (schema.OUTCOMES, lost),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "damage"), DAMAGES, ids=lambda value: getattr(value, "__name__", value))
+def test_a_damaged_run_is_never_taken_for_whole_and_is_put_back(finished, tmp_path, name, damage):
+    run = tmp_path / "runs" / NAME
+    shutil.copytree(finished, run)
+    damage(run / name)
+    reason = record.damage(run)
+    assert reason and "\n" not in reason and str(tmp_path) not in reason
+    assert problems(run, NAME)[0] == f"damaged: {reason}"
+    before = (run / name).read_bytes() if (run / name).is_file() else None
+    assert "put back" in (repair(run, resolve(CONFIG), tmp_path / "aside") or "")
+    assert record.damage(run) is None
+    assert science(run) == science(finished)
+    assert problems(run, NAME) == []
+    if before is not None:
+        assert (tmp_path / "aside" / name).read_bytes() == before  # nothing is lost
+    assert repair(run, CONFIG, tmp_path / "again") is None
+
+
+def test_what_cannot_be_put_back_is_set_aside_whole(finished, tmp_path):
+    run = tmp_path / "runs" / NAME
+    shutil.copytree(finished, run)
+    for name in (schema.CURVE, OWN):
+        cut(run / name)
+    held = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert "set aside" in (repair(run, CONFIG, tmp_path / "aside") or "")
+    assert not run.exists()
+    aside = tmp_path / "aside" / "run"
+    assert {path.relative_to(aside): path.read_bytes() for path in aside.rglob("*") if path.is_file()} == held
+
+
+@pytest.mark.parametrize("damage", [cut, bad_byte])
+def test_an_unfinished_run_falls_back_to_the_checkpoint_before_the_damage(
+    finished, interrupted, artifacts, tmp_path, damage
+):
+    assert record.damage(interrupted) is None
+    damage(interrupted / OWN)
+    assert record.damage(interrupted)
+    assert problems(interrupted, NAME)[0].startswith("damaged: ")
+    repair(interrupted, CONFIG, tmp_path / "aside")
+    assert record.damage(interrupted) is None
+    train(interrupted, artifacts)
+    assert science(interrupted) == science(finished)
+    assert problems(interrupted, NAME) == []
+
+
+def test_a_run_that_goes_on_is_not_damaged_at_any_moment(artifacts, tmp_path, monkeypatch):
+    """Asked between any two writes of a run, its extension included."""
+    asked = []
+
+    def ask(original):
+        def asking(*args, **kwargs):
+            asked.append(record.damage(tmp_path / "run"))
+            return original(*args, **kwargs)
+
+        return asking
+
+    for module, name in ((os, "replace"), (os, "rename"), (record, "append_rows")):
+        monkeypatch.setattr(module, name, ask(getattr(module, name)))
+    for steps in (3, 5):
+        config = RunConfig.model_validate({**TINY, "data": {"prompts_per_step": 4}, "stop": {"steps": steps}})
+        trainer.train_run(config, tmp_path / "run", artifacts)
+    assert len(asked) > 30 and set(asked) == {None}

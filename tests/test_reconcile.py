@@ -11,7 +11,7 @@ import pytest
 
 from scaling import files, schema
 from scaling.schema import InputError
-from sweeps import cluster
+from sweeps import clients, cluster
 from sweeps.cluster import Cluster
 from sweeps.executors import slurm
 from sweeps.plan import make_plan
@@ -42,7 +42,7 @@ SACCT = """\
 
 
 def test_squeue_lines_by_task():
-    entries = slurm.parse_queue(SQUEUE)
+    entries = clients.parse_queue(SQUEUE)
     assert [entry.job for entry in entries] == [
         "1234_2", "1234_0", "1234_3", "1234_4", "1234_5", "1234_9", "1240_1", "1241_7",
     ]  # fmt: skip
@@ -50,7 +50,7 @@ def test_squeue_lines_by_task():
 
 
 def test_sacct_lines_by_task_with_every_start():
-    found = slurm.parse_accounts(SACCT)
+    found = clients.parse_accounts(SACCT)
     assert [account.state for account in found["1234_0"]] == ["REQUEUED", "RUNNING"]
     assert found["1234_0"][-1].ended is None
     assert found["1234_1"][0].state == "CANCELLED"  # without its suffix
@@ -98,10 +98,16 @@ def queued(state, reason="None", restarts=0):
         (account("FAILED", 0, 9), "ended", "failed, signal 9", True, False),
         (account("FAILED", 12, 0), "ended", "failed, signal 12", True, False),
         (account("FAILED", 137, 0), "ended", "failed, signal 9", True, False),
+        (account("FAILED", 9, 0), "ended", "failed, signal 9: killed (SIGKILL)", True, False),
+        (account("FAILED", 0, 15), "ended", "killed (SIGTERM)", True, False),
         (account("FAILED", 1, 0), "ended", "failed, status 1", True, False),
         (account("OUT_OF_MEMORY", 0, 125), "out of memory", "memory_gb", False, True),
         (
             {**account("FAILED", 137), "log": ["slurmstepd: error: Exceeded job memory limit"]},
+            "out of memory", "memory_gb", False, True,
+        ),
+        (
+            {**account("FAILED", 1), "log": ["srun: error: n1: task 0: Out Of Memory"]},
             "out of memory", "memory_gb", False, True,
         ),
         (account("CANCELLED"), "stopped", "cancelled", False, False),
@@ -184,9 +190,13 @@ def stub(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
     monkeypatch.setenv("STUB", str(folder))
     monkeypatch.setattr(cluster, "SECOND_LOOK", 0.0)
-    slurm._setting.cache_clear()
+    monkeypatch.setattr(clients, "PAUSE", 0.0)
+    monkeypatch.setattr(slurm, "LOOKS", ((0.0, 0.0),) * 3)
+    clients._settings.clear()
+    clients.time_limit.cache_clear()
     yield folder
-    slurm._setting.cache_clear()
+    clients._settings.clear()
+    clients.time_limit.cache_clear()
 
 
 def limits(tmp_path: Path):

@@ -127,12 +127,12 @@ def _load_study(folder: Path) -> Curves:
     frames, configs, names, left_out, notes = [], {}, {}, [], []
     for run_id, run_stops in stops.items():
         run = folder / schema.RUNS / run_id
-        config = files.read_json(run / schema.CONFIG)
         reason = _not_done(run)
+        config = None if reason and reason.startswith("damaged") else files.read_json(run / schema.CONFIG)
         rows = [with_timing(row) for row in record.read_record(run)] if config is not None and reason is None else []
         needed = [_rows_to(rows, stop) for stop in run_stops]
         reached = [count for count in needed if count]
-        name = run_label(run_id, (config or {}).get("name"))
+        name = run_label(run_id, (config or {}).get("name") or cells.get("runs", {}).get(run_id))
         if config is None or not reached:
             left_out.append({"run": name, "reason": reason or "incomplete: it has not reached the stop of its cells"})
             continue
@@ -158,7 +158,9 @@ def _load_study(folder: Path) -> Curves:
 
 
 def _not_done(run: Path) -> str | None:
-    """Why the run has no finished record, or None."""
+    """Why the run has no finished record that is whole, or None."""
+    if damage := record.damage(run):
+        return f"damaged: {damage}; see `scaling sweep repair`"
     if (run / schema.DONE).exists():
         return None
     failed = files.read_json(run / schema.FAILED)

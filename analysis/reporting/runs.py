@@ -159,7 +159,7 @@ def left_out_table(study: Study) -> Table | None:
     for item in study.curves.left_out:
         word, _, reason = item["reason"].partition(": ")
         settings = ", ".join(f"{k} {v}" for k, v in axes.get(re.sub(r".*\((\w+)\)$", r"\1", item["run"]), {}).items())
-        known = word in ("failed", "incomplete", "missing")
+        known = word in ("damaged", "failed", "incomplete", "missing")
         rows.append({"run": item["run"], "status": word if known else "not used", "settings": settings or None})
         rows[-1]["reason"] = reason if known else item["reason"]
     columns = [

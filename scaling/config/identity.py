@@ -29,6 +29,23 @@ def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
 
     A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
     """
+    try:
+        return _plain_delta(part) if _has_no_file(type(part)) else _read_delta(part, missing)  # type: ignore[arg-type]  # frozen: it has a hash
+    except TypeError:  # a part that holds a dictionary has no hash
+        return _read_delta(part, missing)
+
+
+@functools.cache
+def _has_no_file(kind: type[Part]) -> bool:
+    return not any(FILE in field.metadata for field in kind.model_fields.values())
+
+
+@functools.lru_cache(4096)  # most cells of a plan share most of their parts
+def _plain_delta(part: Part) -> dict[str, Any]:
+    return _read_delta(part, None)
+
+
+def _read_delta(part: Part, missing: set[str] | None) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, field in type(part).model_fields.items():
         value = getattr(part, name)
@@ -107,7 +124,7 @@ def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
     InputError without it: an id without them is for planning only.
     """
     config = resolve(config)
-    parts = {name: getattr(config, name) for name in SCIENCE}
+    parts = {name: None if name == "model" else getattr(config, name) for name in SCIENCE}  # the model: below
     science = {name: _delta(part, missing) if isinstance(part, Part) else part for name, part in parts.items()}
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
     if config.model.made:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from scaling.algorithm import surrogate_names
+from scaling.config.cluster import BaseJobConfig, ContainerConfig, Flags, check_plain
 from scaling.fields import Float, Int, OptionalDataFile, Part, brief
 from scaling.ladder import LADDER, BaseRecipe
 from scaling.models import MODELS, find_weights
@@ -304,14 +305,26 @@ class ResourcesConfig(Part):
     constraint: str | None = None
     setup: tuple[str, ...] = ()
     """Shell lines before the run, e.g. `module load cuda`."""
-    sbatch: dict[str, str | int | bool] = {}  # noqa: RUF012  pydantic copies it
-    """Any other sbatch flag, e.g. `{reservation: rl}`; true is a flag without a value."""
+    sbatch: Flags = {}  # noqa: RUF012  pydantic copies it
+    """Any other sbatch flag, e.g. `{reservation: rl}`, in place of ours; true: one without a value, false: none."""
+    python: str | None = None
+    """The Python of the jobs; null = the launching one, in a container python3."""
+    srun: tuple[str, ...] = ()
+    """Further arguments of srun, e.g. `[--cpu-bind=none]`."""
+    container: ContainerConfig | None = None
+    base: BaseJobConfig = BaseJobConfig()
     runs_per_job: Int = Field(default=1, ge=1)
     """Small runs that share one job, side by side."""
 
     @property
     def processes_per_node(self) -> int:
         return self.processes or (max(1, self.gpus) if self.runs_per_job == 1 else 1)
+
+    @field_validator("partition", "account", "qos", "constraint", "setup", "sbatch", "python", "srun", "container")
+    @classmethod
+    def _no_control_characters(cls, value: Any) -> Any:
+        check_plain(value.model_dump() if isinstance(value, Part) else value)
+        return value
 
     @model_validator(mode="after")
     def _plain_where_wanted(self):

@@ -172,6 +172,9 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
     steps = [
         _Step(row["step"], int(row["timing"]["time_ms"]), *row_values(row)) for row in record.read_committed(folder)
     ]
+    done = record.read_done(folder) if state == "FINISHED" else None
+    if done and [step.step for step in steps] != list(range(done["step"] + 1)):  # what MLflow has of it stays
+        raise schema.InputError(f"its record has {len(steps)} rows, and it is done at step {done['step']}")
     names = [cell["cell"] for cell in cells]
     name = names[0] if names else info.get("name") or folder.name
     tags = {

@@ -5,8 +5,11 @@ MLflow is imported inside functions only: it takes a second, and it may not be i
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +62,12 @@ def serve(uri: str, experiment_id: str | None, port: int) -> int:
     # One worker and no job runner: the defaults start 15 processes and answer three times slower.
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
     environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    server = subprocess.Popen([*command, "--host", "127.0.0.1", "--port", str(port)], env=environment)
+    # In a group of its own, which ends with this process however it is asked to end: its workers are children.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    server = subprocess.Popen(
+        [*command, "--host", "127.0.0.1", "--port", str(port)], env=environment, start_new_session=True
+    )
     url = f"http://127.0.0.1:{port}/{fragment}"
     try:
         while server.poll() is None:
@@ -73,9 +81,18 @@ def serve(uri: str, experiment_id: str | None, port: int) -> int:
                 webbrowser.open(url)
         return server.wait()
     except KeyboardInterrupt:
-        server.terminate()
-        server.wait()
         return 0
+    finally:
+        end_group(server)
+
+
+def end_group(server: subprocess.Popen) -> None:
+    """End a process and all of its group: TERM, and KILL after some seconds."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(server.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            server.wait(5)
 
 
 def _client(uri: str) -> Any:
@@ -90,6 +107,8 @@ def _client(uri: str) -> Any:
         os.environ.setdefault(name, value)
     from mlflow import MlflowClient
 
+    # Its traceback of a full disk or a locked file: the error itself comes back to us, and is told in one line.
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     path = _sqlite_path(uri)
     if path is not None and not path.exists():
         # Of several processes that open an empty file all but one crash, and a kill would leave half a schema: one

@@ -17,9 +17,11 @@ import time
 import traceback
 from multiprocessing.context import ForkServerProcess
 
+from scaling.files import is_disk_full
 from scaling.schema import InputError
 from sweeps.executors import Job
-from sweeps.payloads import INTERRUPTED, redirect_output
+from sweeps.payloads import INTERRUPTED, no_room, redirect_output
+from sweeps.reconcile import DISK_FULL
 
 PRELOAD = ["scaling.trainer", "scaling.base_models", "scaling.rollouts.native", "sweeps.executors.local"]
 
@@ -43,7 +45,12 @@ class Pool:
         assert self.free > 0, "no free slot"
         job.log.parent.mkdir(parents=True, exist_ok=True)
         process = self.context.Process(target=_child, args=(job,), name=job.key)
-        process.start()
+        # The server's first seconds are imports: a Ctrl-C in them is this process's, and no traceback of the server's.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         self.running[job.key] = process
 
     def wait(self, timeout: float) -> list[tuple[str, int]]:
@@ -95,9 +102,13 @@ def _child(job: Job) -> None:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         status = 2
-    except BaseException:
-        traceback.print_exc()
-        status = 1
+    except BaseException as error:
+        if is_disk_full(error):
+            print(no_room(error, job.log.parent), file=sys.stderr)
+            status = DISK_FULL
+        else:
+            traceback.print_exc()
+            status = 1
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)  # nothing is left to do; interpreter shutdown would cost half a second a run
