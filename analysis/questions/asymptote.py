@@ -43,10 +43,10 @@ def asymptotes(
     rows = []
     for value, group in groups:
         table = group.table.assign(condition=group.table["run_id"].map(condition))
-        for (size, setting), part in table.groupby([size_column, "condition"]):
+        for (_, setting), part in table.groupby([size_column, "condition"]):
             here = replace(group, table=part)
             curve = attempt(lambda here=here: _one(here, choices, x, share, cut))
-            row: dict[str, Any] = {"num_params": float(size), **({} if by is None else {by: value})}
+            row: dict[str, Any] = {"num_params": float(part[size_column].iloc[0]), **({} if by is None else {by: value})}
             rows.append({**row, "condition": setting, **(curve.json() if isinstance(curve, Missing) else curve)})
     compared = [] if by is None else _compared(rows, by)
     return {"source": curves.source, "x": x, "where": choices.where, "by": by, "share": share, "cut": cut,

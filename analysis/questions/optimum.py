@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -148,7 +148,7 @@ def continuous(fit: Fit, x: np.ndarray, seed: int = 0) -> dict[str, Any]:
 
 def optimum_band(
     points: Points, law: Law, solution: Solution, x: np.ndarray, seed: int = 0, per_prompt: float | None = None
-) -> tuple[list[Band], list[Band], str]:
+) -> tuple[Sequence[Band], Sequence[Band], str]:
     """([low, high] of N* at each budget, None where there is no band; the same if the law holds; what it rests on)."""
     tests, basis = profile_tests(points, law, solution)
     if not tests:
