@@ -46,8 +46,9 @@ def asymptotes(
         for (_, setting), part in table.groupby([size_column, "condition"]):
             here = replace(group, table=part)
             curve = attempt(lambda here=here: _one(here, choices, x, share, cut))
-            row: dict[str, Any] = {"num_params": float(part[size_column].iloc[0]), **({} if by is None else {by: value})}
-            rows.append({**row, "condition": setting, **(curve.json() if isinstance(curve, Missing) else curve)})
+            row = {"num_params": float(part[size_column].iloc[0]), "condition": setting}
+            curve = curve.json() if isinstance(curve, Missing) else curve
+            rows.append({**row, **({} if by is None else {by: value}), **curve})
     compared = [] if by is None else _compared(rows, by)
     return {"source": curves.source, "x": x, "where": choices.where, "by": by, "share": share, "cut": cut,
             "rows": rows, "differences": compared}  # fmt: skip
