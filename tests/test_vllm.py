@@ -94,8 +94,10 @@ def gone(group):
 @pytest.mark.parametrize("temperature", [1.0, 0.7])
 def test_tokens_equal_those_of_hf(engine, model, temperature):
     sampling = dataclasses.replace(SAMPLING, temperature=temperature)
+    team_of_one = Team("ddp", "cpu").engine(engine, sequences=2)
     found = engine.generate(prompts(), 5, sampling)
     assert 0 < found.truncated_B.sum() < 30
+    assert found.prefix_block == 128 and team_of_one.generate(prompts(), 1, sampling).prefix_block == 128
     same(found, engine_with("hf", model).generate(prompts(), 5, sampling))
 
 
@@ -137,8 +139,10 @@ def test_several_processes_ask_by_the_first_alone(engine):
     team = Team("ddp", "cpu")
     asked = []
     shared = team.engine(engine, sequences=2)
-    shared.engine = SimpleNamespace(SERVER=True, generate=lambda *arguments: asked.append(arguments) or "sampled")
-    assert shared.generate(prompts(), 4, SAMPLING) == "sampled" and len(asked) == 1
+    once = SimpleNamespace(SERVER=True, generate=lambda *asks: asked.append(asks) or engine.generate(*asks))
+    shared.engine = once
+    same(shared.generate(prompts(), 4, SAMPLING), engine.generate(prompts(), 4, SAMPLING))
+    assert len(asked) == 1
 
 
 def test_other_weights_than_the_pushed_ones_are_refused(model, python, tmp_path):

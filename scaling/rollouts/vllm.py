@@ -44,6 +44,7 @@ from scaling.vllm_server import (
     environment,
     find_python,
     new_folder,
+    prefix_block,
 )
 
 FILE_BYTES = 2**30  # of weights in one file: so much of a sharded policy is held whole at a time
@@ -275,7 +276,9 @@ class Engine(RolloutEngine):
         for b, (tokens, logprobs) in enumerate(responses):
             tokens_BT[b, : len(tokens)], logprobs_BT[b, : len(tokens)] = tokens, logprobs
         truncated_B = np.array([tokens[-1] not in self.end_ids for tokens, _ in responses])
-        return RolloutGroups(prompts, group_size, tokens_BT, lengths_B, logprobs_BT, truncated_B, self.version)
+        block = prefix_block(self.settings.arguments, not self.device.startswith("cuda"))
+        arrays = tokens_BT, lengths_B, logprobs_BT, truncated_B
+        return RolloutGroups(prompts, group_size, *arrays, self.version, block)
 
     def _request(self, prompt: Prompt, sample: int, sampling: SamplingParams) -> dict[str, Any]:
         draws = {
