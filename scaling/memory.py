@@ -1,87 +1,78 @@
-"""Memory and time of a run on GPUs, by formula: what `scaling sweep plan` prints before anything is paid for. No torch.
+"""Memory of a run on GPUs, by formula: what `scaling sweep plan` prints before anything is paid for. No torch.
 
 Per GPU, for N parameters, a world of W processes (one GPU each), W' = W under fsdp and 1 under ddp, b = 2 bytes for
 bfloat16 and 4 for float32, everything that stays through a run:
 
     weights      4 N / W'    float32 masters                       gradients   4 N / W'
     optimizer    8 N / W'    the two moments of AdamW              sampler     b N, whole on every GPU
-    reference    4 N / W'    where there is a KL penalty           gathered    fsdp: tables and two layers, float32
+    reference    4 N / W'    where there is a KL penalty           gathered    fsdp: tables and two layers, b bytes each
 
 and on top the larger of two phases:
 
     rollouts     cache 2 L d_kv b of each token of S sequences at their longest, one layer twice (it grows by copying);
                  the first pass over their prompts; sampling, 22 bytes a logit (float64 cumulative sum)
     update       activations of the M tokens of a pass; logits, 24 bytes each, in pieces; bfloat16 casts of weights;
-                 ddp: 4 N for the flat sum of gradients over processes
+                 exchange: ddp 4 N to sum gradients over processes; fsdp one layer's, in b bytes and in float32
 
 Activations: with gradient checkpointing the float32 input of each layer, 4 L d M, and one layer whole; without it L
 layers whole. A layer keeps (24 d + 8 d_a + 16 f + 8 d_kv) M bytes in float32 and (26 d + 4 d_a + 8 f + 4 d_kv) M under
 autocast to bfloat16: what autograd saves in transformers' Qwen2 and Llama, counted in tests/test_memory.py.
 Not counted: attention of packed passes pads sequences of like length, to less than twice their tokens.
 
-Time: FLOPs (scaling.compute) at HARDWARE_USE of the peak, recomputation included; a token of decoding takes the larger
-of reading the weights and of launching the layers, plus reading the cache. Peaks and bandwidths: NVIDIA data sheets.
+With engine vllm there is no sampler, cache or sampling here, but `server` on the GPUs that have both: the share of
+memory that vLLM takes (scaling.server_memory), whatever it does with it. Servers lie on the node of the first process,
+on its last GPUs, beside the trainer unless `resources.processes` leaves them free.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
-from scaling import compute
 from scaling.compute import Shape
 from scaling.config.run import RunConfig
+from scaling.gpus import CONTEXT, FILLED, GPUS, GPUS_A_HOST, SAMPLING_BYTES
+from scaling.server_memory import HOST_BYTES, bytes_each, cache_bytes, server_memory
 from scaling.tasks import TEXT_TOKENS
 
-
-@dataclass(frozen=True)
-class Gpu:
-    """Memory in bytes, dense bfloat16 peak in FLOPs/s, memory bandwidth in bytes/s."""
-
-    memory: float
-    peak: float
-    bandwidth: float
-
-
-GPUS = {
-    "a100": Gpu(80e9, 312e12, 2.0e12),
-    "h100": Gpu(80e9, 989e12, 3.35e12),
-    "h200": Gpu(141e9, 989e12, 4.8e12),
-    "b200": Gpu(180e9, 2250e12, 7.7e12),
-    "b300": Gpu(270e9, 2250e12, 7.7e12),
-}
-HARDWARE_USE = 0.35
-BANDWIDTH_USE = 0.6
-SECONDS_A_LAYER = 9e-4  # of one decoding step: transformers launches its kernels from Python
-TOKENS = TEXT_TOKENS  # prompt and response of a rollout: the reference study's runs have 940 to 1,250 together
 LONGEST = 4096  # tokens of a response where rollout.max_new_tokens is the task's to say
-GPUS_A_HOST = 8  # where resources.gpus does not say
-CONTEXT = 2e9  # bytes of CUDA context, libraries and communication buffers
-FILLED = 0.95  # of a GPU's memory: the rest is lost to fragments
-LOGIT_BYTES, SAMPLING_BYTES = 24, 22
+LOGIT_BYTES = 24
 LOGITS_AT_A_TIME = 2**26  # what scaling.policy holds of them
-KEPT = ("weights", "gradients", "optimizer", "sampler", "reference", "gathered")
+KEPT = ("weights", "gradients", "optimizer", "sampler", "reference", "gathered", "server")
 ROLLOUT, UPDATE = ("cache", "prefill", "sampling"), ("activations", "logits", "casts", "exchange")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where a run is put: one process per GPU."""
+    """Where a run is put: one training process per GPU."""
 
     gpu: str
     gpus: int
     parallel: str  # ddp | fsdp
     pass_tokens: int  # of a forward and backward pass
-    sequences: int  # sampled at a time on each GPU
+    sequences: int  # sampled at a time on each GPU; engine vllm: by all servers, of the mean length
+    servers: int = 0  # of vLLM
+    server_gpus: int = 0  # of each
+    beside: bool = False  # servers and trainer share GPUs
+    spare: int = 0  # GPUs of the run's nodes without a training process; servers have some of them
+
+    @property
+    def paid(self) -> int:
+        """GPUs that the run holds."""
+        return self.gpus + self.spare
 
     def __str__(self) -> str:
+        each = (
+            f"{self.server_gpus} GPU{'s' * (self.server_gpus > 1)}, {'beside the trainer' * self.beside or 'its own'}"
+        )
         return (
             f"{self.gpus} {self.gpu.upper()} {self.parallel}, {self.pass_tokens:,} tokens a pass, "
-            f"{self.sequences} sequences at a time"
+            f"{self.sequences} sequences at a time" + f", {self.servers} vLLM x {each}" * bool(self.servers)
         )
 
 
-def _lengths(config: RunConfig) -> tuple[int, int]:
+def limits(config: RunConfig) -> tuple[int, int]:
     """Longest prompt and response, tokens."""
     return config.task.longest_prompt, config.rollout.max_new_tokens or LONGEST
 
@@ -93,12 +84,20 @@ def _per_gpu(config: RunConfig, gpus: int) -> tuple[int, int]:
     return trained, math.ceil(prompts / gpus) * group
 
 
-def layout_of(config: RunConfig, gpus: int = 0) -> Layout:
-    """The layout that `resources` asks for; `gpus` where it names none. Without limits a pass is a mini-batch."""
+def layout_of(
+    config: RunConfig, gpus: int = 0, shape: Shape | None = None, tokens_each: tuple[float, float] = TEXT_TOKENS
+) -> Layout:
+    """The layout that `resources` asks for; `gpus` where it names none. Without limits a pass is a mini-batch.
+
+    shape, tokens_each (mean prompt and response): for how many sequences the servers of engine vllm hold at a time.
+    """
+    prompt, response = tokens_each
     resources = config.resources
-    world = max(1, resources.gpus * resources.nodes or gpus)
+    a_node = resources.gpus or min(gpus, GPUS_A_HOST)
+    held = max(1, resources.gpus * resources.nodes or gpus)
+    world = resources.processes * resources.nodes if resources.gpus and resources.processes else held
     trained, sampled = _per_gpu(config, world)
-    longest = sum(_lengths(config))
+    longest = sum(limits(config))
     tokens = trained * longest
     if resources.micro_batch_tokens is not None:
         tokens = min(tokens, max(resources.micro_batch_tokens, longest))
@@ -106,8 +105,21 @@ def layout_of(config: RunConfig, gpus: int = 0) -> Layout:
         tokens = min(tokens, max(resources.micro_batch, config.rollout.group_size) * longest)
     group = config.rollout.group_size
     limit = resources.rollout_sequences
-    return Layout(
-        resources.gpu_type, world, resources.parallel, tokens, min(sampled, max(limit, group)) if limit else sampled
+    layout = Layout(
+        resources.gpu_type, world, resources.parallel, tokens, min(sampled, max(limit, group)) if limit else sampled,
+        spare=max(0, held - world),
+    )  # fmt: skip
+    if resources.engine != "vllm" or shape is None:
+        return layout
+    settings = resources.vllm
+    parts = server_memory(shape, config.model.dtype, settings, layout.gpu)
+    sequences = min(settings.max_num_seqs, int(parts["tokens"] / (prompt + response / 2)))
+    return dataclasses.replace(
+        layout,
+        sequences=settings.servers * max(1, sequences),
+        servers=settings.servers,
+        server_gpus=settings.tensor_parallel,
+        beside=(resources.processes or a_node) + settings.servers * settings.tensor_parallel > a_node,
     )
 
 
@@ -117,35 +129,34 @@ def layer_bytes(shape: Shape, dtype: str) -> int:
     return 26 * d + 4 * a + 8 * f + 4 * kv if dtype == "bfloat16" else 24 * d + 8 * a + 16 * f + 8 * kv
 
 
-def cache_bytes(shape: Shape, dtype: str) -> int:
-    """Keys and values of one token in all layers."""
-    return 2 * shape.layers * shape.key_value_width * (2 if dtype == "bfloat16" else 4)
-
-
 def memory(config: RunConfig, shape: Shape, layout: Layout) -> dict[str, float]:
     """Bytes per GPU by part, see the top of this file; `total` is what stays plus the larger phase."""
     n, dtype, resources = shape.num_params, config.model.dtype, config.resources
-    b, sharded = (2 if dtype == "bfloat16" else 4), layout.parallel == "fsdp" and layout.gpus > 1
+    b, sharded, served = bytes_each(dtype), layout.parallel == "fsdp" and layout.gpus > 1, layout.servers > 0
     shards, m, s = (layout.gpus if sharded else 1), layout.pass_tokens, layout.sequences
     layer_weights = (n - shape.vocabulary * shape.width * (1 if shape.tied else 2)) / shape.layers
-    prompt, response = _lengths(config)
+    prompt, response = limits(config)
     layer, cache = layer_bytes(shape, dtype) * m, cache_bytes(shape, dtype) * s * (prompt + response)
     checkpointed = resources.gradient_checkpointing
-    cast = 0 if b == 4 else 2 * (layer_weights if checkpointed else n)
+    cast = 0 if b == 4 or sharded else 2 * (layer_weights if checkpointed else n)
+    exchange = 0 if layout.gpus == 1 else (4 if b == 4 else 6) * layer_weights if sharded else 4 * n
     parts = {
         "weights": 4 * n / shards,
         "gradients": 4 * n / shards,
         "optimizer": 8 * n / shards,
-        "sampler": b * n,
+        "sampler": 0 if served else b * n,
         "reference": 4 * n / shards if config.loss.kl_weight > 0 else 0,
-        "gathered": 4 * (n - (shape.layers - 2) * layer_weights) if sharded else 0,
-        "cache": cache * (1 + 1 / shape.layers),
-        "prefill": math.ceil(s / config.rollout.group_size) * prompt * (3 * shape.feed_forward + 4 * shape.width) * b,
-        "sampling": SAMPLING_BYTES * s * shape.vocabulary,
+        "gathered": b * (n - (shape.layers - 2) * layer_weights) if sharded else 0,
+        "server": resources.vllm.memory_share * GPUS[layout.gpu].memory if layout.beside else 0,
+        "cache": 0 if served else cache * (1 + 1 / shape.layers),
+        "prefill": 0
+        if served
+        else math.ceil(s / config.rollout.group_size) * prompt * (3 * shape.feed_forward + 4 * shape.width) * b,
+        "sampling": 0 if served else SAMPLING_BYTES * s * shape.vocabulary,
         "activations": 4 * shape.layers * shape.width * m + layer if checkpointed else shape.layers * layer,
         "logits": LOGIT_BYTES * min(m * shape.vocabulary, LOGITS_AT_A_TIME),
         "casts": cast,
-        "exchange": 0 if sharded or layout.gpus == 1 else 4 * n,
+        "exchange": exchange,
     }
     kept, rollout, update = (sum(parts[name] for name in names) for names in (KEPT, ROLLOUT, UPDATE))
     return {**parts, "context": CONTEXT, "total": kept + max(rollout, update) + CONTEXT}
@@ -156,10 +167,17 @@ def host(config: RunConfig, shape: Shape, layout: Layout) -> float:
 
     fsdp: whole weights and both moments while process 0 writes a checkpoint; the other processes hold next to nothing.
     ddp: each process of the host reads the float32 weights there before they move to its GPU.
+    Engine vllm: the weights of the last push lie in /dev/shm besides, and the servers' processes have memory there.
     """
+    served = pushed(config, shape) + HOST_BYTES * layout.servers * (1 + layout.server_gpus)
     if layout.parallel == "fsdp" and layout.gpus > 1:
-        return 12 * shape.num_params
-    return 4 * shape.num_params * (config.resources.gpus or min(layout.gpus, GPUS_A_HOST))
+        return 12 * shape.num_params + served
+    return 4 * shape.num_params * (config.resources.gpus or min(layout.gpus, GPUS_A_HOST)) + served
+
+
+def pushed(config: RunConfig, shape: Shape) -> float:
+    """Bytes in /dev/shm of the first node: the weights as the servers take them, from one push to the next."""
+    return bytes_each(config.model.dtype) * shape.num_params if config.resources.engine == "vllm" else 0.0
 
 
 def fits(parts: dict[str, float], layout: Layout) -> bool:
@@ -168,15 +186,19 @@ def fits(parts: dict[str, float], layout: Layout) -> bool:
 
 def what_would(config: RunConfig, shape: Shape, layout: Layout) -> Layout | None:
     """The nearest layout that fits: smaller passes first, then fsdp on more GPUs, then larger GPUs; None if none."""
-    longest, group = sum(_lengths(config)), config.rollout.group_size
+    longest, group = sum(limits(config)), config.rollout.group_size
     larger = [name for name, gpu in GPUS.items() if gpu.memory > GPUS[layout.gpu].memory]
     worlds = [layout.gpus, *(2**i for i in range(8) if 2**i > layout.gpus)]
     for gpu in [layout.gpu, *larger]:
         for world in worlds:
             for parallel in dict.fromkeys([layout.parallel, "fsdp"]):
-                tokens, sequences = layout.pass_tokens, min(layout.sequences, _per_gpu(config, world)[1])
+                tokens, sequences = layout.pass_tokens, layout.sequences
+                if not layout.servers:
+                    sequences = min(sequences, _per_gpu(config, world)[1])
                 while True:
-                    tried = Layout(gpu, world, parallel, tokens, sequences)
+                    tried = dataclasses.replace(
+                        layout, gpu=gpu, gpus=world, parallel=parallel, pass_tokens=tokens, sequences=sequences
+                    )
                     parts = memory(config, shape, tried)
                     if fits(parts, tried):
                         return tried
@@ -188,44 +210,6 @@ def what_would(config: RunConfig, shape: Shape, layout: Layout) -> Layout | None
                     else:
                         break
     return None
-
-
-def assumptions() -> str:
-    """What times and memory rest on, in words."""
-    (prompt, response), percent = TOKENS, [f"{100 * use:.0f} %" for use in (HARDWARE_USE, BANDWIDTH_USE, FILLED)]
-    return (
-        f"{prompt:g} prompt and {response:g} response tokens a rollout, the longest to the limit; {percent[0]} of a "
-        f"GPU's bfloat16 peak (MFU, recomputation counted); a step of decoding the larger of {1e3 * SECONDS_A_LAYER:g} "
-        f"ms a layer and reading the weights at {percent[1]} of the bandwidth, plus reading the cache; {percent[2]} of "
-        f"a GPU's memory usable, {CONTEXT / 1e9:g} GB of it for CUDA."
-    )
-
-
-def seconds_a_step(config: RunConfig, shape: Shape, layout: Layout, tokens: tuple[float, float] = TOKENS) -> float:
-    """Wall time of a step: rollouts, reference, update, and the evaluations that fall to it."""
-    gpu, (prompt, response), group = GPUS[layout.gpu], tokens, config.rollout.group_size
-    resources, evaluation = config.resources, config.evaluation
-    speed = HARDWARE_USE * gpu.peak * layout.gpus
-    shared = resources.forward == "shared_prefix"
-    forward = compute.of_equal_group(compute.sequence_flops, shape, tokens, group, shared_prompt=shared)
-    forward *= config.data.prompts_per_step
-    passes = 3 + resources.gradient_checkpointing + (config.loss.kl_weight > 0)
-    passes += (1 - 1 / config.loss.updates_per_batch) * config.loss.trainer_logprobs
-    # Evaluations by ratio are few; by `every` they are a part of each step. A set of unknown size is as the main one.
-    share = 1 / evaluation.every if evaluation.every else 0.0
-    sampled = [(config.data.prompts_per_step, group, 1.0), (evaluation.problems, evaluation.samples, share)]
-    sampled += [(one.problems or evaluation.problems, one.samples, share) for one in evaluation.sets.values()]
-    decoding = 0.0
-    for prompts, samples, weight in sampled:
-        mine = math.ceil(prompts / layout.gpus) * samples
-        slices = math.ceil(mine / layout.sequences)
-        b = 2 if config.model.dtype == "bfloat16" else 4
-        bandwidth = BANDWIDTH_USE * gpu.bandwidth
-        step = max(SECONDS_A_LAYER * shape.layers, b * shape.num_params / bandwidth)
-        read = cache_bytes(shape, config.model.dtype) * mine * response * (prompt + response / 2) / bandwidth
-        flops = compute.of_equal_group(compute.rollout_flops, shape, tokens, samples) * prompts
-        decoding += weight * (slices * _lengths(config)[1] * step + read + flops / speed)
-    return passes * forward / speed + decoding
 
 
 def gigabytes(parts: dict[str, float]) -> dict[str, float]:

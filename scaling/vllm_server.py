@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling.schema import InputError
+from scaling.server_memory import option
 
 HERE = Path(__file__).parent
 PLUGIN = HERE / "rollouts" / "vllm_plugin.py"
@@ -119,16 +120,11 @@ def prefix_block(arguments: Sequence[str], on_cpu: bool) -> int:
 
     A block is all that is cached of a prompt: 16 tokens on a GPU and 128 on a processor, unless `--block-size` says.
     """
-    block = CPU_BLOCK if on_cpu else GPU_BLOCK
-    cached = True
-    words = [word for argument in arguments for word in argument.split("=", 1)]
-    for word, value in zip(words, [*words, ""][1:], strict=True):
-        name = word.replace("_", "-")
-        if name == "--block-size" and value.isdecimal():
-            block = int(value)
-        elif name in ("--enable-prefix-caching", "--no-enable-prefix-caching"):
-            cached = name == "--enable-prefix-caching"
-    return block if cached else 0
+    flags = [word.replace("_", "-") for word in arguments if word.replace("_", "-").endswith("enable-prefix-caching")]
+    if flags and flags[-1].startswith("--no-"):
+        return 0
+    block = option(arguments, "block-size")
+    return int(block) if block and block.isdecimal() else CPU_BLOCK if on_cpu else GPU_BLOCK
 
 
 # ---------------------------------------------------------------- shared memory

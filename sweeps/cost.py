@@ -19,7 +19,10 @@ from scaling.config.run import RunConfig
 from scaling.ladder import LADDER
 from scaling.models import MODELS, model_shape
 from scaling.schema import InputError
+from scaling.seconds import assumptions, seconds_a_step
+from scaling.server_memory import server_memory
 from scaling.tasks import rollout_tokens
+from scaling.vllm_server import prefix_block
 from sweeps.plan import Plan
 
 # Until runs of the study have finished: CPU seconds as so much per token (small models: the overhead of each operation)
@@ -48,8 +51,12 @@ class Estimate:
     hours: float | None = None
     gpu_hours: float | None = None
     layout: str | None = None
+    gpu_phases: dict[str, float] | None = None  # GPU hours by phase, see scaling.seconds; None where they are measured
     gpu_gb: dict[str, float] | None = None  # per GPU by part, see scaling.memory
+    server_gb: dict[str, float] | None = None  # per GPU of a vLLM server by part, see scaling.server_memory
+    server_tokens: int | None = None  # that a server's cache holds
     host_gb: float | None = None  # on the host of process 0, at the most
+    shm_gb: float | None = None  # of it in /dev/shm: the weights that engine vllm pushes
     fits: bool | None = None
     would_fit: str | None = None  # the nearest layout that fits, where this one does not
 
@@ -65,7 +72,10 @@ class Placement:
 
     layout: str
     gpu_gb: dict[str, float]
+    server_gb: dict[str, float] | None
+    server_tokens: int | None
     host_gb: float
+    shm_gb: float
     fits: bool
     would_fit: str | None
 
@@ -81,13 +91,20 @@ class _Measured(NamedTuple):
     step: float  # seconds of wall time, evaluations counted
 
 
+def _prefix_block(config: RunConfig) -> int | None:
+    """As the engine's rollouts will say it, for the ledger."""
+    resources = config.resources
+    on_cpu = resources.device == "cpu" or not (resources.gpus or config.model.size in MODELS)
+    return prefix_block(resources.vllm.arguments, on_cpu) if resources.engine == "vllm" else None
+
+
 def _measure(config: RunConfig, rows: list[files.Row]) -> _Measured:
     last, shape = rows[-1], model_shape(config.model.size or "", config.task.VOCABULARY)
     prompt, response = (last[name] / last["rollouts_seen"] for name in ("tokens_prompt", "tokens_generated"))
-    rollout, update = (
-        last["prompts_seen"] * compute.of_equal_group(f, shape, (prompt, response), config.rollout.group_size)
-        for f in (compute.rollout_flops, compute.update_flops)
-    )
+    group, cached = config.rollout.group_size, {"prefix_block": _prefix_block(config)}
+    rollout = compute.of_equal_group(compute.rollout_flops, shape, (prompt, response), group, **cached)
+    update = compute.of_equal_group(compute.update_flops, shape, (prompt, response), group)
+    rollout, update = rollout * last["prompts_seen"], update * last["prompts_seen"]
     seconds = sum(row["timing"]["cpu_seconds"] for row in rows)
     flops = last["rollout_flops"] + last["update_flops"]
     wall = sum(row["timing"][f"{part}_seconds"] for row in rows for part in ("rollout", "update", "eval")) / len(rows)
@@ -112,6 +129,8 @@ class Estimator:
         self._estimates: dict[Any, Estimate] = {}
         on_gpus = [run.config.resources.gpus > 0 or run.config.model.size in MODELS for run in plan.runs]
         self.on_gpus, self.on_cpus = any(on_gpus), not all(on_gpus)
+        served = {run.config.resources.engine == "vllm" for run, gpu in zip(plan.runs, on_gpus, strict=True) if gpu}
+        self.served, self.decoded = True in served, False in served
         on_cpus = [run.config.task for run, gpu in zip(plan.runs, on_gpus, strict=True) if not gpu]
         self.tokens = rollout_tokens(on_cpus[0]) if on_cpus else (0, 0)
         sizes: dict[str, list[_Measured]] = {}
@@ -141,7 +160,7 @@ class Estimator:
         if self.on_gpus:
             measured = ", ".join(size for size in self.sizes if size in MODELS)
             start = f"Lengths and time measured for {measured}; others assumed" if measured else "Assumed for GPUs"
-            texts.append(f"{start}: {memory.assumptions()}")
+            texts.append(f"{start}: {assumptions(self.served, self.decoded)}")
         return " ".join(texts)
 
     def estimate(self, config: RunConfig, run_id: str | None = None) -> Estimate:
@@ -171,17 +190,21 @@ class Estimator:
         if steps is None:
             return Estimate(gigabytes, basis, **placed)
         prompts = steps * config.data.prompts_per_step
-        rollout, update = (
-            prompts * compute.of_equal_group(f, shape, (prompt, response), group)
-            for f in (compute.rollout_flops, compute.update_flops)
-        )
+        cached = {"prefix_block": _prefix_block(config)}
+        rollout = prompts * compute.of_equal_group(compute.rollout_flops, shape, (prompt, response), group, **cached)
+        update = prompts * compute.of_equal_group(compute.update_flops, shape, (prompt, response), group)
         rollout, update = (rollout * measured.rollout, update * measured.update) if measured else (rollout, update)
         tokens = prompts * per_prompt
-        hours = gpu_hours = None
+        hours = gpu_hours = phases = None
         if placement:
-            layout = self._layout(config)
-            step = measured.step if measured else memory.seconds_a_step(config, shape, layout, (prompt, response))
-            gpu_hours = steps * step * layout.gpus / 3600
+            layout = self._layout(config, shape)
+            each = steps * layout.paid / 3600
+            if measured:
+                gpu_hours = measured.step * each
+            else:
+                by_phase = seconds_a_step(config, shape, layout, (prompt, response))
+                phases = {phase: spent * each for phase, spent in by_phase.items()}
+                gpu_hours = sum(phases.values())
         elif config.model.made:
             seconds = ASSUMED_SECONDS_PER_TOKEN * tokens + (rollout + update) / ASSUMED_SPEED
             hours = ((rollout + update) / measured.speed if measured else seconds) / 3600
@@ -196,27 +219,43 @@ class Estimator:
             basis=basis,
             hours=hours,
             gpu_hours=gpu_hours,
+            gpu_phases=phases,
             **placed,
         )
 
-    def _layout(self, config: RunConfig) -> memory.Layout:
-        return memory.layout_of(config, MODELS[config.model.size].gpus if config.model.size in MODELS else 0)
+    def _layout(self, config: RunConfig, shape: Shape) -> memory.Layout:
+        return memory.layout_of(config, MODELS[config.model.size].gpus if config.model.size in MODELS else 0, shape)
 
     def _placement(self, config: RunConfig, shape: Shape) -> Placement | None:
         """Layout and memory of a run that asks for GPUs, or of a published model by its own default; None elsewhere."""
         if not config.resources.gpus and config.model.size not in MODELS:
             return None
-        layout = self._layout(config)
+        layout, served = self._layout(config, shape), config.resources.engine == "vllm"
         batch = config.data.prompts_per_step, config.resources.gradient_checkpointing
-        key = (shape, config.model.dtype, config.loss, config.rollout, config.task, *batch, layout)
+        key = (
+            shape,
+            config.model.dtype,
+            config.loss,
+            config.rollout,
+            config.task,
+            config.resources.vllm,
+            *batch,
+            layout,
+        )
         if key not in self._placements:  # one search for all repeats of a cell
             parts = memory.memory(config, shape, layout)
             fits = memory.fits(parts, layout)
             larger = None if fits else memory.what_would(config, shape, layout)
-            nothing = "no layout here: the sampler is whole on each GPU, and none is large enough"
+            kept = "servers and trainer share GPUs" if served else "the sampler is whole on each GPU"
+            nothing = f"no layout here: {kept}, and none is large enough"
+            servers = server_memory(shape, config.model.dtype, config.resources.vllm, layout.gpu) if served else None
+            tokens = int(servers.pop("tokens")) if servers else None
             self._placements[key] = Placement(
                 layout=str(layout),
                 gpu_gb=memory.gigabytes(parts),
+                server_gb=servers and memory.gigabytes(servers),
+                server_tokens=tokens,
+                shm_gb=round(memory.pushed(config, shape) / 1e9, 2),
                 host_gb=round(memory.host(config, shape, layout) / 1e9, 2),
                 fits=fits,
                 would_fit=None if fits else str(larger) if larger else nothing,

@@ -13,6 +13,7 @@ from scaling.ladder import LADDER
 from scaling.memory import GPUS, ROLLOUT, UPDATE
 from scaling.models import MODELS, model_shape
 from scaling.schema import ARTIFACTS
+from scaling.seconds import PHASES
 from scaling.terminal import print_table
 from sweeps.cost import Estimate, Estimator
 from sweeps.plan import Plan, PlannedRun, covarying
@@ -122,28 +123,54 @@ def _show_layouts(rows: list[Row], console: Console) -> None:
     table: list[list[str]] = []
     advice: list[str] = []
     hosts: list[str] = []
+    servers: list[list[str]] = []
+    phases_of: list[list[str]] = []
     for (layout, _), same in places.items():
         largest = max((row.estimate for row in same), key=lambda cost: (cost.gpu_gb or {})["total"])
         parts, name = largest.gpu_gb or {}, min((row.model for row in same), key=len)
-        place, tokens, sequences = (layout or "").split(", ")
+        place, tokens, sequences, *server = (layout or "").split(", ", 3)
         copies = parts["sampler"] + parts["reference"] + parts["gathered"]
         phases = [sum(parts[part] for part in names) for names in (UPDATE, ROLLOUT)]
-        numbers = [parts["weights"], parts["gradients"], parts["optimizer"], copies, *phases, parts["cache"]]
+        numbers = [
+            parts["weights"],
+            parts["gradients"],
+            parts["optimizer"],
+            copies,
+            *phases,
+            parts["cache"],
+            parts["server"],
+        ]
         hours = [row.estimate.gpu_hours for row in same if row.estimate.gpu_hours]
         of = f"{parts['total']:.0f} of {GPUS[place.split()[1].lower()].memory / 1e9:.0f}"
         table.append([name, str(len(same)), place, tokens.split()[0], sequences.split()[0],
                       *(f"{n:.1f}" for n in numbers), of, "yes" if largest.fits else "no",
                       f"{sum(hours) / len(hours):,.0f}" if hours else "-"])  # fmt: skip
-        hosts.append(f"{name} {largest.host_gb:.0f}")
+        hosts.append(f"{name} {largest.host_gb:.0f}" + f" ({largest.shm_gb:.0f} in /dev/shm)" * bool(largest.shm_gb))
+        if server and (held := largest.server_gb):
+            numbers = [held["weights"], held["cache"], held["total"]]
+            servers.append(
+                [name, *server, *(f"{n:.1f}" for n in numbers), f"{largest.server_tokens:,}", sequences.split()[0]]
+            )
+        if spent := largest.gpu_phases:
+            phases_of.append([name, place, *(_short(round(n, 1)) for n in spent.values())])
         if not largest.fits:
             advice.append(f"{name} does not fit on {place}; what would: {largest.would_fit}.")
     names = ["model", "runs", "GPUs", "pass", "seq.", "weights", "grads", "AdamW", "copies", "update", "rollout", "KV",
-             "total", "fits", "GPU h"]  # fmt: skip
+             "server", "total", "fits", "GPU h"]  # fmt: skip
     title = (
         "GB per GPU. pass: tokens of a forward pass; seq.: sequences sampled at a time; KV: cache, a part of rollout;\n"
+        "server: what vLLM takes where it shares GPUs with the trainer;\n"
         "total: what stays + the larger of update and rollout + CUDA; GPU h: of one run"
     )
     print_table(console, title, names, table)
+    if servers:
+        names = ["model", "servers", "weights", "KV", "total", "tokens", "seq."]
+        title = (
+            "vLLM on the first node, GB per GPU. tokens: in the KV cache of a server; seq.: of mean length under way"
+        )
+        print_table(console, title, names, servers)
+    if phases_of:
+        print_table(console, "GPU hours of one run by phase", ["model", "GPUs", *PHASES], phases_of)
     for line in advice:
         console.print(line)
     console.print(f"GB on the host of a run's process 0, at the most: {', '.join(dict.fromkeys(hosts))}.")

@@ -19,7 +19,7 @@ PACKAGES = ("scaling", "analysis", "sweeps")
 FLOORS = """
 scaling.schema scaling.settings scaling.fields scaling.files scaling.record scaling.where scaling.rollout_types
 scaling.recipes
-scaling.ladder scaling.compute scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
+scaling.ladder scaling.compute scaling.gpus scaling.server_memory scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
 scaling.vllm_watch scaling.vllm_server
 scaling.answers scaling.answers.boxes scaling.answers.expressions scaling.answers.arithmetic scaling.answers.units
 scaling.answers.regions scaling.answers.shapes scaling.answers.normalise scaling.answers.single scaling.answers.joining
@@ -30,7 +30,8 @@ scaling.tasks/
 scaling.config.errors scaling.config.cluster scaling.config.parts scaling.config.run scaling.config.identity
 scaling.config.checks scaling.config.reading
 scaling.config
-scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
+scaling.memory scaling.seconds scaling.ledger scaling.prompts scaling.optim scaling.checkpoint
+scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.launched scaling.peers scaling.shared

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from scaling import vllm_server
+from scaling import server_memory, vllm_server
 from scaling.config.identity import model_files, planned_prompts, policy_shape, resolve, run_id
 from scaling.config.parts import StopConfig
 from scaling.config.run import RunConfig
@@ -76,6 +76,8 @@ def check_engine(config: RunConfig) -> None:
         positions = MODELS[config.model.size].context
     else:
         positions = (read_json(Path(config.model.path or "") / CONFIG) or {}).get("max_position_embeddings")
+    if shape is not None and resources.gpus and resources.device != "cpu":
+        server_memory.check_gpu_servers(shape, config.model.dtype, resources, positions)
     # As the task reckons it, where it does; the true ones are checked when they are sampled.
     prompt = int(config.task.TOKENS[0]) if config.task.TOKENS else 0
     vllm_server.check_lengths(prompt, config.rollout.max_new_tokens or 1, positions)

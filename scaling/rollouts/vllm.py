@@ -67,6 +67,7 @@ class Engine(RolloutEngine):
         self.version: int | None = None  # of the weights that the trainer wants sampled; None: none yet
         self.loaded: int | None = None  # of the weights that the servers hold
         self.folder: Path | None = None
+        self.pushed: Path | None = None  # files in shared memory of the weights that load_weights was given last
         self.longest_wait, self.restarted = 0.0, 0
 
     # ------------------------------------------------------------ start and end
@@ -193,6 +194,9 @@ class Engine(RolloutEngine):
 
     def load_weights(self, policy, version: int) -> None:
         self.version, self.loaded, self.policy = version, None, policy
+        if self.pushed is not None:  # of a sharded policy: kept until now for a server that dies
+            shutil.rmtree(self.pushed, ignore_errors=True)
+            self.pushed = None
         pushed = self._write(policy)
         if not self.main:
             return
