@@ -67,7 +67,8 @@ class Layout:
             f"{self.server_gpus} GPU{'s' * (self.server_gpus > 1)}, {'beside the trainer' * self.beside or 'its own'}"
         )
         return (
-            f"{self.gpus} {self.gpu.upper()} {self.parallel}, {self.pass_tokens:,} tokens a pass, "
+            f"{self.gpus}{f'+{self.spare}' * bool(self.spare)} {self.gpu.upper()} {self.parallel}, "
+            f"{self.pass_tokens:,} tokens a pass, "
             f"{self.sequences} sequences at a time" + f", {self.servers} vLLM x {each}" * bool(self.servers)
         )
 

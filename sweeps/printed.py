@@ -159,7 +159,7 @@ def _show_layouts(rows: list[Row], console: Console) -> None:
              "server", "total", "fits", "GPU h"]  # fmt: skip
     title = (
         "GB per GPU. pass: tokens of a forward pass; seq.: sequences sampled at a time; KV: cache, a part of rollout;\n"
-        "server: what vLLM takes where it shares GPUs with the trainer;\n"
+        "server: what vLLM takes where it shares GPUs with the trainer; GPUs: + those without a training process;\n"
         "total: what stays + the larger of update and rollout + CUDA; GPU h: of one run"
     )
     print_table(console, title, names, table)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -180,6 +181,10 @@ def served(model="qwen2.5-7b", vllm=None, **resources):
     return config_of(model, resources={"engine": "vllm", "gpus": 8, "vllm": settings, **resources})
 
 
+def plan_of(config):
+    return SimpleNamespace(runs=[SimpleNamespace(config=config, run_id="a")])
+
+
 def served_layout(config):
     return memory.layout_of(config, shape=MODELS[config.model.size].shape)
 
@@ -223,7 +228,9 @@ def test_a_server_of_its_own_has_the_gpus_that_no_process_trains_on():
     config, shape = served(vllm={"servers": 1, "tensor_parallel": 4}, processes=4, nodes=2), MODELS["qwen2.5-7b"].shape
     layout = served_layout(config)
     assert (layout.gpus, layout.paid, layout.beside) == (8, 16, False)
-    assert "1 vLLM x 4 GPUs, its own" in str(layout)
+    assert str(layout).startswith("8+8 H100 fsdp, ") and str(layout).endswith(", 1 vLLM x 4 GPUs, its own")
+    spent, gpu_hours = sum(seconds_a_step(config, shape, layout).values()), Estimator(plan_of(config)).estimate(config)
+    assert gpu_hours.gpu_hours == pytest.approx(gpu_hours.steps * spent * 16 / 3600), "idle GPUs are paid for, too"
     parts = memory.memory(config, shape, layout)
     assert parts["server"] == 0 and parts["weights"] == 4 * 7_615_616_512 / 8
     crowded = served_layout(served(vllm={"servers": 2, "tensor_parallel": 4}, processes=4, nodes=2))

@@ -119,6 +119,18 @@ def test_weights_change_by_load_weights_only(engine, model, python):
     same(before, engine.generate(prompts(2), 2, SAMPLING))
 
 
+def test_of_a_sharded_policy_the_last_push_alone_stays_in_memory(engine, model, monkeypatch):
+    """For a server that dies: its processes could not write the file again one by one."""
+    monkeypatch.setattr("scaling.rollouts.vllm.is_sharded", lambda policy: True)
+    for version in (8, 9, 10):
+        engine.load_weights(model, version)
+        (left,) = engine.folder.glob("push-*")
+        assert left.name.startswith(f"push-{version}-") and list(left.iterdir())
+    monkeypatch.undo()
+    engine.load_weights(model, 7)
+    assert not list(engine.folder.glob("push-*"))
+
+
 def test_a_server_answers_its_own_run_alone(engine):
     (server,) = engine.servers
     for path in ("/inference/v1/generate", "/collective_rpc", "/health"):
