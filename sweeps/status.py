@@ -18,6 +18,7 @@ from sweeps.plan import Plan, PlannedRun
 from sweeps.reconcile import DAMAGED, DONE, FAILED, RUNNING, STOPPED, WAITING, Verdict
 
 CPU_SECONDS = re.compile(rb'"cpu_seconds":([^,}]+)')
+FAILURES = re.compile(rb'"verifier_failures":(\d+)')
 RATE_ROWS = 10  # the newest ones, over which the speed of a run is measured
 
 
@@ -88,9 +89,10 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         losses = [row["test_loss"] for row in rows if row.get("test_loss") is not None]
         seconds = sum(row["timing"]["cpu_seconds"] for row in rows + redone)
         step, loss = (rows[-1]["step"] if rows else None), (losses[-1] if losses else None)
+        failures = int(sum(row.get("verifier_failures") or 0 for row in rows))
     else:
         rows, redone = [], []
-        step, loss, seconds = whole
+        step, loss, seconds, failures = whole
     rate = _rate(rows[-RATE_ROWS:]) if state == RUNNING else None
     steps = run.config.stop.steps
     failed = record.read_failure(folder / schema.FAILED)
@@ -109,7 +111,7 @@ def run_status(run: PlannedRun, study: Path, verdict: Verdict | None = None) -> 
         why=verdict.why if verdict else "",
         steps_per_minute=rate,
         minutes_left=(steps - rows[-1]["step"]) / rate if rate and steps else None,
-        verifier_failures=int(sum(row.get("verifier_failures") or 0 for row in rows)),
+        verifier_failures=failures,
     )
 
 
@@ -125,8 +127,9 @@ def failed_verdicts(runs: list[RunStatus]) -> str:
     )
 
 
-def _summary(run: Path) -> tuple[int, float | None, float] | None:
-    """(last step, newest test loss, CPU seconds) of a run that one attempt alone has written, without parsing its rows.
+def _summary(run: Path) -> tuple[int, float | None, float, int] | None:
+    """(last step, newest test loss, CPU seconds, verifier failures) of a run that one attempt alone has written,
+    without parsing its rows.
 
     None where there are no rows or more attempts.
     """
@@ -138,7 +141,8 @@ def _summary(run: Path) -> tuple[int, float | None, float] | None:
     evaluated = (line for line in reversed(lines) if re.search(rb'"test_loss":[^n]', line))
     loss = next((json.loads(line)["test_loss"] for line in evaluated), None)
     seconds = sum(float(number) for line in lines for number in CPU_SECONDS.findall(line))
-    return json.loads(lines[-1])["step"], loss, seconds
+    failures = sum(int(number) for line in lines for number in FAILURES.findall(line))
+    return json.loads(lines[-1])["step"], loss, seconds, failures
 
 
 def shortfall(run: PlannedRun, study: Path) -> list[str]:

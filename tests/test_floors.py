@@ -19,7 +19,8 @@ PACKAGES = ("scaling", "analysis", "sweeps")
 FLOORS = """
 scaling.schema scaling.settings scaling.fields scaling.files scaling.record scaling.where scaling.rollout_types
 scaling.recipes
-scaling.ladder scaling.compute scaling.gpus scaling.server_memory scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
+scaling.ladder scaling.compute scaling.gpus scaling.server_memory
+scaling.models scaling.algorithm scaling.algorithm.rewards scaling.rollouts
 scaling.vllm_watch scaling.vllm_server
 scaling.answers scaling.answers.boxes scaling.answers.expressions scaling.answers.arithmetic scaling.answers.units
 scaling.answers.regions scaling.answers.shapes scaling.answers.normalise scaling.answers.single scaling.answers.joining

@@ -134,8 +134,8 @@ def test_bad_files_are_told_in_one_line(tmp_path, name, content, message):
         ("a.jsonl", b'{"question": "2+3?", "answer": "2+3=<<2+3=5>>5\\n#### 5"}', ("2+3?", "5")),
         ("a.json", b'[\n{"problem": "2+3?",\n "answer": "5"}]', ("2+3?", "5")),
         ("a.csv", b'question,answer\n"2+3,\nor what?",5\n', ("2+3,\nor what?", "5")),
-        ("a.jsonl.gz", gzip.compress(b'{"problem": "2+3?", "answer": "5"}'), ("2+3?", "5")),
-        ("a.csv.gz", gzip.compress(b"question,answer\n2+3?,5\n"), ("2+3?", "5")),
+        ("a.jsonl.gz", gzip.compress(b'{"problem": "2+3?", "answer": "5"}', mtime=0), ("2+3?", "5")),
+        ("a.csv.gz", gzip.compress(b"question,answer\n2+3?,5\n", mtime=0), ("2+3?", "5")),
     ],
 )  # fmt: skip
 def test_files_as_they_come(tmp_path, name, content, expected):

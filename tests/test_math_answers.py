@@ -149,13 +149,13 @@ def test_one_verdict_whatever_was_asked_before_and_by_however_many():
 
 
 @pytest.mark.launch
-def test_twenty_graders_agree_under_load():
-    """As above, beside processes that take the processors away."""
+def test_graders_agree_under_load():
+    """As above, beside processes that take the processors away; GRADERS=20 for the long form."""
     cases = [(truth, response) for _, truth, response, _ in [*pairs_of_reports(), *pairs_by_hand()[::3]]]
     load = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * (os.cpu_count() or 1))]
     try:
         found = set()
-        for seed in range(20):
+        for seed in range(int(os.environ.get("GRADERS", "5"))):
             order = random.Random(seed).sample(range(len(cases)), len(cases))
             grader = MathGrader(1 + seed % 4)
             verdicts = dict(zip(order, grader.grade([cases[i] for i in order]), strict=True))

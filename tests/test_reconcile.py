@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from scaling import files, schema
+from scaling import files, record, schema
 from scaling.schema import InputError
 from sweeps import clients, cluster
 from sweeps.cluster import Cluster
@@ -305,14 +305,17 @@ def test_a_torn_last_line_of_the_journal_is_dropped(tmp_path):
 
 
 def test_failures_of_the_verifier_are_a_warning_of_the_status(tmp_path, monkeypatch):
-    rows = [
-        {"step": 0, "timing": {"cpu_seconds": 1.0}},
-        {"step": 1, "timing": {"cpu_seconds": 1.0}, "verifier_failures": 2},
-    ]
-    monkeypatch.setattr("sweeps.status.record.read_live", lambda folder: rows)
+    """By rows, and of a run that one attempt wrote by its lines."""
     planned = make_plan(load_study("quickstart")).runs[:2]
+    for run in planned:
+        attempt = record.start_attempt(run.folder(tmp_path), parent=None, first_step=0)
+        attempt.append("curve.jsonl", [
+            {"step": step, "timing": {"cpu_seconds": 1.0, "time_ms": 1}, "verifier_failures": step} for step in (0, 2)
+        ])  # fmt: skip
+    monkeypatch.setattr(record, "damage", lambda folder: None)
     found = [run_status(run, tmp_path) for run in planned]
-    assert [run.verifier_failures for run in found] == [2, 2]
+    monkeypatch.setattr("sweeps.status._summary", lambda folder: None)
+    assert [run.verifier_failures for run in found] == [2, 2] and found == [run_status(r, tmp_path) for r in planned]
     good = replace(found[0], verifier_failures=0)
     assert failed_verdicts([good]) == ""
     said = failed_verdicts([good, replace(found[1], verifier_failures=3)])
