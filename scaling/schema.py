@@ -92,7 +92,7 @@ COLUMNS: dict[str, Column] = {
             num_params | parameters | parameters of the policy, embeddings included
             num_params_non_embedding | parameters | parameters of the policy without the embedding table
             seed | | seed of the run
-            algorithm | | advantage estimator: grpo, papo, fullnorm
+            algorithm | | advantage estimator, by its algorithm.type: grpo, papo, ...
             group_size | rollouts | rollouts per prompt
             task | | task of the run
             """,

@@ -4,7 +4,7 @@ Which GRPO this is:
 - advantages: (r - mean) / (sd + 1e-6) within the group, sample standard deviation (ddof 1); PAPO adds a process part
   normalised among the correct responses. The trainer only calls a pure function of the rewards.
 - loss: PPO clip per token (0.2 / 0.2 by default), summed and divided by the response tokens of the mini-batch (token
-  mean) or averaged per response first (sequence mean). No entropy bonus. KL to the base model, k3, only if asked for.
+  mean) or averaged per response first (sequence mean). An entropy bonus and a KL to the base model only if asked for.
 - old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them, unless
   `loss.old_logprobs` says trainer; `logprob_difference` records how well, `loss.mismatch` corrects what is left.
 - groups whose advantages are all zero are left out of the forward and backward pass, but counted in the mean.
@@ -141,7 +141,8 @@ class Run:
         after = f" after checkpoint {self.step}" if newest else ""
         about_sets = notes_on_sets(self.task, self.config.evaluation)  # before task.notes: what it drops stands there
         starts = f"attempt {self.attempt.number} starts at step {self.step + 1}{after}"
-        for line in (starts, *self.task.notes, *about_sets):
+        about_weights = self.config.algorithm.notes(self.config.rollout.group_size)
+        for line in (starts, *self.task.notes, *about_weights, *about_sets):
             self.say(line)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.here = self.position()

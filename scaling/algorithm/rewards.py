@@ -16,16 +16,18 @@ class Rewards:
     """Rewards of P groups of G responses.
 
     Fields:
-        outcome_PG: outcome rewards in [0, 1], float64.
+        outcome_PG: outcome rewards, float64: in [0, 1], plus what shaping adds.
         process_PG: process scores in [0, 1], float64; NaN where there is none.
         correct_PG: which responses are correct, bool.
         careful_PG: 1 where every step is right, else 0, float64; NaN where it is unknown.
+        shaping_PG: what of outcome_PG is no verdict on the answer (length, format), float64; 0 = nothing.
     """
 
     outcome_PG: np.ndarray
     process_PG: np.ndarray
     correct_PG: np.ndarray
     careful_PG: np.ndarray
+    shaping_PG: np.ndarray | float = 0.0
 
     def row(self) -> Row:
         """The reward columns of a training step."""

@@ -115,10 +115,10 @@ def _check_algorithm(algorithm: AlgorithmConfig, task: TaskConfig, rollout: Roll
             f"algorithm {algorithm.type} needs a process score, and task {task.name} has an outcome rule only; "
             f"use {' or '.join(others)}"
         )
-    if rollout.group_size < algorithm.LEAST_GROUP:
+    if rollout.group_size < algorithm.least_group:
         raise ValueError(
             f"rollout.group_size {rollout.group_size} leaves algorithm {algorithm.type} without an advantage: nothing "
-            f"would be trained; give {algorithm.LEAST_GROUP} or more"
+            f"would be trained; give {algorithm.least_group} or more"
         )
 
 
