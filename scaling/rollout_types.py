@@ -114,6 +114,10 @@ class Task(Protocol):
 
     def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]: ...
 
+    def truth(self, prompt: Prompt) -> str | None:
+        """The right answer, or a right response, to a problem; None where the task has none to show."""
+        ...
+
     def counts(self) -> dict[str, float]:
         """Columns of section grading for the responses graded since the last call; empty where there are none.
 

@@ -146,6 +146,9 @@ COLUMNS: dict[str, Column] = {
         *_columns(
             "grading",
             """
+            judge_mean | 1 | mean of the judge's process scores of the batch (with a judge only)
+            judge_mean_correct | 1 | mean of the judge's process scores of the correct responses (likewise)
+            shaping_mean | 1 | mean of what length and format add to the outcome reward (with such rewards only)
             unboxed_share | 1 | share of responses without a boxed answer (tasks with such answers only)
             verifier_failures | 1 | answers that the verifier timed out on or died of, each graded wrong (likewise)
             """,
@@ -159,6 +162,9 @@ COLUMNS: dict[str, Column] = {
             eval_samples | 1 | samples per held-out problem
             eval_temperature | 1 | sampling temperature of the evaluation
             eval_truncated_share | 1 | share of the evaluation's responses cut at max_new_tokens
+            eval_process | 1 | mean process score, by the rule, of the evaluation's responses; null without a rule
+            eval_careful_share | 1 | share of the evaluation's responses whose every step is right; null without a rule
+            eval_length_mean | tokens | mean length of the evaluation's responses, end token included
             """,
         ),
     ]

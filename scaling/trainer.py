@@ -26,8 +26,8 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
+from scaling.algorithm.grading import Grading
 from scaling.algorithm.guard import Guard
-from scaling.algorithm.rewards import grade_all, rewards
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
@@ -79,7 +79,7 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
         signals = contextlib.nullcontext(job.stopping) if job else process.signals_heard()
         with signals as stopping, deterministic() as determinism:
             run = Run(config, folder, policy, reference, team, determinism)
-            with contextlib.closing(run.engine):
+            with contextlib.closing(run.engine), contextlib.closing(run.grading):
                 run.resume(job.info if job else {})
                 while not run.finished:
                     run.step_once()
@@ -119,6 +119,7 @@ class Run:
         self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
         self.shape = Shape.from_transformers(policy.config.to_dict())
         self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
+        self.grading = Grading(self.task, config, self.max_new_tokens, team)
         self.ledger, self.step, self.guard = Ledger(), -1, Guard(config.model.dtype)
 
     def resume(self, info: dict[str, Any]) -> None:
@@ -171,7 +172,7 @@ class Run:
         sampling = SamplingParams(config.rollout.temperature, self.max_new_tokens, config.seed, "rollout", step)
         rollouts = self.engine.generate(prompts_P, group_size, sampling)
         clock.rollout = time.monotonic()
-        reward = rewards(grade_all(self.task, rollouts), group_size)
+        reward = self.grading(rollouts)
         advantage = self.team.broadcast(config.algorithm.advantages(reward))  # which groups train is the same for all
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
