@@ -149,6 +149,8 @@ COLUMNS: dict[str, Column] = {
             judge_mean | 1 | mean of the judge's process scores of the batch (with a judge only)
             judge_mean_correct | 1 | mean of the judge's process scores of the correct responses (likewise)
             shaping_mean | 1 | mean of what length and format add to the outcome reward (with such rewards only)
+            groups_sampled | 1 | groups sampled in the step, those trained on among them (batch.select informative only)
+            informative_share | 1 | share of the groups sampled with a non-zero advantage (likewise)
             unboxed_share | 1 | share of responses without a boxed answer (tasks with such answers only)
             verifier_failures | 1 | answers that the verifier timed out on or died of, each graded wrong (likewise)
             """,

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
+from scaling.algorithm.batch import collect
 from scaling.algorithm.grading import Grading
 from scaling.algorithm.guard import Guard
 from scaling.algorithm.update import training_row, update_policy
@@ -142,8 +143,8 @@ class Run:
         after = f" after checkpoint {self.step}" if newest else ""
         about_sets = notes_on_sets(self.task, self.config.evaluation)  # before task.notes: what it drops stands there
         starts = f"attempt {self.attempt.number} starts at step {self.step + 1}{after}"
-        about_weights = self.config.algorithm.notes(self.config.rollout.group_size)
-        for line in (starts, *self.task.notes, *about_weights, *about_sets):
+        about_algorithm = self.config.algorithm.notes(self.config.rollout.group_size)
+        for line in (starts, *self.task.notes, *about_algorithm, *about_sets):
             self.say(line)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.here = self.position()
@@ -167,22 +168,20 @@ class Run:
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
-        config, step, group_size = self.config, self.step, self.config.rollout.group_size
-        prompts_P = self.stream.step(step)
+        config, step, before = self.config, self.step, self.ledger.prompts_seen
         sampling = SamplingParams(config.rollout.temperature, self.max_new_tokens, config.seed, "rollout", step)
-        rollouts = self.engine.generate(prompts_P, group_size, sampling)
-        clock.rollout = time.monotonic()
-        reward = self.grading(rollouts)
-        advantage = self.team.broadcast(config.algorithm.advantages(reward))  # which groups train is the same for all
+        batch = collect(self.engine, sampling, self.grading, self.stream, before, config, self.team)
+        clock.rollout = batch.sampled_at
         rate = learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
-            self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
+            self.policy, self.optimizer, batch.rollouts, batch.advantage.total_PG, config, rate, self.task.allowed_V,
             self.reference, self.team, self.guard,
         )  # fmt: skip
         self.engine.load_weights(self.policy, step)
-        unique = self.stream.unique(step)
-        self.ledger.add_step(self.shape, self.non_embedding, rollouts, update.active_P, config, unique)
-        return training_row(rollouts, reward, advantage, update, rate)
+        self.consumed, unique = batch.ids, self.stream.distinct(before + len(batch.ids))
+        for groups, active_P in batch.counted(update.active_P):
+            self.ledger.add_step(self.shape, self.non_embedding, groups, active_P, config, unique)
+        return training_row(batch.rollouts, batch.reward, batch.advantage, update, rate) | batch.row
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
@@ -204,7 +203,7 @@ class Run:
 
     def write_row(self, row: Row, clock: Clock) -> None:
         if self.step > 0:
-            self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.stream.ids(self.step)}])
+            self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.consumed}])
         self.determinism.tell(self.attempt)
         timing = clock.timing(self.wall_seconds())
         self.attempt.append(schema.CURVE, [{"step": self.step, **self.ledger.row(), **row, "timing": timing}])

@@ -36,6 +36,7 @@ scaling.rollouts/
 scaling.launched scaling.peers scaling.shared
 scaling.parallel
 scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard scaling.algorithm.grading
+scaling.algorithm.batch
 scaling.algorithm.losses scaling.algorithm.update
 scaling.base_models scaling.evaluate scaling.verify scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,6 +32,19 @@ class Rewards:
     careful_PG: np.ndarray
     shaping_PG: np.ndarray | float = 0.0
     rule_PG: np.ndarray | None = None
+
+    @classmethod
+    def joined(cls, parts: Sequence[Rewards]) -> Rewards:
+        """The groups of several batches, one after the other."""
+        return parts[0]._with(lambda name: np.concatenate([getattr(part, name) for part in parts]))
+
+    def chosen(self, groups: Sequence[int]) -> Rewards:
+        """Some of the groups, in the order given."""
+        return self._with(lambda name: getattr(self, name)[list(groups)])
+
+    def _with(self, of: Callable[[str], np.ndarray]) -> Rewards:
+        arrays = [name for name, value in vars(self).items() if isinstance(value, np.ndarray)]
+        return dataclasses.replace(self, **{name: of(name) for name in arrays})
 
     def row(self) -> Row:
         """The reward columns of a training step; those of a judge and of shaping where there is one."""

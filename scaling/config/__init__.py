@@ -19,6 +19,7 @@ from scaling.config.identity import (
     run_id,
 )
 from scaling.config.parts import (
+    BatchConfig,
     DataConfig,
     EvaluationConfig,
     EvaluationSet,
@@ -56,6 +57,7 @@ __all__ = [
     "SCIENCE",
     "AlgorithmConfig",
     "BaseRecipe",
+    "BatchConfig",
     "DataConfig",
     "EvaluationConfig",
     "EvaluationSet",

@@ -128,11 +128,15 @@ def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
 
 
 def planned_prompts(config: RunConfig) -> int | None:
-    """D: prompts that the stop allows, where it says so in steps or prompts."""
+    """D: prompts that the stop allows, where it says so in steps or prompts.
+
+    Steps say it where each takes as many prompts, so not where `batch.select` is informative.
+    """
+    steps = config.stop.steps if config.batch.select == "all" else None
     limits = [
         limit
         for limit in (
-            config.stop.steps and config.stop.steps * config.data.prompts_per_step,
+            steps and steps * config.data.prompts_per_step,
             config.stop.prompts,
         )
         if limit

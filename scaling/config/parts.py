@@ -117,6 +117,22 @@ class JudgeConfig(Part):
     1."""
 
 
+class BatchConfig(Part):
+    """Which groups of rollouts a step trains on."""
+
+    select: Literal["all", "informative"] = "all"
+    """informative: sample on along the prompts until data.prompts_per_step groups have an advantage (DAPO's dynamic
+    sampling); the others are consumed all the same."""
+    rounds: Int = Field(default=10, ge=1)
+    """The most times data.prompts_per_step prompts that a step may sample for it."""
+
+    @model_validator(mode="after")
+    def _rounds_have_an_effect(self):
+        if self.select == "all" and self.rounds != type(self).model_fields["rounds"].default:
+            raise ValueError(f"rounds {self.rounds} has no effect with select all; set select: informative")
+        return self
+
+
 class LossConfig(Part):
     surrogate: Annotated[str, BeforeValidator(lambda value: _named(value, surrogate_names(), "surrogate"))] = "clip"
     """What is minimised for each token: a function of algorithm/losses.py. clip = PPO's; gspo clips the ratio of a

@@ -16,6 +16,7 @@ from scaling.algorithm.estimators import AlgorithmConfig, algorithm_classes
 from scaling.algorithm.estimators.grpo import GrpoConfig
 from scaling.config.parts import (
     RESOURCES,
+    BatchConfig,
     DataConfig,
     EvaluationConfig,
     JudgeConfig,
@@ -50,6 +51,7 @@ class RunConfig(Part):
     algorithm: AnyAlgorithm = GrpoConfig()
     reward: RewardConfig = RewardConfig()
     judge: JudgeConfig = JudgeConfig()
+    batch: BatchConfig = BatchConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -75,7 +77,13 @@ class RunConfig(Part):
     @model_validator(mode="after")
     def _consistent(self):
         tau_alone = self.data.reuse_factor is not None and self.data.prompts_unique is None
-        if tau_alone and all(limit is None for limit in (self.stop.steps, self.stop.prompts, self.stop.train_flops)):
+        selects, steps = self.batch.select == "informative", self.stop.steps
+        if selects and tau_alone and self.stop.prompts is None and self.stop.train_flops is None:
+            raise ValueError(
+                "batch.select informative takes as many prompts as it needs, so stop.steps does not say how many are "
+                "unique: give stop.prompts or stop.train_flops with data.reuse_factor, or data.prompts_unique"
+            )
+        if tau_alone and all(limit is None for limit in (steps, self.stop.prompts, self.stop.train_flops)):
             raise ValueError(
                 "data.reuse_factor needs stop.steps, stop.prompts or stop.train_flops, which say how many prompts are "
                 "unique"
@@ -99,7 +107,7 @@ class RunConfig(Part):
 
 
 SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
-LATER_SCIENCE = ["reward", "judge"]
+LATER_SCIENCE = ["reward", "judge", "batch"]
 """Parts that runs of older versions lack: they enter the run_id only where something in them is not the default."""
 
 
