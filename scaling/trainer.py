@@ -29,6 +29,7 @@ from scaling import checkpoint, process, record, schema
 from scaling.algorithm.batch import collect
 from scaling.algorithm.grading import Grading
 from scaling.algorithm.guard import Guard
+from scaling.algorithm.rewards import grade_all
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
@@ -120,7 +121,7 @@ class Run:
         self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
         self.shape = Shape.from_transformers(policy.config.to_dict())
         self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
-        self.grading = Grading(self.task, config, self.max_new_tokens, team)
+        self.grading = Grading(lambda new: grade_all(self.task, new), self.task, config, self.max_new_tokens, team)
         self.ledger, self.step, self.guard = Ledger(), -1, Guard(config.model.dtype)
 
     def resume(self, info: dict[str, Any]) -> None:
@@ -140,11 +141,11 @@ class Run:
         process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device, self.determinism)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
-        after = f" after checkpoint {self.step}" if newest else ""
         about_sets = notes_on_sets(self.task, self.config.evaluation)  # before task.notes: what it drops stands there
+        notes = self.config.algorithm.notes(self.config.rollout.group_size)
+        after = f" after checkpoint {self.step}" if newest else ""
         starts = f"attempt {self.attempt.number} starts at step {self.step + 1}{after}"
-        about_algorithm = self.config.algorithm.notes(self.config.rollout.group_size)
-        for line in (starts, *self.task.notes, *about_algorithm, *about_sets):
+        for line in (starts, *self.task.notes, *notes, *about_sets):
             self.say(line)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.here = self.position()
@@ -171,8 +172,7 @@ class Run:
         config, step, before = self.config, self.step, self.ledger.prompts_seen
         sampling = SamplingParams(config.rollout.temperature, self.max_new_tokens, config.seed, "rollout", step)
         batch = collect(self.engine, sampling, self.grading, self.stream, before, config, self.team)
-        clock.rollout = batch.sampled_at
-        rate = learning_rate(config.optimizer, step, config.stop.steps)
+        clock.rollout, rate = batch.sampled_at, learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
             self.policy, self.optimizer, batch.rollouts, batch.advantage.total_PG, config, rate, self.task.allowed_V,
             self.reference, self.team, self.guard,

@@ -27,8 +27,8 @@ scaling.answers.relations scaling.answers.reading scaling.answers.verdict scalin
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
-scaling.config.errors scaling.config.parts scaling.config.run scaling.config.identity scaling.config.checks
-scaling.config.reading
+scaling.config.errors scaling.config.parts scaling.config.reward scaling.config.run scaling.config.identity
+scaling.config.checks scaling.config.reading
 scaling.config
 scaling.memory scaling.ledger scaling.prompts scaling.optim scaling.checkpoint scaling.determinism scaling.process
 scaling.policy scaling.forwards scaling.logprobs

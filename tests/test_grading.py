@@ -2,11 +2,13 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 
 from scaling.algorithm.grading import Grading
+from scaling.algorithm.rewards import grade_all
 from scaling.config import parse_config, run_id
 from scaling.graders.simulated_judge import judged, uniform
 from scaling.parallel import Team
@@ -41,7 +43,8 @@ def rewarded(monkeypatch, tmp_path):
     opened = []
 
     def rewarded(task=TASK, **parts):
-        opened.append(Grading(task, config(**parts), 40, Team("ddp", "cpu")))
+        grade = partial(grade_all, task)
+        opened.append(Grading(grade, task, config(**parts), 40, Team("ddp", "cpu")))
         return opened[-1](rollouts())
 
     monkeypatch.chdir(tmp_path)

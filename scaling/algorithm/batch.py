@@ -65,19 +65,19 @@ def collect(
     Where batch.rounds rounds do not give enough informative groups, the first of the others fill the batch.
     """
     size, informative = config.data.prompts_per_step, config.batch.select == "informative"
-    rollouts, reward, active, sampled_at = [], [], [], 0.0
+    rollouts, reward, active, advantages, sampled_at = [], [], [], [], 0.0
     for number in range(config.batch.rounds if informative else 1):
         prompts_P = stream.prompts(consumed + number * size, size)
         rollouts.append(engine.generate(prompts_P, config.rollout.group_size, sampling))
         sampled_at = time.monotonic()
         reward.append(grade(rollouts[-1]))
-        advantage = team.broadcast(config.algorithm.advantages(reward[-1]))
-        active += (advantage.total_PG != 0).any(axis=1).tolist()
+        advantages.append(team.broadcast(config.algorithm.advantages(reward[-1])))
+        active += (advantages[-1].total_PG != 0).any(axis=1).tolist()
         if sum(active) >= size:
             break
     ids = stream.ids(consumed, len(active))
     if not informative:
-        return Batch(rollouts[0], reward[0], advantage, None, ids, {}, sampled_at)
+        return Batch(rollouts[0], reward[0], advantages[0], None, ids, {}, sampled_at)
     order = np.argsort(~np.array(active), kind="stable")  # informative ones first, each kind in the stream's order
     chosen, others = sorted(order[:size].tolist()), sorted(order[size:].tolist())
     every, kept = RolloutGroups.joined(rollouts), Rewards.joined(reward).chosen(chosen)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from scaling.algorithm.rewards import Rewards, check_grades, grade_all, rewards
+from scaling.algorithm.rewards import Rewards, check_grades, rewards
 from scaling.config.run import RunConfig
 from scaling.graders.own_function import OwnFunction
 from scaling.graders.simulated_judge import judged, uniform
@@ -24,14 +25,17 @@ class Grading:
     """The rewards of one run.
 
     Args:
-        task: as the processes of the run share it.
+        grade: the task's grades of rollouts, each response graded by one process of the run.
+        task: as the processes share it.
         config: the run.
         longest: tokens of the longest response that may be sampled.
         team: the run's parallel.Team.
     """
 
-    def __init__(self, task: Task, config: RunConfig, longest: int, team: Any):
-        self.task, self.reward, self.judge = task, config.reward, config.judge
+    def __init__(
+        self, grade: Callable[[RolloutGroups], list[Grade]], task: Task, config: RunConfig, longest: int, team: Any
+    ):
+        self.grade, self.task, self.reward, self.judge = grade, task, config.reward, config.judge
         self.longest, self.team = longest, team
         where = config.reward.function
         self.function = OwnFunction(where, config.resources.reward_seconds) if where else None
@@ -46,7 +50,7 @@ class Grading:
         ends = self.task.end_ids
         responses_B = [one[:-1] if one[-1] in ends else one for one in rollouts.responses]
         texts_B = [self.task.decode(response) for response in responses_B]
-        grades_B = grade_all(self.task, rollouts)
+        grades_B = self.grade(rollouts)
         check_grades(grades_B, problems_B, texts_B, f"task {self.task.name}")
         if self.function is not None:
             grades_B = self._by_function(rollouts, grades_B, problems_B, texts_B)

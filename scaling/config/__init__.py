@@ -19,16 +19,13 @@ from scaling.config.identity import (
     run_id,
 )
 from scaling.config.parts import (
-    BatchConfig,
     DataConfig,
     EvaluationConfig,
     EvaluationSet,
-    JudgeConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     ResourcesConfig,
-    RewardConfig,
     RolloutConfig,
     RunStop,
     StopConfig,
@@ -42,6 +39,7 @@ from scaling.config.reading import (
     read_yaml,
     with_recipe,
 )
+from scaling.config.reward import BatchConfig, JudgeConfig, RewardConfig
 from scaling.config.run import (
     SCIENCE,
     RunConfig,

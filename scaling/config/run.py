@@ -16,19 +16,17 @@ from scaling.algorithm.estimators import AlgorithmConfig, algorithm_classes
 from scaling.algorithm.estimators.grpo import GrpoConfig
 from scaling.config.parts import (
     RESOURCES,
-    BatchConfig,
     DataConfig,
     EvaluationConfig,
-    JudgeConfig,
     LossConfig,
     ModelConfig,
     OptimizerConfig,
     ResourcesConfig,
-    RewardConfig,
     RolloutConfig,
     RunStop,
     TrackingConfig,
 )
+from scaling.config.reward import BatchConfig, JudgeConfig, RewardConfig
 from scaling.fields import Int, Part
 from scaling.tasks import TaskConfig, task_classes
 from scaling.tasks.hex_chain import HexChainConfig

@@ -51,10 +51,9 @@ class OwnFunction:
 
     def _ask(self, problem: str, response: str, truth: str | None) -> dict[str, Any]:
         example = f"for the response {clip(response)!r} to {clip(problem)!r}"
-        if self.process is None:
-            self._start()
-        self.process.stdin.write(json.dumps([problem, response, truth]).encode() + b"\n")
-        self.process.stdin.flush()
+        process = self.process or self._start()
+        process.stdin.write(json.dumps([problem, response, truth]).encode() + b"\n")
+        process.stdin.flush()
         answer = self._line(self.seconds)
         if answer is None:
             self.close()
@@ -63,7 +62,7 @@ class OwnFunction:
                 "resources.reward_seconds."
             )
         if not answer:
-            status = self.process.wait()
+            status = process.wait()
             self.close()
             raise InputError(f"reward.function {self.where} ended its process (status {status}) {example}.")
         values = json.loads(answer)  # nan and infinity come through, for the caller to refuse with the example
@@ -71,7 +70,7 @@ class OwnFunction:
             raise InputError(f"reward.function {self.where} {values['error']} {example}.")
         return values
 
-    def _start(self) -> None:
+    def _start(self) -> Any:
         file, _, name = self.where.rpartition(":")
         path = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
         code = f"from scaling.graders.own_function import serve; serve({str(Path(file).absolute())!r}, {name!r})"
@@ -85,6 +84,7 @@ class OwnFunction:
             self.close()
             fault = ready.decode() if ready else "does not load: its process ended or hangs"
             raise InputError(f"reward.function {self.where} {fault}.")
+        return self.process
 
     def _line(self, seconds: float) -> bytes | None:
         """The next line of the process; empty where it has ended, None where none came in time."""
@@ -136,8 +136,9 @@ def read_score(value: Any) -> dict[str, Any]:
         try:
             if name not in FIELDS:
                 raise ValueError
-            missing = name == "process" and given is None
-            read[name] = None if missing else bool(given) if name == "correct" else float(given)
+            if given is not None or name != "process":
+                given = bool(given) if name == "correct" else float(given)
+            read[name] = given
         except (TypeError, ValueError):
             wants = f"a number, or a dictionary with some of {', '.join(FIELDS)}"
             return {"error": f"returns {clip(repr(value))}, not {wants},"}
