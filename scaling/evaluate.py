@@ -58,7 +58,10 @@ def evaluate(
     prompts_P = task.test_prompts(config.problems)
     sampling = SamplingParams(config.temperature, max_new_tokens, seed, "evaluation", step)
     rollouts = engine.generate(prompts_P, config.samples, sampling)
-    correct_PG = np.array([grade.correct for grade in grade_all(task, rollouts)], dtype=int).reshape(len(prompts_P), -1)
+    grades_B = grade_all(task, rollouts)
+    correct_PG = np.array([grade.correct for grade in grades_B], dtype=int).reshape(len(prompts_P), -1)
+    scores = [grade.process for grade in grades_B if grade.process is not None]
+    careful = [grade.careful for grade in grades_B if grade.careful is not None]
     pass_at_1 = float(correct_PG.mean())
     row = {
         "test_loss": float(1 - correct_PG.mean()),
@@ -67,6 +70,9 @@ def evaluate(
         "eval_samples": config.samples,
         "eval_temperature": config.temperature,
         "eval_truncated_share": float(rollouts.truncated_B.mean()),
+        "eval_process": float(np.mean(scores)) if scores else None,
+        "eval_careful_share": float(np.mean(careful)) if careful else None,
+        "eval_length_mean": float(rollouts.lengths_B.mean()),
     }
     outcomes: files.Row = {"step": step, "correct": correct_PG.tolist()}
     every = [rollouts]

@@ -40,6 +40,18 @@ Float = Annotated[float, BeforeValidator(_no_text_numbers), Field(allow_inf_nan=
 # Marks a field that names a file of data: the run_id takes the hash of its content in place of the path.
 FILE = "data file"
 OptionalDataFile = Annotated[str | None, FILE]
+# Marks a field that names a function of the user's own, `FILE.py:NAME`: the run_id takes the file's content and NAME.
+FUNCTION = "function"
+
+
+def _function(value: Any) -> Any:
+    file, _, name = value.rpartition(":") if isinstance(value, str) else ("", "", "")
+    if value is not None and not (file.endswith(".py") and name.isidentifier()):
+        raise ValueError(f"wants the function of a file, such as my_file.py:score, not {brief(value)}")
+    return value
+
+
+OptionalFunction = Annotated[str | None, FUNCTION, BeforeValidator(_function)]
 
 
 class Part(BaseModel):

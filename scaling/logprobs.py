@@ -48,7 +48,7 @@ class TokenLogprobs(NamedTuple):
     """Of the chosen sequences, in the order and at the width of the rollouts; zero beyond each length."""
 
     logprobs_BT: torch.Tensor  # float32 nats, differentiable
-    entropy_BT: torch.Tensor  # float32 nats, of the distribution that the token was drawn from; no gradient
+    entropy_BT: torch.Tensor  # float32 nats, of the distribution that the token was drawn from
 
 
 def token_logprobs(
@@ -59,12 +59,14 @@ def token_logprobs(
     allowed_V: np.ndarray,
     temperature: float,
     forward: str = "plain",
+    entropy: str = "value",
 ) -> TokenLogprobs:
     """Log-probs that the model gives to the response tokens of some sequences (`rows` of the flat batch; None = all).
 
     They are over the allowed ids at `temperature`, so with the sampler's weights they equal the sampler's.
     forward: "plain", any causal LM, padded; "packed", the sequences one after the other without padding, for the kinds
     of model in PLAIN_HEADS (others run plain); "shared_prefix", dense Qwen2 only: the prompt is run once per group.
+    entropy: "value", without a gradient; "gradient", with one; "none", zeros in its place.
     The output head is applied to so many tokens at a time that no more than LOGITS_AT_A_TIME logits are held.
     """
     check_name(forward, FORWARDS, "forward")
@@ -84,8 +86,10 @@ def token_logprobs(
 
     def score(states_ND: torch.Tensor, columns_N: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logprobs_NA = allowed_log_softmax(head(states_ND), allowed_ids_A, temperature)
-        with torch.no_grad():
-            entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
+        with torch.set_grad_enabled(entropy == "gradient" and torch.is_grad_enabled()):
+            entropy_N = logprobs_NA.new_zeros(len(columns_N))
+            if entropy != "none":
+                entropy_N = -(logprobs_NA.exp() * logprobs_NA).sum(-1)
         return logprobs_NA.gather(1, columns_N[:, None])[:, 0], entropy_N
 
     at_a_time = max(1, LOGITS_AT_A_TIME // len(allowed_V))

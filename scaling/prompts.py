@@ -1,6 +1,6 @@
 """The prompt stream: which problems a run trains on at each step.
 
-A pure function of (data config, seed, model, step). The estimator and the number of steps do not enter, so runs that
+A pure function of (data config, seed, model, place). The estimator and the number of steps do not enter, so runs that
 differ in them see the same prompts, and a shorter run is a prefix of a longer one.
 """
 
@@ -40,20 +40,26 @@ class PromptStream:
         self._permutation = (0, range(0))  # (pass, its order), the last one used
 
     def step(self, t: int) -> list[Prompt]:
-        """The prompts of step t >= 1. `index` is the place n among all prompts consumed, repeats included."""
+        """The prompts of step t >= 1 where every step takes as many."""
         if t < 1:
             raise InputError(f"step {t} has no prompts; steps count from 1.")
         size = self.data.prompts_per_step
-        return [self.task.prompt(self._problem(self._place(n)), n) for n in range((t - 1) * size, t * size)]
+        return self.prompts((t - 1) * size, size)
 
-    def ids(self, t: int) -> list[int]:
-        """Which of the distinct problems the prompts of step t are, 0 the first that the run ever draws."""
-        size = self.data.prompts_per_step
-        return [self._place(n) for n in range((t - 1) * size, t * size)]
+    def prompts(self, first: int, count: int) -> list[Prompt]:
+        """`count` prompts from place `first` among all that are consumed, repeats included; `index` is the place."""
+        return [self.task.prompt(self._problem(self._place(n)), n) for n in range(first, first + count)]
+
+    def ids(self, first: int, count: int) -> list[int]:
+        """Which of the distinct problems those prompts are, 0 the first that the run ever draws."""
+        return [self._place(n) for n in range(first, first + count)]
 
     def unique(self, t: int) -> int:
-        """Distinct prompts consumed after step t."""
-        consumed = t * self.data.prompts_per_step
+        """Distinct prompts consumed after step t where every step takes as many."""
+        return self.distinct(t * self.data.prompts_per_step)
+
+    def distinct(self, consumed: int) -> int:
+        """Distinct prompts among the first so many."""
         return consumed if self.data.prompts_unique is None else min(consumed, self.data.prompts_unique)
 
     def _place(self, n: int) -> int:

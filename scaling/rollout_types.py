@@ -114,6 +114,10 @@ class Task(Protocol):
 
     def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]: ...
 
+    def truth(self, prompt: Prompt) -> str | None:
+        """The right answer, or a right response, to a problem; None where the task has none to show."""
+        ...
+
     def counts(self) -> dict[str, float]:
         """Columns of section grading for the responses graded since the last call; empty where there are none.
 
@@ -178,6 +182,40 @@ class RolloutGroups:
             logprobs_BT=np.where(held_BT, logprobs_BT[:, :longest], np.float32(0)),
             truncated_B=truncated_B,
             weight_version=weight_version,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[RolloutGroups]) -> RolloutGroups:
+        """The groups of several batches of equal weights and group size, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        longest = max(part.tokens_BT.shape[1] for part in parts)
+
+        def wide(values_BT: np.ndarray) -> np.ndarray:
+            return np.pad(values_BT, ((0, 0), (0, longest - values_BT.shape[1])))
+
+        return cls(
+            prompts=[prompt for part in parts for prompt in part.prompts],
+            group_size=parts[0].group_size,
+            tokens_BT=np.concatenate([wide(part.tokens_BT) for part in parts]),
+            lengths_B=np.concatenate([part.lengths_B for part in parts]),
+            logprobs_BT=np.concatenate([wide(part.logprobs_BT) for part in parts]),
+            truncated_B=np.concatenate([part.truncated_B for part in parts]),
+            weight_version=parts[0].weight_version,
+        )
+
+    def chosen(self, groups: Sequence[int]) -> RolloutGroups:
+        """Some of the groups, at least one, in the order given."""
+        rows_B = np.concatenate([np.arange(p * self.group_size, (p + 1) * self.group_size) for p in groups])
+        longest = self.lengths_B[rows_B].max()
+        return RolloutGroups(
+            prompts=[self.prompts[p] for p in groups],
+            group_size=self.group_size,
+            tokens_BT=self.tokens_BT[rows_B, :longest],
+            lengths_B=self.lengths_B[rows_B],
+            logprobs_BT=self.logprobs_BT[rows_B, :longest],
+            truncated_B=self.truncated_B[rows_B],
+            weight_version=self.weight_version,
         )
 
     @property

@@ -93,7 +93,7 @@ COLUMNS: dict[str, Column] = {
             num_params | parameters | parameters of the policy, embeddings included
             num_params_non_embedding | parameters | parameters of the policy without the embedding table
             seed | | seed of the run
-            algorithm | | advantage estimator: grpo, papo, fullnorm
+            algorithm | | advantage estimator, by its algorithm.type: grpo, papo, ...
             group_size | rollouts | rollouts per prompt
             task | | task of the run
             """,
@@ -147,6 +147,11 @@ COLUMNS: dict[str, Column] = {
         *_columns(
             "grading",
             """
+            judge_mean | 1 | mean of the judge's process scores of the batch (with a judge only)
+            judge_mean_correct | 1 | mean of the judge's process scores of the correct responses (likewise)
+            shaping_mean | 1 | mean of what length and format add to the outcome reward (with such rewards only)
+            groups_sampled | 1 | groups sampled in the step, those trained on among them (batch.select informative only)
+            informative_share | 1 | share of the groups sampled with a non-zero advantage (likewise)
             unboxed_share | 1 | share of responses without a boxed answer (tasks with such answers only)
             verifier_failures | 1 | answers that the verifier timed out on or died of, each graded wrong (likewise)
             """,
@@ -160,6 +165,9 @@ COLUMNS: dict[str, Column] = {
             eval_samples | 1 | samples per held-out problem
             eval_temperature | 1 | sampling temperature of the evaluation
             eval_truncated_share | 1 | share of the evaluation's responses cut at max_new_tokens
+            eval_process | 1 | mean process score, by the rule, of the evaluation's responses; null without a rule
+            eval_careful_share | 1 | share of the evaluation's responses whose every step is right; null without a rule
+            eval_length_mean | tokens | mean length of the evaluation's responses, end token included
             """,
         ),
     ]

@@ -4,7 +4,7 @@ Which GRPO this is:
 - advantages: (r - mean) / (sd + 1e-6) within the group, sample standard deviation (ddof 1); PAPO adds a process part
   normalised among the correct responses. The trainer only calls a pure function of the rewards.
 - loss: PPO clip per token (0.2 / 0.2 by default), summed and divided by the response tokens of the mini-batch (token
-  mean) or averaged per response first (sequence mean). No entropy bonus. KL to the base model, k3, only if asked for.
+  mean) or averaged per response first (sequence mean). An entropy bonus and a KL to the base model only if asked for.
 - old log-probs are the sampler's own: sampler and trainer agree to rounding, so no pass is spent on them, unless
   `loss.old_logprobs` says trainer; `logprob_difference` records how well, `loss.mismatch` corrects what is left.
 - groups whose advantages are all zero are left out of the forward and backward pass, but counted in the mean.
@@ -26,8 +26,10 @@ from typing import Any
 import torch
 
 from scaling import checkpoint, process, record, schema
+from scaling.algorithm.batch import collect
+from scaling.algorithm.grading import Grading
 from scaling.algorithm.guard import Guard
-from scaling.algorithm.rewards import grade_all, rewards
+from scaling.algorithm.rewards import grade_all
 from scaling.algorithm.update import training_row, update_policy
 from scaling.base_models import ensure_base, load_base
 from scaling.compute import Shape
@@ -79,7 +81,7 @@ def train_run(config: RunConfig, folder: Path, artifacts: Path, job: process.Job
         signals = contextlib.nullcontext(job.stopping) if job else process.signals_heard()
         with signals as stopping, deterministic() as determinism:
             run = Run(config, folder, policy, reference, team, determinism)
-            with contextlib.closing(run.engine):
+            with contextlib.closing(run.engine), contextlib.closing(run.grading):
                 run.resume(job.info if job else {})
                 while not run.finished:
                     run.step_once()
@@ -119,6 +121,7 @@ class Run:
         self.stream = PromptStream(self.task, config.data, config.seed, config.model.size or "path")
         self.shape = Shape.from_transformers(policy.config.to_dict())
         self.max_new_tokens = config.rollout.max_new_tokens or self.task.max_new_tokens
+        self.grading = Grading(lambda new: grade_all(self.task, new), self.task, config, self.max_new_tokens, team)
         self.ledger, self.step, self.guard = Ledger(), -1, Guard(config.model.dtype)
 
     def resume(self, info: dict[str, Any]) -> None:
@@ -138,10 +141,11 @@ class Run:
         process.start_engine(self.engine, self.policy, self.attempt, self.config, team.device, self.determinism)
         self.engine.load_weights(self.policy, self.step)
         self.say = process.Log(self.attempt, self.config.name or folder.name)
-        after = f" after checkpoint {self.step}" if newest else ""
         about_sets = notes_on_sets(self.task, self.config.evaluation)  # before task.notes: what it drops stands there
+        notes = self.config.algorithm.notes(self.config.rollout.group_size)
+        after = f" after checkpoint {self.step}" if newest else ""
         starts = f"attempt {self.attempt.number} starts at step {self.step + 1}{after}"
-        for line in (starts, *self.task.notes, *about_sets):
+        for line in (starts, *self.task.notes, *notes, *about_sets):
             self.say(line)
         self.saved_step, self.saved_time = self.step, time.monotonic()
         self.here = self.position()
@@ -165,22 +169,19 @@ class Run:
 
     def train(self, clock: Clock) -> Row:
         """Prompts, rollouts, rewards, advantages, optimizer steps; the columns of the step."""
-        config, step, group_size = self.config, self.step, self.config.rollout.group_size
-        prompts_P = self.stream.step(step)
+        config, step, before = self.config, self.step, self.ledger.prompts_seen
         sampling = SamplingParams(config.rollout.temperature, self.max_new_tokens, config.seed, "rollout", step)
-        rollouts = self.engine.generate(prompts_P, group_size, sampling)
-        clock.rollout = time.monotonic()
-        reward = rewards(grade_all(self.task, rollouts), group_size)
-        advantage = self.team.broadcast(config.algorithm.advantages(reward))  # which groups train is the same for all
-        rate = learning_rate(config.optimizer, step, config.stop.steps)
+        batch = collect(self.engine, sampling, self.grading, self.stream, before, config, self.team)
+        clock.rollout, rate = batch.sampled_at, learning_rate(config.optimizer, step, config.stop.steps)
         update = update_policy(
-            self.policy, self.optimizer, rollouts, advantage.total_PG, config, rate, self.task.allowed_V,
+            self.policy, self.optimizer, batch.rollouts, batch.advantage.total_PG, config, rate, self.task.allowed_V,
             self.reference, self.team, self.guard,
         )  # fmt: skip
         self.engine.load_weights(self.policy, step)
-        unique = self.stream.unique(step)
-        self.ledger.add_step(self.shape, self.non_embedding, rollouts, update.active_P, config, unique)
-        return training_row(rollouts, reward, advantage, update, rate)
+        self.consumed, unique = batch.ids, self.stream.distinct(before + len(batch.ids))
+        for groups, active_P in batch.counted(update.active_P):
+            self.ledger.add_step(self.shape, self.non_embedding, groups, active_P, config, unique)
+        return training_row(batch.rollouts, batch.reward, batch.advantage, update, rate) | batch.row
 
     def evaluate_if_due(self) -> Row:
         """Evaluate by the schedule, at the stop, and where a shorter planned cell stops; the evaluation columns."""
@@ -202,7 +203,7 @@ class Run:
 
     def write_row(self, row: Row, clock: Clock) -> None:
         if self.step > 0:
-            self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.stream.ids(self.step)}])
+            self.attempt.append(schema.PROMPTS, [{"step": self.step, "ids": self.consumed}])
         self.determinism.tell(self.attempt)
         timing = clock.timing(self.wall_seconds())
         self.attempt.append(schema.CURVE, [{"step": self.step, **self.ledger.row(), **row, "timing": timing}])

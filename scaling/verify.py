@@ -46,7 +46,7 @@ def problems(run: Path, name: str) -> list[str]:
             *_merged(run, done),
             *_steps(run, done),
             *_states(run),
-            *_prompts(run, config, done),
+            *_prompts(run, config),
         ]
     except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
         return faults or [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
@@ -187,15 +187,24 @@ def _task(run: Path, config: RunConfig) -> Task:
     return load_task(config.task, load_encoding(str(folder), described_policy(folder)))
 
 
-def _prompts(run: Path, config: RunConfig, done: record.Done) -> list[str]:
+def _prompts(run: Path, config: RunConfig) -> list[str]:
     """Consumed problems against the stream, and how often each one was."""
     stream = PromptStream(_task(run, config), config.data, config.seed, config.model.size or "path")
     rows = files.read_rows(run / schema.PROMPTS)
-    other = [row["step"] for row in rows if row["ids"] != stream.ids(row["step"])]
+    size, seen, other = config.data.prompts_per_step, 0, []
+    most = config.batch.rounds if config.batch.select == "informative" else 1
+    for row in rows:
+        count = len(row["ids"])
+        rounds, rest = divmod(count, size)
+        if rest or not 1 <= rounds <= most or row["ids"] != stream.ids(seen, count):
+            other.append(row["step"])
+        seen += count
     if other:
         return [f"at steps {other[:5]} other prompts were consumed than the stream has"]
+    counted = [row["prompts_seen"] for row in files.read_rows(run / schema.CURVE)][-1]
+    if counted != seen:
+        return [f"{schema.CURVE} counts {counted} prompts, and {seen} were consumed"]
     times = Counter(prompt for row in rows for prompt in row["ids"])
-    seen = done["step"] * config.data.prompts_per_step
     unique = config.data.prompts_unique or seen
     least, rest = divmod(seen, unique)
     # After whole passes each problem was consumed tau times; in a broken last one some were once more.

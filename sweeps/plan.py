@@ -233,7 +233,8 @@ def run_documents(plan: Plan) -> dict[str, RunDocument]:
     for run in plan.runs:
         config, shape = run.config, identity.policy_shape(run.config)
         unique, prompts = config.data.prompts_unique, identity.planned_prompts(config)
-        known = config.stop.train_flops is None and config.stop.wall_seconds is None
+        counted = config.batch.select == "all"  # else only the run can tell how many prompts a step takes
+        known = counted and config.stop.train_flops is None and config.stop.wall_seconds is None
         seen = identity.whole_steps(config, prompts) * config.data.prompts_per_step if prompts else 0
         last = seen // config.data.prompts_per_step if known else MOST_STEPS + 1
         key = (config.evaluation.every, config.evaluation.ratio, last)

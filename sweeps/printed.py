@@ -101,6 +101,9 @@ def show_plan(plan: Plan, folder: Path, console: Console, as_json: bool = False)
         console.print(f"{saved} cells are read off longer runs that they share a start with.")
     for line in covarying(plan):
         console.print(f"{line}: the two cannot be told apart.")
+    notes = [note for run in plan.runs for note in run.config.algorithm.notes(run.config.rollout.group_size)]
+    for line in dict.fromkeys(notes):
+        console.print(f"{line}.")
     for line in plan.dropped:
         console.print(f"left out by where: {line}")
     for file in plan.missing:

@@ -1,18 +1,27 @@
 """Advantage estimators: hand-worked vectors of the published formulas, and the properties that follow from them."""
 
 import json
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from scaling.algorithm.advantages import (
+    dr_grpo_advantages,
     fullnorm_advantages,
+    gdpo_advantages,
     grpo_advantages,
+    mult_advantages,
     papo_advantages,
+    pass_at_k_advantages,
+    prm_only_advantages,
     rank_safe_weight,
+    rloo_advantages,
 )
 from scaling.algorithm.estimators import algorithm_classes
+from scaling.algorithm.estimators.papo import MultConfig, PrmOnlyConfig
+from scaling.algorithm.estimators.pass_at_k import PassAtKConfig
 from scaling.algorithm.rewards import Rewards
 from scaling.config import FullnormConfig, GrpoConfig, PapoConfig
 
@@ -30,7 +39,9 @@ def test_there_are_31_vectors():
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda v: v["id"])
 def test_vector(vector):
-    if "reward" in vector:  # a single reward: plain GRPO of it
+    if vector["estimator"] == "prm_only":
+        result = prm_only_advantages(row(vector["reward"]))
+    elif "reward" in vector:  # a single reward: plain GRPO of it
         result = grpo_advantages(row(vector["reward"]))
     elif vector["estimator"] == "fullnorm":
         result = fullnorm_advantages(row(vector["orm"]), row(vector["prm"]), process_weight=vector["lam"])
@@ -152,6 +163,94 @@ def test_a_config_calls_its_own_estimator():
     )
 
 
+# ---------------------------------------------------------------- the other estimators
+
+
+def test_mult_is_one_reward_and_a_wrong_answer_has_no_process():
+    # M01: the product of outcome and process, normalised over the whole group.
+    outcome, correct = row([1, 1, 1, 1, 0, 0, 0, 0]), row([1, 1, 1, 1, 0, 0, 0, 0]) == 1
+    wanted = [1.984308, 0.661436, 0.661436, *[-0.661436] * 5]
+    for process in ([1, 0.5, 0.5, 0, 0, 0, 0, 0], [1, 0.5, 0.5, 0, 1, 1, np.nan, np.nan]):
+        total_PG = mult_advantages(outcome, row(process), correct).total_PG
+        np.testing.assert_allclose(total_PG[0], wanted, atol=1e-6)
+    missing = mult_advantages(np.ones((1, 3)), row([1, 0, np.nan]), np.ones((1, 3), dtype=bool)).total_PG
+    np.testing.assert_allclose(missing[0], [0.707106, -0.707106, 0], atol=1e-6)
+
+
+def test_prm_only_rewards_wrong_answers_and_leaves_out_what_has_no_score():
+    total_PG = prm_only_advantages(row([1, np.nan, 0])).total_PG
+    np.testing.assert_allclose(total_PG[0], [0.707106, 0, -0.707106], atol=1e-6)
+
+
+def test_shaping_is_a_reward_of_its_own():
+    """Overlong answers, the second and the last: -.5 on top of the verdict, and no reason to call a right one wrong."""
+    shaping, correct = row([0, -0.5, 0, -0.5]), np.array([[True, True, False, False]])
+    rewards = Rewards(row([1, 0.5, 0, -0.5]), row([1, 1, 0, 0]), correct, row([np.nan] * 4), shaping)
+    by_process = row([1, 0.5, 0, -0.5])  # q + shaping, as r q + shaping is here
+    for config in (PrmOnlyConfig(), MultConfig()):
+        np.testing.assert_allclose(config.advantages(rewards).total_PG, grpo_advantages(by_process).total_PG)
+    # GDPO: +-.866 for the verdict, +-.866 for the length and +-.866 for the process, of weight 1; sd over the batch.
+    sums = np.array([3, 1, -1, -3]) * 0.8660239
+    np.testing.assert_allclose(
+        algorithm_classes()["gdpo"]().advantages(rewards).total_PG[0], sums / sums.std(ddof=1), atol=1e-5
+    )
+
+
+def test_dr_grpo_and_rloo_by_hand():
+    np.testing.assert_array_equal(dr_grpo_advantages(row([1, 0, 0, 0])).total_PG, row([0.75, -0.25, -0.25, -0.25]))
+    # Of the others 0, 0, 0 the mean is 0; of 1, 0, 0 it is 1/3.
+    np.testing.assert_allclose(rloo_advantages(row([1, 0, 0, 0])).total_PG, row([1, -1 / 3, -1 / 3, -1 / 3]))
+    np.testing.assert_allclose(rloo_advantages(row([1, 0.4])).total_PG, row([0.6, -0.6]))
+    for estimator in (dr_grpo_advantages, rloo_advantages):
+        assert (estimator(np.full((1, 7), 0.1)).total_PG == 0).all()  # no rounding counts as a signal
+        assert estimator(row([1])).total_PG[0, 0] == 0
+
+
+def test_gdpo_by_hand():
+    """Two groups of two: parts +-.7071; sums +-1.4142 and +-.7071, whose sd over the batch is 1.29099."""
+    outcome, process = np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[1.0, 0.0], [0.0, 1.0]])
+    result = gdpo_advantages([outcome], process)
+    np.testing.assert_allclose(result.total_PG, np.array([[1.4142, -1.4142], [-0.7071, 0.7071]]) / 1.29099, atol=1e-4)
+    # Weight 0: GRPO over the sd of the batch, which the dead group makes smaller.
+    alone = gdpo_advantages([outcome], process, process_weight=0.0).total_PG
+    np.testing.assert_allclose(alone, np.array([[1, -1], [0, 0]]) * np.sqrt(1.5), atol=1e-4)
+    assert (gdpo_advantages([np.ones((3, 2))], np.ones((3, 2))).total_PG == 0).all()
+
+
+def test_pass_at_k_by_hand():
+    """Two of four right, k 2: 5 of the 6 pairs hold a right one. A right one is always in a solved pair, 1 against
+    5/6; a wrong one in two of three."""
+    sd = np.sqrt(5) / 6
+    result = pass_at_k_advantages(np.array([[True, True, False, False]]), k=2).total_PG
+    np.testing.assert_allclose(result[0], np.array([1 / 6, 1 / 6, -1 / 6, -1 / 6]) / sd)
+    # One wrong: every pair is solved, and no response makes a difference.
+    assert (pass_at_k_advantages(np.array([[True, True, True, False]]), k=2).total_PG == 0).all()
+
+
+def test_pass_at_k_is_the_mean_over_the_groups_of_k(batch):
+    *_, correct_PG = batch
+    correct_PG, k = correct_PG[:, :6], 3
+    triples = [list(one) for one in combinations(range(6), k)]
+    for correct_G, total_G in zip(correct_PG, pass_at_k_advantages(correct_PG, k=k).total_PG, strict=True):
+        solved = np.array([correct_G[triple].any() for triple in triples], dtype=float)
+        normal = (solved - solved.mean()) / solved.std() if solved.std() else 0 * solved
+        mine = [np.mean([a for a, triple in zip(normal, triples, strict=True) if g in triple]) for g in range(6)]
+        np.testing.assert_allclose(total_G, mine, atol=1e-12)
+
+
+def test_pass_at_1_is_grpo_with_the_population_standard_deviation(batch):
+    _, _, correct_PG = batch
+    theirs = grpo_advantages(correct_PG.astype(float)).total_PG * np.sqrt(12 / 11)
+    np.testing.assert_allclose(pass_at_k_advantages(correct_PG, k=1).total_PG, theirs, rtol=1e-5)
+    assert PassAtKConfig(k=12).least_group == 13  # of all 12 either every group is solved or none
+
+
+def test_a_weight_that_is_not_rank_safe_is_noted():
+    assert PapoConfig().notes(16) == [] and PapoConfig(process_weight=1.0).notes(8) == []
+    (note,) = PapoConfig(process_weight=1.0).notes(16)
+    assert "process_weight 1 is above 0.693" in note and "group_size 16" in note
+
+
 # ---------------------------------------------------------------- what every estimator keeps
 
 
@@ -169,9 +268,12 @@ def test_every_estimator_keeps_the_contract(name, batch):
     for part_PG in result:
         assert part_PG.shape == outcome_PG.shape and part_PG.dtype == np.float64 and np.isfinite(part_PG).all()
     np.testing.assert_array_equal(outcome_PG, before)  # a pure function
-    for p in (0, 50):  # groups do not mix
+    for p in (0, 50):  # groups do not mix, but for one scale of the batch
         one = rewards_of(outcome_PG[p : p + 1], process_PG[p : p + 1], correct_PG[p : p + 1])
-        np.testing.assert_allclose(config.advantages(one).total_PG[0], result.total_PG[p], atol=1e-12)
-    for size in range(1, config.LEAST_GROUP):  # nothing is trained
+        alone_G, here_G = config.advantages(one).total_PG[0], result.total_PG[p]
+        if name == "gdpo":
+            alone_G, here_G = (a / np.abs(a).max() if a.any() else a for a in (alone_G, here_G))
+        np.testing.assert_allclose(alone_G, here_G, atol=1e-12)
+    for size in range(1, config.least_group):  # nothing is trained
         alike = rewards_of(np.ones((1, size)), np.ones((1, size)), np.ones((1, size), dtype=bool))
         assert (config.advantages(alike).total_PG == 0).all()

@@ -116,7 +116,8 @@ def test_evaluation_steps_are_the_powers_rounded_up():
         ("modle: xs", "modle is not a field of RunConfig"),
         (
             "model: xs\nalgorithm: gpro",
-            "'gpro' is not an algorithm; there are grpo, papo, fullnorm. Did you mean grpo?",
+            "'gpro' is not an algorithm; there are dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k, "
+            "rloo. Did you mean grpo?",
         ),
         ("model: xs\nalgorithm: {type: grpo, process_weight: 1}", "process_weight is not a field of GrpoConfig"),
         ("model: xs\ntask: hexchain", "Did you mean hex_chain?"),

@@ -14,16 +14,16 @@ STOP_FIELDS = "steps, prompts, train_flops, wall_seconds"
 
 KINDS = {
     # One of a few values.
-    "word of a choice": ({"loss": {"aggregation": "token"}}, "loss.aggregation: wants token_mean or sequence_mean, not 'token'. Did you mean token_mean?"),
-    "number for a choice of words": ({"loss": {"aggregation": 5}}, "loss.aggregation: wants token_mean or sequence_mean, not 5."),
-    "list for a choice": ({"loss": {"aggregation": ["token_mean"]}}, "loss.aggregation: wants token_mean or sequence_mean, not ['token_mean']."),
+    "word of a choice": ({"loss": {"aggregation": "token"}}, "loss.aggregation: wants token_mean, sequence_mean or constant_length, not 'token'. Did you mean token_mean?"),
+    "number for a choice of words": ({"loss": {"aggregation": 5}}, "loss.aggregation: wants token_mean, sequence_mean or constant_length, not 5."),
+    "list for a choice": ({"loss": {"aggregation": ["token_mean"]}}, "loss.aggregation: wants token_mean, sequence_mean or constant_length, not ['token_mean']."),
     "choice of numbers": ({"task": {"modulus": 12}}, "task.modulus: wants 16 or 10, not 12."),
     "three choices": ({"optimizer": {"schedule": "cosin"}}, "optimizer.schedule: wants constant, linear or cosine, not 'cosin'. Did you mean cosine?"),
     # A part that is one of several.
-    "unknown member": ({"algorithm": "gpro"}, "algorithm.type 'gpro' is not an algorithm; there are grpo, papo, fullnorm. Did you mean grpo?"),
-    "member of another type": ({"algorithm": {"type": 5}}, "algorithm.type 5 is not an algorithm; there are grpo, papo, fullnorm."),
-    "no member": ({"algorithm": {"process_weight": 1}}, "algorithm.type is missing; there are grpo, papo, fullnorm."),
-    "number for a member": ({"algorithm": 5}, "algorithm wants keys and values (type: grpo, papo or fullnorm), not 5."),
+    "unknown member": ({"algorithm": "gpro"}, "algorithm.type 'gpro' is not an algorithm; there are dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k, rloo. Did you mean grpo?"),
+    "member of another type": ({"algorithm": {"type": 5}}, "algorithm.type 5 is not an algorithm; there are dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k, rloo."),
+    "no member": ({"algorithm": {"process_weight": 1}}, "algorithm.type is missing; there are dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k, rloo."),
+    "number for a member": ({"algorithm": 5}, "algorithm wants keys and values (type: dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k or rloo), not 5."),
     "key of another member": (
         {"algorithm": {"type": "papo", "procss_weight": 1}},
         "algorithm.procss_weight is not a field of PapoConfig; it has type, process_weight. Did you mean algorithm.process_weight?",
@@ -33,7 +33,7 @@ KINDS = {
     # A file of a folder.
     "unknown engine": ({"resources": {"engine": "nativ"}}, "resources.engine: 'nativ' is not a known rollout engine; there are: hf, native, vllm. Did you mean native?"),
     "number for an engine": ({"resources": {"engine": 5}}, "resources.engine: 5 is not a known rollout engine; there are: hf, native, vllm."),
-    "unknown surrogate": ({"loss": {"surrogate": "clipp"}}, "loss.surrogate: 'clipp' is not a known surrogate; there are: clip. Did you mean clip?"),
+    "unknown surrogate": ({"loss": {"surrogate": "clipp"}}, "loss.surrogate: 'clipp' is not a known surrogate; there are: clip, gspo, cispo. Did you mean clip?"),
     # Values.
     "nested list": ({"rollout": {"group_size": [[4]]}}, "rollout.group_size: wants a whole number, not [[4]]."),
     "fraction": ({"rollout": {"group_size": 1.5}}, "rollout.group_size: wants a whole number, not 1.5."),

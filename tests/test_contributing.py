@@ -108,8 +108,8 @@ def curves(tree):
     runs = {
         "engine": {"algorithm": "papo", "resources": {"engine": "without_cache"}},
         "oracle": {"algorithm": "papo", "resources": {"engine": "hf"}},
-        "cispo": {"algorithm": "dr_grpo", "loss": {"surrogate": "cispo"}},
-        "clip": {"algorithm": "dr_grpo"},
+        "linear": {"algorithm": "raft", "loss": {"surrogate": "linear"}},
+        "clip": {"algorithm": "raft"},
     }
     (tree / "runs.json").write_text(json.dumps(runs))
     python(tree, "-c", TRAIN)
@@ -139,17 +139,17 @@ def test_an_engine(curves):
 
 def test_an_estimator_and_a_loss(tree, curves):
     code = (
-        "import numpy as np; from scaling.algorithm.estimators.dr_grpo import DrGrpoConfig; "
+        "import numpy as np; from scaling.algorithm.estimators.raft import RaftConfig; "
         "from scaling.algorithm.rewards import Rewards; outcome_PG = np.array([[1.0, 0.0, 0.0, 0.0]]); "
-        "print(DrGrpoConfig().advantages(Rewards(outcome_PG, outcome_PG, outcome_PG > 0, outcome_PG)).total_PG)"
+        "print(RaftConfig().advantages(Rewards(outcome_PG, outcome_PG, outcome_PG > 0, outcome_PG)).total_PG)"
     )
-    assert python(tree, "-c", code).stdout == "[[ 0.75 -0.25 -0.25 -0.25]]\n"
+    assert python(tree, "-c", code).stdout == "[[1. 0. 0. 0.]]\n"
     # At a ratio of 1 the gradient of both losses is that of the advantage times the log-prob.
-    ours, theirs = curves["cispo"][1], curves["clip"][1]
+    ours, theirs = curves["linear"][1], curves["clip"][1]
     assert ours["gradient_norm"] > 0 and ours["gradient_norm"] == pytest.approx(theirs["gradient_norm"], rel=1e-5)
-    text = "loss: {surrogate: cisp}\nmodel: us\n"
+    text = "loss: {surrogate: linaer}\nmodel: us\n"
     (tree / "bad.yaml").write_text(text)
-    assert "Did you mean cispo?" in scaling(tree, "run", "bad.yaml", "--out", "bad", expect=2).stderr
+    assert "Did you mean linear?" in scaling(tree, "run", "bad.yaml", "--out", "bad", expect=2).stderr
 
 
 def test_a_figure_and_a_section(tree):

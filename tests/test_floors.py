@@ -28,8 +28,8 @@ scaling.answers.relations scaling.answers.reading scaling.answers.verdict scalin
 scaling.graders/
 scaling.algorithm.estimators/
 scaling.tasks/
-scaling.config.errors scaling.config.cluster scaling.config.parts scaling.config.run scaling.config.identity
-scaling.config.checks scaling.config.reading
+scaling.config.errors scaling.config.cluster scaling.config.parts scaling.config.reward scaling.config.run
+scaling.config.identity scaling.config.checks scaling.config.reading
 scaling.config
 scaling.memory scaling.seconds scaling.ledger scaling.prompts scaling.optim scaling.checkpoint
 scaling.determinism scaling.process
@@ -37,7 +37,8 @@ scaling.policy scaling.forwards scaling.logprobs
 scaling.rollouts/
 scaling.launched scaling.peers scaling.shared
 scaling.parallel
-scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard
+scaling.algorithm.advantages scaling.algorithm.mismatch scaling.algorithm.guard scaling.algorithm.grading
+scaling.algorithm.batch
 scaling.algorithm.losses scaling.algorithm.update
 scaling.base_models scaling.evaluate scaling.verify scaling.repair scaling.trainer
 scaling.tracking scaling.tracking.rows scaling.tracking.store scaling.tracking.mirror

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scaling.algorithm import surrogate_names
-from scaling.algorithm.losses import policy_loss, surrogates
+from scaling.algorithm.losses import penalty, policy_loss, surrogates
 from scaling.config.parts import LossConfig
 
 CONFIGS = [
@@ -15,6 +15,7 @@ CONFIGS = [
     LossConfig(aggregation="sequence_mean"),
     LossConfig(kl_weight=0.04, aggregation="sequence_mean", dual_clip=1.5),
     LossConfig(kl_weight=0.1),
+    LossConfig(aggregation="constant_length", constant_length=12),
 ]
 
 
@@ -43,7 +44,11 @@ def loop(logprobs_BT, sampler_BT, advantages_B, mask_BT, reference_BT, config, t
                 gain = max(gain, config.dual_clip * advantage)
             away = reference_BT[b, t].item() - logprobs_BT[b, t].item()
             losses.append(-gain + config.kl_weight * (math.exp(away) - away - 1))
-        share = 1 / tokens_total if config.aggregation == "token_mean" else 1 / len(losses) / sequences_total
+        share = {
+            "token_mean": 1 / tokens_total,
+            "sequence_mean": 1 / len(losses) / sequences_total,
+            "constant_length": 1 / (sequences_total * (config.constant_length or math.nan)),
+        }[config.aggregation]
         total += sum(losses) * share
     return total
 
@@ -140,3 +145,79 @@ def test_on_policy_gradient_is_the_plain_policy_gradient(batch):
     (gradient_BT,) = torch.autograd.grad(result.loss, logprobs_BT)
     torch.testing.assert_close(gradient_BT, -advantages_B[:, None] * mask_BT / 28)
     assert (result.clipped_sum.item(), result.kl_sum.item()) == (0, 0)
+
+
+# ---------------------------------------------------------------- the other surrogates, penalty and bonus
+
+
+def two_tokens(ratios, advantage, config, **more):
+    """Loss, clipped tokens and gradient of one response of two tokens of the given ratios, and a padded one."""
+    logprobs_BT = torch.tensor([[*map(math.log, ratios), 3.0]], dtype=torch.float64, requires_grad=True)
+    result = policy_loss(
+        logprobs_BT, torch.zeros(1, 3, dtype=torch.float64), torch.tensor([advantage], dtype=torch.float64),
+        torch.tensor([[True, True, False]]), config, tokens_total=2, sequences_total=1, **more,
+    )  # fmt: skip
+    (gradient_BT,) = torch.autograd.grad(result.loss, logprobs_BT)
+    return result.loss.item(), int(result.clipped_sum), gradient_BT[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("ratios", "advantage", "loss", "clipped", "gradient"),
+    [
+        ((1.21, 1.0), 2.0, -2.2, 0, -1.1),  # the geometric mean of the two is 1.1: each token has half of the gradient
+        ((4.0, 0.25), 1.0, -1.0, 0, -0.5),  # far apart, and of ratio 1 together: PPO would clip the first
+        ((2.25, 1.0), 1.0, -1.2, 2, 0.0),  # 1.5: the whole response is clipped
+        ((0.25, 1.0), -1.0, 0.8, 2, 0.0),
+        ((0.25, 1.0), 1.0, -0.5, 0, -0.25),
+    ],
+)
+def test_gspo_by_hand(ratios, advantage, loss, clipped, gradient):
+    config = LossConfig(surrogate="gspo", aggregation="sequence_mean")
+    found, tokens, gradient_T = two_tokens(ratios, advantage, config)
+    assert (found, tokens) == (pytest.approx(loss), clipped)
+    assert gradient_T == pytest.approx([gradient, gradient, 0])
+
+
+def test_cispo_by_hand():
+    """Weights 1.2 and .8, the ends of the range: the gradient of the log-probs, where PPO would have none of one."""
+    for advantage in (1.0, -1.0):
+        _, clipped, gradient_T = two_tokens((3.0, 0.1), advantage, LossConfig(surrogate="cispo"))
+        assert clipped == 0 and gradient_T == pytest.approx([-0.6 * advantage, -0.4 * advantage, 0])
+    _, _, gradient_T = two_tokens((math.exp(25), 0.1), 1.0, LossConfig(surrogate="cispo"))
+    assert gradient_T[0] == pytest.approx(-0.6)  # beyond 20 nats, too
+
+
+def test_dr_grpo_counts_every_token_alike():
+    config = LossConfig(aggregation="constant_length", constant_length=10)
+    loss, _, gradient_T = two_tokens((1.0, 1.0), 1.0, config)
+    assert loss == pytest.approx(-0.2) and gradient_T == pytest.approx([-0.1, -0.1, 0])
+
+
+def test_the_entropy_bonus_is_the_mean_entropy_times_its_weight():
+    entropy_BT = torch.tensor([[0.5, 1.5, 9.0]], dtype=torch.float64)
+    plain, _, _ = two_tokens((1.0, 1.0), 1.0, LossConfig())
+    bonus, _, _ = two_tokens((1.0, 1.0), 1.0, LossConfig(entropy_weight=0.1), entropy_BT=entropy_BT)
+    assert bonus - plain == pytest.approx(-0.1 * (0.5 + 1.5) / 2)
+
+
+@pytest.mark.parametrize(("estimator", "bias"), [("k2", False), ("k3", True)])
+def test_the_gradient_of_the_penalty_off_policy(estimator, bias):
+    """Over every token, weighed by the chance that the sampler drew it: the gradient of KL(policy, base), or not."""
+    torch.manual_seed(1)
+    logits_A, sampler_A, base_A = (torch.randn(5, dtype=torch.float64) for _ in range(3))
+    logits_A.requires_grad_()
+    policy_A, sampler_A, base_A = (torch.log_softmax(values, 0) for values in (logits_A, sampler_A, base_A))
+    (right_A,) = torch.autograd.grad((policy_A.exp() * (policy_A - base_A)).sum(), logits_A, retain_graph=True)
+    values_A = penalty(base_A - policy_A, policy_A - sampler_A, estimator)
+    (found_A,) = torch.autograd.grad((sampler_A.exp() * values_A).sum(), logits_A)
+    assert torch.allclose(found_A, right_A) != bias
+
+
+@pytest.mark.parametrize("estimator", ["k3", "k2"])
+@pytest.mark.parametrize("away", [-30.0, -1.0, 1.0, 30.0])
+def test_the_penalty_pulls_back_from_any_distance(estimator, away):
+    away_1 = torch.tensor([away], requires_grad=True)
+    value = penalty(away_1, torch.zeros(1), estimator)
+    (gradient,) = torch.autograd.grad(value.sum(), away_1)
+    assert value.item() > 0 and math.copysign(1, gradient.item()) == math.copysign(1, away)
+    assert 0.5 < abs(gradient.item()) < 1e9

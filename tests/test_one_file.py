@@ -84,27 +84,29 @@ from scaling.algorithm.estimators import Advantages, AlgorithmConfig
 from scaling.fields import Float
 
 
-class RlooConfig(AlgorithmConfig):
-    """The reward less the mean reward of the others of its group (arXiv 2402.14740)."""
+class CentredConfig(AlgorithmConfig):
+    """The reward less the mean reward of the others of its group."""
 
     LEAST_GROUP = 2
-    type: Literal["rloo"] = "rloo"
+    type: Literal["centred"] = "centred"
     scale: Float = 1.0
 
     def advantages(self, rewards):
-        return rloo_advantages(rewards.outcome_PG, scale=self.scale)
+        return centred_advantages(rewards.outcome_PG, scale=self.scale)
 
 
-def rloo_advantages(outcome_PG: np.ndarray, *, scale: float = 1.0) -> Advantages:
+def centred_advantages(outcome_PG: np.ndarray, *, scale: float = 1.0) -> Advantages:
     group_size = outcome_PG.shape[1]
     total_PG = scale * (outcome_PG - outcome_PG.mean(axis=1, keepdims=True)) * group_size / (group_size - 1)
     return Advantages(total_PG, total_PG, np.zeros_like(total_PG))
 '''
 
+OTHERS = "centred or dr_grpo or gdpo or grpo or pass_at_k or rloo"  # estimators of outcomes alone
+
 LOSS = '''
 
-def cispo_surrogate(log_ratio_BT, advantages_B1, mask_BT, config):
-    """The ratio is a weight, cut above and held fixed: no token loses its gradient (arXiv 2506.13585)."""
+def soft_surrogate(log_ratio_BT, advantages_B1, mask_BT, config):
+    """The ratio is a weight, cut above and held fixed: no token loses its gradient."""
     weight_BT = log_ratio_BT.exp().clamp(max=1 + config.clip_high).detach()
     return -weight_BT * advantages_B1 * log_ratio_BT, weight_BT >= 1 + config.clip_high
 '''
@@ -138,7 +140,7 @@ NEW_FILES = {
     "tasks/counting.py": TEXT_TASK,
     "tasks/helper.py": '"""A file without a task: no choice of task.name."""\n',
     "graders/last_number.py": GRADER,
-    "algorithm/estimators/rloo.py": ESTIMATOR,
+    "algorithm/estimators/centred.py": ESTIMATOR,
     "rollouts/uniform.py": ENGINE,
     "rollouts/helper.py": '"""A file without an engine: no choice of resources.engine."""\n',
 }
@@ -187,15 +189,15 @@ def curve(name, config):
     return read_rows(here / name / CURVE)
 
 
-answers["rloo"] = [
+answers["centred"] = [
     parse_config({"model": "us", "algorithm": algorithm}, "run.yaml")
     .algorithm.advantages(Rewards(np.array([[1.0, 0.0, 0.0, 1.0]]), *[np.zeros((1, 4))] * 3)).total_PG.tolist()
-    for algorithm in ("rloo", {"type": "rloo", "scale": 3})
+    for algorithm in ("centred", {"type": "centred", "scale": 3})
 ]
 answers["refused"] = [
-    refused(algorithm={"type": "rloo", "scael": 2}),
-    refused(algorithm="rlo"),
-    refused(algorithm="rloo", rollout={"group_size": 1}),
+    refused(algorithm={"type": "centred", "scael": 2}),
+    refused(algorithm="centrd"),
+    refused(algorithm="centred", rollout={"group_size": 1}),
     refused(model=text["model"], task=maths, algorithm="papo"),
     refused(task="sums", algorithm="papo"),
     refused(task={"name": "sums", "modulus": 10}),
@@ -203,9 +205,9 @@ answers["refused"] = [
     refused(task="counting"),
     refused(task="helper"),
     refused(resources={"engine": "unifrom"}),
-    refused(loss={"surrogate": "cisp"}),
+    refused(loss={"surrogate": "sof"}),
 ]
-answers["sums"] = curve("sums", {**made, "task": "sums", "loss": {"surrogate": "cispo", **active}})
+answers["sums"] = curve("sums", {**made, "task": "sums", "loss": {"surrogate": "soft", **active}})
 answers["config"] = json.loads((here / "sums" / "config.json").read_text())["config"]["task"]
 answers["sums eval"] = evaluate_folder(here / "sums", {"held_out": EvaluationSet(problems=3)})["sets"]["held_out"]
 (base,) = (here / "artifacts").glob("*/base.json")
@@ -214,8 +216,8 @@ try:
     curve("uniform", {**made, "task": "sums", "loss": active, "resources": {"engine": "uniform"}})
 except SamplerApart as apart:
     answers["uniform"] = [str(apart), len(list((here / "uniform").rglob(CURVE)))]
-answers["maths"] = curve("maths", {**text, "task": maths, "algorithm": "rloo"})
-answers["counting"] = curve("counting", {**text, "task": "counting", "algorithm": {"type": "rloo", "scale": 2}})
+answers["maths"] = curve("maths", {**text, "task": maths, "algorithm": "centred"})
+answers["counting"] = curve("counting", {**text, "task": "counting", "algorithm": {"type": "centred", "scale": 2}})
 print(json.dumps(answers))
 """
 
@@ -241,24 +243,25 @@ def answers(tmp_path_factory):
 
 def test_an_estimator_is_its_own_function_with_its_own_settings(answers):
     # Each 1 less the mean of the others, (0 + 0 + 1) / 3; each 0 less (1 + 0 + 1) / 3.
-    assert answers["rloo"][0][0] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])
-    assert answers["rloo"][1][0] == pytest.approx([2, -2, -2, 2])
+    assert answers["centred"][0][0] == pytest.approx([2 / 3, -2 / 3, -2 / 3, 2 / 3])
+    assert answers["centred"][1][0] == pytest.approx([2, -2, -2, 2])
 
 
 def test_mistakes_name_the_new_ones(answers):
     expected = [
-        "algorithm.scael is not a field of RlooConfig; it has type, scale. Did you mean algorithm.scale?",
-        "algorithm.type 'rlo' is not an algorithm; there are grpo, papo, fullnorm, rloo. Did you mean rloo?",
-        "rollout.group_size 1 leaves algorithm rloo without an advantage: nothing would be trained; give 2 or more.",
-        "algorithm papo needs a process score, and task math has an outcome rule only; use grpo or rloo.",
-        "algorithm papo needs a process score, and task sums has an outcome rule only; use grpo or rloo.",
+        "algorithm.scael is not a field of CentredConfig; it has type, scale. Did you mean algorithm.scale?",
+        "algorithm.type 'centrd' is not an algorithm; there are centred, "
+        "dr_grpo, gdpo, grpo, papo, fullnorm, prm_only, mult, pass_at_k, rloo. Did you mean centred?",
+        "rollout.group_size 1 leaves algorithm centred without an advantage: nothing would be trained; give 2 or more.",
+        f"algorithm papo needs a process score, and task math has an outcome rule only; use {OTHERS}.",
+        f"algorithm papo needs a process score, and task sums has an outcome rule only; use {OTHERS}.",
         "task.modulus is not a field of SumsConfig; it has name.",
         "evaluation.problems 65 is more than there are: task sums has 1 to 64 held-out problems.",
         "task counting needs a model that reads text: give model.path, a transformers folder.",
         "task.name 'helper' is not a task; there are counting, hex_chain, math, reasoning_gym, sums.",
         "resources.engine: 'unifrom' is not a known rollout engine; there are: hf, native, uniform, vllm. "
         "Did you mean uniform?",
-        "loss.surrogate: 'cisp' is not a known surrogate; there are: clip, cispo. Did you mean cispo?",
+        "loss.surrogate: 'sof' is not a known surrogate; there are: clip, gspo, cispo, soft. Did you mean soft?",
     ]
     assert answers["refused"] == [f"run.yaml: {line}" for line in expected]
 

@@ -197,3 +197,29 @@ def test_drawing_inverts_the_cumulative_distribution():
     logprobs = torch.log(torch.tensor([[0.25, 0.0, 0.5, 0.25]])).expand(7, 4)
     uniforms = torch.tensor([0.0, 0.2499, 0.25, 0.7499, 0.75, 0.9999, 1 - 2**-53], dtype=torch.float64)
     assert draw_columns(logprobs, uniforms).tolist() == [0, 0, 2, 2, 3, 3, 3]
+
+
+@pytest.mark.parametrize("at_a_time", [2**26, 40])
+def test_the_entropy_has_a_gradient_where_one_is_asked_for(at_a_time, monkeypatch):
+    """That of the entropy by hand; of pieces of the head, which are computed again in the backward pass, too."""
+    monkeypatch.setattr(logprobs, "LOGITS_AT_A_TIME", at_a_time)
+    model = policy_of("us")
+    groups = engine_with("native", model).generate(prompts()[:1], 2, SAMPLING)
+
+    def gradient(entropies):
+        model.zero_grad()
+        entropies.sum().backward()
+        return model.model.norm.weight.grad.clone()
+
+    def found(entropy):
+        return token_logprobs(model, groups, allowed_V=TASK.allowed_V, temperature=0.9, entropy=entropy).entropy_BT
+
+    by_hand = []
+    for response in groups.responses:
+        tokens = groups.prompts[0].tokens
+        logits_TV = model(input_ids=torch.tensor([[*tokens, *response]])).logits[0, len(tokens) - 1 : -1]
+        logits_TA = logits_TV[:, np.flatnonzero(TASK.allowed_V)] / 0.9
+        by_hand.append(torch.distributions.Categorical(logits=logits_TA).entropy().sum())
+    torch.testing.assert_close(gradient(found("gradient")), gradient(torch.stack(by_hand)), rtol=1e-3, atol=1e-5)
+    assert not found("value").requires_grad and not found("none").any()
+    torch.testing.assert_close(found("value"), found("gradient").detach())

@@ -11,4 +11,4 @@ from scaling.fields import defined
 @functools.cache
 def surrogate_names() -> list[str]:
     """What `loss.surrogate` may be: NAME of each function `NAME_surrogate` of losses.py."""
-    return defined(Path(__file__).parent / "losses.py", r"def (\w+)_surrogate\(")
+    return list(dict.fromkeys(defined(Path(__file__).parent / "losses.py", r"def (\w+)_surrogate\(")))

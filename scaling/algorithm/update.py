@@ -42,7 +42,8 @@ def update_policy(
     for group in optimizer.param_groups:
         group["lr"] = rate
     prompts, group_size = advantage_PG.shape
-    active_P = (advantage_PG != 0).any(axis=1) | (reference is not None)
+    # A penalty or a bonus has its gradient in every group.
+    active_P = (advantage_PG != 0).any(axis=1) | (reference is not None) | (config.loss.entropy_weight > 0)
     team = team or Team("ddp", str(policy.device))
     rows_of = np.arange(prompts * group_size).reshape(prompts, group_size)
     batches = []
@@ -57,7 +58,8 @@ def update_policy(
         optimizer.zero_grad(set_to_none=False)
         for place, (rows_B, counted) in enumerate(trained):
             with team.scoring(policy, last=place == len(trained) - 1) as scorer:
-                score = _score(scorer, rollouts, rows_B, allowed_V, config, team)
+                wanted = "gradient" if config.loss.entropy_weight > 0 else "value"
+                score = _score(scorer, rollouts, rows_B, allowed_V, config, team, entropy=wanted)
             mask_BT = torch.from_numpy(np.arange(rollouts.tokens_BT.shape[1]) < rollouts.lengths_B[rows_B, None]).to(
                 score.logprobs_BT.device
             )
@@ -73,7 +75,7 @@ def update_policy(
             loss = policy_loss(
                 score.logprobs_BT, sampler_BT if config.loss.old_logprobs == "sampler" else trainer_BT,
                 advantages_B, mask_BT, config.loss, tokens_total=tokens_total, sequences_total=sequences_total,
-                reference_logprobs_BT=reference_BT, weights_BT=weights and weights[0],
+                reference_logprobs_BT=reference_BT, weights_BT=weights and weights[0], entropy_BT=score.entropy_BT,
             )  # fmt: skip
             if not torch.isfinite(loss.loss):
                 raise FloatingPointError("the loss is not finite: the run has diverged (lower optimizer.learning_rate)")
@@ -81,7 +83,7 @@ def update_policy(
             if not counted:  # in step with the others: under fsdp a pass is a common act
                 continue
             sums["loss"] += float(loss.loss.detach())
-            sums["entropy"] += float(score.entropy_BT[mask_BT].sum())
+            sums["entropy"] += float(score.entropy_BT.detach()[mask_BT].sum())
             sums["clipped"] += float(loss.clipped_sum)
             sums["kl"] += float(loss.kl_sum)
             sums["cut"] += float(weights[1].sum()) if weights else 0.0
@@ -136,8 +138,9 @@ def _before_update(
 
 
 def _score(
-    scorer, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig, team: Team
-) -> TokenLogprobs:
+    scorer, rollouts: RolloutGroups, rows_B: np.ndarray, allowed_V: np.ndarray, config: RunConfig, team: Team,
+    entropy: str = "none",
+) -> TokenLogprobs:  # fmt: skip
     half, kept = config.model.dtype == "bfloat16", not config.resources.gradient_checkpointing
     # torch's own autocast: accelerate's is the same context, and a single process has no Accelerator.
     # With checkpointing no cast of a weight is used twice: kept, the casts of a whole model would fill 2 bytes each.
@@ -145,6 +148,7 @@ def _score(
         return scorer(
             rollouts, rows_B,
             allowed_V=allowed_V, temperature=config.rollout.temperature, forward=config.resources.forward,
+            entropy=entropy,
         )  # fmt: skip
 
 

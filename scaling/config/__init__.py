@@ -39,6 +39,7 @@ from scaling.config.reading import (
     read_yaml,
     with_recipe,
 )
+from scaling.config.reward import BatchConfig, JudgeConfig, RewardConfig
 from scaling.config.run import (
     SCIENCE,
     RunConfig,
@@ -54,6 +55,7 @@ __all__ = [
     "SCIENCE",
     "AlgorithmConfig",
     "BaseRecipe",
+    "BatchConfig",
     "DataConfig",
     "EvaluationConfig",
     "EvaluationSet",
@@ -61,6 +63,7 @@ __all__ = [
     "GrpoConfig",
     "GymConfig",
     "HexChainConfig",
+    "JudgeConfig",
     "LossConfig",
     "MathConfig",
     "ModelConfig",
@@ -68,6 +71,7 @@ __all__ = [
     "PapoConfig",
     "Part",
     "ResourcesConfig",
+    "RewardConfig",
     "RolloutConfig",
     "RunConfig",
     "RunStop",

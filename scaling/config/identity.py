@@ -17,8 +17,8 @@ from typing import Any
 from scaling import files
 from scaling.compute import Shape, train_flops
 from scaling.config.parts import DataConfig
-from scaling.config.run import SCIENCE, RunConfig
-from scaling.fields import FILE, Part
+from scaling.config.run import LATER_SCIENCE, SCIENCE, RunConfig
+from scaling.fields import FILE, FUNCTION, Part
 from scaling.models import MODELS, model_shape
 from scaling.schema import CONFIG, InputError  # transformers calls its description config.json, too
 from scaling.tasks import rollout_tokens
@@ -55,13 +55,15 @@ def _read_delta(part: Part, missing: set[str] | None) -> dict[str, Any]:
                 values[name] = value
         elif isinstance(value, dict) and value and all(isinstance(one, Part) for one in value.values()):
             values[name] = {key: _delta(one, missing) for key, one in value.items()}
-        elif FILE in field.metadata and value is not None:
-            file = str(value)
+        elif (FILE in field.metadata or FUNCTION in field.metadata) and value is not None:
+            file, _, called = str(value).rpartition(":") if FUNCTION in field.metadata else (str(value), "", "")
             if missing is not None and not Path(file).exists():
                 missing.add(file)
                 values[name] = {"missing": file}
             else:
                 values[name] = {"content": hash_file(Path(file), name)}
+            if called:
+                values[name]["name"] = called
         elif value != field.default or name in ("type", "name"):
             values[name] = value
     if part.VERSION != 1:
@@ -126,6 +128,10 @@ def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
     config = resolve(config)
     parts = {name: None if name == "model" else getattr(config, name) for name in SCIENCE}  # the model: below
     science = {name: _delta(part, missing) if isinstance(part, Part) else part for name, part in parts.items()}
+    for name in LATER_SCIENCE:
+        delta = _delta(getattr(config, name), missing)
+        if delta and (name != "judge" or config.reward.process == "judge"):
+            science[name] = delta
     dtype = {"dtype": config.model.dtype} if config.model.dtype != "float32" else {}
     if config.model.made:
         science["model"] = {**base_recipe(config), **dtype}
@@ -139,11 +145,15 @@ def run_id(config: RunConfig, missing: set[str] | None = None) -> str:
 
 
 def planned_prompts(config: RunConfig) -> int | None:
-    """D: prompts that the stop allows, where it says so in steps or prompts."""
+    """D: prompts that the stop allows, where it says so in steps or prompts.
+
+    Steps say it where each takes as many prompts, so not where `batch.select` is informative.
+    """
+    steps = config.stop.steps if config.batch.select == "all" else None
     limits = [
         limit
         for limit in (
-            config.stop.steps and config.stop.steps * config.data.prompts_per_step,
+            steps and steps * config.data.prompts_per_step,
             config.stop.prompts,
         )
         if limit

@@ -73,14 +73,24 @@ class DataConfig(Part):
 
 class LossConfig(Part):
     surrogate: Annotated[str, BeforeValidator(lambda value: _named(value, surrogate_names(), "surrogate"))] = "clip"
-    """What is minimised for each token: a function of algorithm/losses.py. clip = PPO's."""
+    """What is minimised for each token: a function of algorithm/losses.py. clip = PPO's; gspo clips the ratio of a
+    whole response, cispo the weight of a token alone."""
     clip_low: Float = Field(default=0.2, ge=0, le=1)
     clip_high: Float = Field(default=0.2, ge=0)
+    """Above clip_low it is DAPO's clip-higher, .28 in its paper."""
     dual_clip: Float | None = Field(default=None, gt=1)
     """Bound on the loss of a negative advantage; null = off."""
     kl_weight: Float = Field(default=0.0, ge=0)
-    """beta of a k3 penalty against the base model."""
-    aggregation: Literal["token_mean", "sequence_mean"] = "token_mean"
+    """beta of a penalty against the base model."""
+    kl_estimator: Literal["k3", "k2"] = "k3"
+    """Of that penalty. k3: its value is right, its gradient biased; k2, weighed by the ratio: its gradient is that of
+    the KL, off policy too."""
+    entropy_weight: Float = Field(default=0.0, ge=0)
+    """Weight of a bonus for the entropy of the policy at each token, over the ids that may be sampled."""
+    aggregation: Literal["token_mean", "sequence_mean", "constant_length"] = "token_mean"
+    """constant_length divides by responses times one length for all (Dr. GRPO), constant_length."""
+    constant_length: Int | None = Field(default=None, ge=1)
+    """Tokens; in the paper the longest response that may be sampled."""
     updates_per_batch: Int = Field(default=1, ge=1)
     """Optimizer updates per rollout batch; the batch is cut into as many mini-batches of whole groups."""
     old_logprobs: Literal["sampler", "trainer"] = "sampler"
@@ -107,6 +117,22 @@ class LossConfig(Part):
         for name in ("mismatch_level", "mismatch_cap"):
             if self.mismatch == "none" and getattr(self, name) != type(self).model_fields[name].default:
                 raise ValueError(f"{name} {getattr(self, name)} has no effect with mismatch none; set truncate or mask")
+        return self
+
+    @model_validator(mode="after")
+    def _no_setting_without_effect(self):
+        if (self.aggregation == "constant_length") != (self.constant_length is not None):
+            raise ValueError(
+                f"aggregation {self.aggregation} with constant_length {self.constant_length}: give both, aggregation "
+                "constant_length and the tokens to divide by, such as rollout.max_new_tokens, or neither"
+            )
+        if self.kl_estimator != "k3" and self.kl_weight == 0:
+            raise ValueError(f"kl_estimator {self.kl_estimator} has no effect with kl_weight 0; give a weight")
+        if self.dual_clip is not None and self.surrogate == "cispo":
+            raise ValueError(
+                f"dual_clip {self.dual_clip:g} has no effect with surrogate cispo, whose weights are bounded; "
+                "leave it out"
+            )
         return self
 
 
@@ -275,6 +301,8 @@ class ResourcesConfig(Part):
     optimizer state sharded."""
     peer_minutes: Float = Field(default=30.0, gt=0)
     """The longest that one process waits for another; one that fails ends the others within seconds."""
+    reward_seconds: Float = Field(default=10.0, gt=0)
+    """The longest that reward.function may take over a response; beyond it the run fails."""
     checkpoint_steps: Int = Field(default=10, ge=1)
     checkpoint_minutes: Float = Field(default=5.0, gt=0)
     keep_final: bool = True

@@ -26,6 +26,7 @@ from scaling.config.parts import (
     RunStop,
     TrackingConfig,
 )
+from scaling.config.reward import BatchConfig, JudgeConfig, RewardConfig
 from scaling.fields import Int, Part
 from scaling.tasks import TaskConfig, task_classes
 from scaling.tasks.hex_chain import HexChainConfig
@@ -46,6 +47,9 @@ class RunConfig(Part):
     task: AnyTask = HexChainConfig()
     data: DataConfig = DataConfig()
     algorithm: AnyAlgorithm = GrpoConfig()
+    reward: RewardConfig = RewardConfig()
+    judge: JudgeConfig = JudgeConfig()
+    batch: BatchConfig = BatchConfig()
     loss: LossConfig = LossConfig()
     rollout: RolloutConfig = RolloutConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -61,7 +65,7 @@ class RunConfig(Part):
         """`model: xs` means `model: {size: xs}`; `algorithm: papo` means `algorithm: {type: papo}`."""
         if isinstance(values, dict):
             values = dict(values)
-            for part, key in (("model", "size"), ("algorithm", "type"), ("task", "name")):
+            for part, key in (("model", "size"), ("algorithm", "type"), ("task", "name"), ("judge", "name")):
                 if isinstance(values.get(part), str):
                     values[part] = {key: values[part]}
             if isinstance(task := values.get("task"), dict) and "name" not in task:
@@ -71,7 +75,13 @@ class RunConfig(Part):
     @model_validator(mode="after")
     def _consistent(self):
         tau_alone = self.data.reuse_factor is not None and self.data.prompts_unique is None
-        if tau_alone and all(limit is None for limit in (self.stop.steps, self.stop.prompts, self.stop.train_flops)):
+        selects, steps = self.batch.select == "informative", self.stop.steps
+        if selects and tau_alone and self.stop.prompts is None and self.stop.train_flops is None:
+            raise ValueError(
+                "batch.select informative takes as many prompts as it needs, so stop.steps does not say how many are "
+                "unique: give stop.prompts or stop.train_flops with data.reuse_factor, or data.prompts_unique"
+            )
+        if tau_alone and all(limit is None for limit in (steps, self.stop.prompts, self.stop.train_flops)):
             raise ValueError(
                 "data.reuse_factor needs stop.steps, stop.prompts or stop.train_flops, which say how many prompts are "
                 "unique"
@@ -84,7 +94,8 @@ class RunConfig(Part):
                 f"data.prompts_per_step {self.data.prompts_per_step}"
             )
         _check_task(self.task, self.model)
-        _check_algorithm(self.algorithm, self.task, self.rollout)
+        _check_algorithm(self.algorithm, self.task, self.rollout, self.reward)
+        _check_reward(self.reward, self.judge, self.algorithm, self.task)
         _check_evaluation(self.evaluation, self.task)
         return self
 
@@ -94,6 +105,8 @@ class RunConfig(Part):
 
 
 SCIENCE = ["model", "task", "data", "algorithm", "loss", "rollout", "optimizer", "evaluation", "seed"]
+LATER_SCIENCE = ["reward", "judge", "batch"]
+"""Parts that runs of older versions lack: they enter the run_id only where something in them is not the default."""
 
 
 def default(part: str) -> Any:
@@ -108,17 +121,35 @@ def _check_task(task: TaskConfig, model: ModelConfig) -> None:
         raise ValueError(f"task {task.name} needs {lacks}: give model.path, a transformers folder")
 
 
-def _check_algorithm(algorithm: AlgorithmConfig, task: TaskConfig, rollout: RolloutConfig) -> None:
-    if algorithm.NEEDS_PROCESS and not task.HAS_PROCESS:
+def _check_reward(reward: RewardConfig, judge: JudgeConfig, algorithm: AlgorithmConfig, task: TaskConfig) -> None:
+    if reward.process != "judge":
+        if judge != JudgeConfig():
+            raise ValueError(f"judge has no effect with reward.process {reward.process}; set reward.process: judge")
+        return
+    if not (algorithm.NEEDS_PROCESS or "process_weight" in type(algorithm).model_fields):
+        raise ValueError(f"reward.process judge: algorithm {algorithm.type} reads no process score; leave reward out")
+    if not task.HAS_PROCESS:
+        raise ValueError(
+            f"judge {judge.name} is a process rule with errors, and task {task.name} has no process rule; "
+            "leave reward.process out"
+        )
+
+
+def _check_algorithm(
+    algorithm: AlgorithmConfig, task: TaskConfig, rollout: RolloutConfig, reward: RewardConfig
+) -> None:
+    if algorithm.NEEDS_PROCESS and reward.process == "none":
+        raise ValueError(f"algorithm {algorithm.type} needs a process score; leave reward.process none out")
+    if algorithm.NEEDS_PROCESS and not task.HAS_PROCESS and reward.function is None:
         others = [name for name, kind in algorithm_classes().items() if not kind.NEEDS_PROCESS]
         raise ValueError(
             f"algorithm {algorithm.type} needs a process score, and task {task.name} has an outcome rule only; "
             f"use {' or '.join(others)}"
         )
-    if rollout.group_size < algorithm.LEAST_GROUP:
+    if rollout.group_size < algorithm.least_group:
         raise ValueError(
             f"rollout.group_size {rollout.group_size} leaves algorithm {algorithm.type} without an advantage: nothing "
-            f"would be trained; give {algorithm.LEAST_GROUP} or more"
+            f"would be trained; give {algorithm.least_group} or more"
         )
 
 

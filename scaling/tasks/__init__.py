@@ -203,6 +203,9 @@ class _TaskBase:
     def grade_many(self, prompts: Sequence[Prompt], responses: Sequence[tuple[int, ...]]) -> list[Grade]:
         return [self.grade(prompt, response) for prompt, response in zip(prompts, responses, strict=True)]
 
+    def truth(self, prompt: Prompt) -> str | None:
+        return None
+
     def counts(self) -> dict[str, float]:
         return {}
 
@@ -256,6 +259,9 @@ class SymbolTask(_TaskBase):
     def solution(self, text: str) -> str:
         """A right response to a problem, as a demonstration shows it."""
         raise NotImplementedError
+
+    def truth(self, prompt: Prompt) -> str | None:
+        return self.solution(prompt.text)
 
     def mean_tokens(self) -> tuple[float, float]:
         """Mean tokens of a held-out problem and of its solution, with the end token."""

@@ -256,6 +256,9 @@ class Task(TextTask):
 
     # ------------------------------------------------------------ grading
 
+    def truth(self, prompt: Prompt) -> str | None:
+        return self._answers[prompt.text]
+
     def grade(self, prompt: Prompt, response: tuple[int, ...]) -> Grade:
         return self.grade_many([prompt], [response])[0]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from scaling import files, record, schema
-from scaling.config.run import SCIENCE
+from scaling.config.run import LATER_SCIENCE, SCIENCE, default
 from scaling.schema import InputError
 from scaling.settings import flatten
 
@@ -164,7 +164,9 @@ def _read_folder(folder: Path, study: Path, cells: list[dict[str, Any]]) -> _Fol
     config, model = info["config"], info["model"]
     if not config["tracking"]["mlflow"]:
         return None
+    later = {name: default(name).model_dump(mode="json") for name in LATER_SCIENCE}
     science = {name: config[name] for name in SCIENCE}
+    science |= {name: config[name] for name, usual in later.items() if config.get(name, usual) != usual}
     # A path is where a model lies, not what it is: it may differ between two machines that share a run.
     science["model"] = {key: value for key, value in science["model"].items() if key != "path"}
     science["model"] |= {"base_id" if key == "base" else key: value for key, value in model.items()}

@@ -35,6 +35,15 @@ class AlgorithmConfig(Part):
     """Rollouts of a prompt without which every advantage is 0."""
     type: Any = None
 
+    @property
+    def least_group(self) -> int:
+        """LEAST_GROUP of these settings."""
+        return self.LEAST_GROUP
+
+    def notes(self, group_size: int) -> list[str]:
+        """What a reader of the log should know of these settings with so many rollouts of a prompt."""
+        return []
+
     def advantages(self, rewards: Rewards) -> Advantages:
         raise NotImplementedError
 

@@ -1,0 +1,29 @@
+"""RLOO (arXiv 2402.14740): the outcome reward minus the mean of the other responses to the same prompt."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from scaling.algorithm.estimators import Advantages, AlgorithmConfig
+from scaling.algorithm.rewards import Rewards
+
+
+class RlooConfig(AlgorithmConfig):
+    """Outcome reward minus the mean of the others of its group (arXiv 2402.14740)."""
+
+    LEAST_GROUP = 2
+    type: Literal["rloo"] = "rloo"
+
+    def advantages(self, rewards: Rewards) -> Advantages:
+        return rloo_advantages(rewards.outcome_PG)
+
+
+def rloo_advantages(outcome_PG: np.ndarray) -> Advantages:
+    """r - mean of the G - 1 others, which is (r - mean) G / (G - 1); 0 in a group of one or of equal rewards."""
+    outcome_PG = np.asarray(outcome_PG, dtype=float)
+    group_size = outcome_PG.shape[1]
+    part_PG = (outcome_PG - outcome_PG.mean(axis=1, keepdims=True)) * group_size / max(1, group_size - 1)
+    part_PG = np.where(np.ptp(outcome_PG, axis=1, keepdims=True) > 0, part_PG, 0.0)
+    return Advantages(part_PG, part_PG, np.zeros_like(part_PG))
