@@ -130,7 +130,7 @@ def serve(file: str, name: str) -> None:
 
 def read_score(value: Any) -> dict[str, Any]:
     """What a function returned, as a dictionary with some of FIELDS; with an error where it is none of that."""
-    values = value if isinstance(value, dict) else {"outcome": value}
+    values: dict[str, Any] = value if isinstance(value, dict) else {"outcome": value}
     read: dict[str, Any] = {}
     for name, given in values.items():
         try:
