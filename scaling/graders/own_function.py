@@ -128,7 +128,7 @@ def serve(file: str, name: str) -> None:
 
 
 def read_score(value: Any) -> dict[str, Any]:
-    """What a function returned, as a dictionary with some of outcome, correct and process; with an error where it is none of that."""
+    """What a function returned, as a dictionary with some of outcome, correct and process, or with an error."""
     values: dict[str, Any] = value if isinstance(value, dict) else {"outcome": value}
     read: dict[str, Any] = {}
     kinds: dict[str, Any] = {"outcome": float, "correct": bool, "process": float}
