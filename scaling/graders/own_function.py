@@ -18,7 +18,6 @@ from typing import Any
 from scaling.schema import InputError, clip, one_line
 
 START_SECONDS = 120.0
-FIELDS = ("outcome", "correct", "process")
 
 
 class OwnFunction:
@@ -34,7 +33,7 @@ class OwnFunction:
         self.process: Any = None
 
     def score(self, asked: Iterable[tuple[str, str, str | None]]) -> list[dict[str, Any]]:
-        """What it says of each (problem, response, truth), as a dictionary with some of FIELDS.
+        """What it says of each (problem, response, truth), as a dictionary with some of outcome, correct and process.
 
         Raises InputError, with the example, where it fails, takes too long or returns something else.
         """
@@ -129,17 +128,14 @@ def serve(file: str, name: str) -> None:
 
 
 def read_score(value: Any) -> dict[str, Any]:
-    """What a function returned, as a dictionary with some of FIELDS; with an error where it is none of that."""
-    values = value if isinstance(value, dict) else {"outcome": value}
+    """What a function returned, as a dictionary with some of outcome, correct and process, or with an error."""
+    values: dict[str, Any] = value if isinstance(value, dict) else {"outcome": value}
     read: dict[str, Any] = {}
+    kinds: dict[str, Any] = {"outcome": float, "correct": bool, "process": float}
     for name, given in values.items():
         try:
-            if name not in FIELDS:
-                raise ValueError
-            if given is not None or name != "process":
-                given = bool(given) if name == "correct" else float(given)
-            read[name] = given
-        except (TypeError, ValueError):
-            wants = f"a number, or a dictionary with some of {', '.join(FIELDS)}"
+            read[name] = None if given is None and name == "process" else kinds[name](given)
+        except (KeyError, TypeError, ValueError):
+            wants = f"a number, or a dictionary with some of {', '.join(kinds)}"
             return {"error": f"returns {clip(repr(value))}, not {wants},"}
     return read
