@@ -30,14 +30,21 @@ def _delta(part: Part, missing: set[str] | None = None) -> dict[str, Any]:
     A file that is not there is an InputError, or, where `missing` is given, is added to it and enters by its path.
     """
     try:
-        return _plain_delta(part) if _has_no_file(type(part)) else _read_delta(part, missing)  # type: ignore[arg-type]  # frozen: it has a hash
+        return _read_delta(part, missing) if _reads_files(part) else _plain_delta(part)  # type: ignore[arg-type]  # frozen: it has a hash
     except TypeError:  # a part that holds a dictionary has no hash
         return _read_delta(part, missing)
 
 
+def _reads_files(part: Part) -> bool:
+    """Whether a field of the part, or of a part in it, enters by the content of a file."""
+    return _names_files(type(part)) or any(
+        _reads_files(value) for value in vars(part).values() if isinstance(value, Part)
+    )
+
+
 @functools.cache
-def _has_no_file(kind: type[Part]) -> bool:
-    return not any(FILE in field.metadata for field in kind.model_fields.values())
+def _names_files(kind: type[Part]) -> bool:
+    return any(FILE in field.metadata or FUNCTION in field.metadata for field in kind.model_fields.values())
 
 
 @functools.lru_cache(4096)  # most cells of a plan share most of their parts
