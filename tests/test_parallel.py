@@ -255,7 +255,7 @@ def test_a_grader_that_fails_in_one_process_ends_both_with_its_cause(tmp_path):
         subprocess.Popen(line, env={**ENVIRONMENT, **meeting, "RANK": rank}, stderr=subprocess.PIPE, text=True)
         for rank in "01"
     ]
-    said = [process.communicate(timeout=60)[1] for process in both]
+    said = [process.communicate(timeout=300)[1] for process in both]
     assert all(process.returncode not in (0, None) for process in both)
     assert "another process of this run has ended: process 1: ConnectionRefusedError: Connection refused" in said[0]
     failure = files.read_json(tmp_path / "run" / schema.FAILED)
