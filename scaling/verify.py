@@ -48,7 +48,7 @@ def problems(run: Path, name: str) -> list[str]:
             *_states(run),
             *_prompts(run, config),
         ]
-    except (OSError, KeyError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
+    except (OSError, LookupError, TypeError, ValueError, InputError) as error:  # a damaged file may do anything
         return faults or [f"cannot be read: {type(error).__name__}: {one_line(error, 300)}"]
 
 
@@ -201,7 +201,7 @@ def _prompts(run: Path, config: RunConfig) -> list[str]:
         seen += count
     if other:
         return [f"at steps {other[:5]} other prompts were consumed than the stream has"]
-    counted = [row["prompts_seen"] for row in files.read_rows(run / schema.CURVE)][-1]
+    counted = max((row["prompts_seen"] for row in files.read_rows(run / schema.CURVE)), default=0)
     if counted != seen:
         return [f"{schema.CURVE} counts {counted} prompts, and {seen} were consumed"]
     times = Counter(prompt for row in rows for prompt in row["ids"])
