@@ -17,7 +17,7 @@ Dimensions stand as suffixes in the names of tensors and arrays. A letter means 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -194,28 +194,26 @@ class RolloutGroups:
         def wide(values_BT: np.ndarray) -> np.ndarray:
             return np.pad(values_BT, ((0, 0), (0, longest - values_BT.shape[1])))
 
-        return cls(
+        return replace(
+            parts[0],
             prompts=[prompt for part in parts for prompt in part.prompts],
-            group_size=parts[0].group_size,
             tokens_BT=np.concatenate([wide(part.tokens_BT) for part in parts]),
             lengths_B=np.concatenate([part.lengths_B for part in parts]),
             logprobs_BT=np.concatenate([wide(part.logprobs_BT) for part in parts]),
             truncated_B=np.concatenate([part.truncated_B for part in parts]),
-            weight_version=parts[0].weight_version,
         )
 
     def chosen(self, groups: Sequence[int]) -> RolloutGroups:
         """Some of the groups, at least one, in the order given."""
         rows_B = np.concatenate([np.arange(p * self.group_size, (p + 1) * self.group_size) for p in groups])
         longest = self.lengths_B[rows_B].max()
-        return RolloutGroups(
+        return replace(
+            self,
             prompts=[self.prompts[p] for p in groups],
-            group_size=self.group_size,
             tokens_BT=self.tokens_BT[rows_B, :longest],
             lengths_B=self.lengths_B[rows_B],
             logprobs_BT=self.logprobs_BT[rows_B, :longest],
             truncated_B=self.truncated_B[rows_B],
-            weight_version=self.weight_version,
         )
 
     @property

@@ -1,5 +1,7 @@
 """Which groups a step trains on: dynamic sampling along the prompt stream, counted, recorded, resumed and verified."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,13 @@ def batch(solved, consumed=0, **parts):
     chosen = config(**parts)
     stream = PromptStream(TASK, chosen.data, 0, "us")
     return collect(Engine(), SAMPLING, grade(solved), stream, consumed, chosen, Team("ddp", "cpu"))
+
+
+def test_what_an_engine_says_of_its_cache_stays_with_the_groups():
+    """The ledger counts prompts by it."""
+    one = dataclasses.replace(batch({0, 1, 2}).rollouts, prefix_block=16)
+    for same in (RolloutGroups.joined([one, one]), one.chosen([2, 0]), RolloutGroups.joined([one, one]).chosen([3])):
+        assert same.prefix_block == 16
 
 
 def trained_on(found) -> list[int]:
