@@ -1,13 +1,12 @@
 """Where a run on SLURM stands, from recorded squeue and sacct lines that a one-host cluster cannot show on demand."""
 
 import json
-import os
-import stat
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import stub_clients
 
 from scaling import files, record, schema
 from scaling.schema import InputError
@@ -177,26 +176,14 @@ def test_too_small_a_disk_is_told_before_anything_is_submitted(stub, tmp_path, m
 @pytest.fixture
 def stub(tmp_path, monkeypatch):
     """sbatch with limits; squeue that shows nothing; a cluster without accounting."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    for name, text in {
+    texts = {
         "sbatch": SBATCH,
         "squeue": "#!/bin/sh\n",
         "sacct": "#!/bin/sh\nexit 1\n",
         "scontrol": "#!/bin/sh\necho 'MaxArraySize = 4'\necho 'AccountingStorageType = accounting_storage/none'\n",
-    }.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(stat.S_IRWXU)
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("STUB", str(folder))
-    monkeypatch.setattr(cluster, "SECOND_LOOK", 0.0)
-    monkeypatch.setattr(clients, "PAUSE", 0.0)
-    monkeypatch.setattr(slurm, "LOOKS", ((0.0, 0.0),) * 3)
-    clients._settings.clear()
-    clients.time_limit.cache_clear()
-    yield folder
-    clients._settings.clear()
-    clients.time_limit.cache_clear()
+    }
+    with stub_clients.on_the_path(tmp_path, monkeypatch, texts) as folder:
+        yield folder
 
 
 def limits(tmp_path: Path):

@@ -1,18 +1,16 @@
 """What SLURM's clients say wrongly, late or not at all, with stubs of them on the PATH: nothing is lost or doubled."""
 
 import json
-import os
-import stat
 import time
 from pathlib import Path
 
 import pytest
+import stub_clients
 
 from scaling import files, schema
 from scaling.schema import InputError
 from sweeps import clients, cluster
 from sweeps.cluster import Cluster
-from sweeps.executors import slurm
 from sweeps.plan import make_plan
 from sweeps.study import load_study
 
@@ -58,25 +56,12 @@ cat "$STUB/accounts" 2>/dev/null; exit 0
 
 @pytest.fixture
 def stub(tmp_path, monkeypatch):
-    folder = tmp_path / "bin"
-    folder.mkdir()
     texts = {"sbatch": SBATCH, "squeue": SQUEUE, "scancel": SCANCEL, "scontrol": SCONTROL, "sacct": SACCT}
-    for name, text in texts.items():
-        (folder / name).write_text(text)
-        (folder / name).chmod(stat.S_IRWXU)
-    for name in ("jobs", "asked"):
-        (folder / name).touch()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    monkeypatch.setenv("STUB", str(folder))
-    monkeypatch.setattr(cluster, "SECOND_LOOK", 0.0)
     monkeypatch.setattr(cluster, "QUICKEST", 0.0)
-    monkeypatch.setattr(clients, "PAUSE", 0.0)
-    monkeypatch.setattr(slurm, "LOOKS", ((0.0, 0.0),) * 3)
-    clients._settings.clear()
-    clients.time_limit.cache_clear()
-    yield folder
-    clients._settings.clear()
-    clients.time_limit.cache_clear()
+    with stub_clients.on_the_path(tmp_path, monkeypatch, texts) as folder:
+        for name in ("jobs", "asked"):
+            (folder / name).touch()
+        yield folder
 
 
 def study(tmp_path: Path, seeds="[0, 1]"):

@@ -118,8 +118,11 @@ def indistinguishable(
     edges: list[float | None] = []
     for side, same in ((places, above), (places[::-1], above[::-1])):
         first = int(same.argmax())
-        at_edge = first and (brentq(excess, side[first - 1], side[first]) if excess(side[first]) > 0 else side[first])
-        edges.append(math.exp(at_edge) if first else None)
+        if first == 0:
+            edges.append(None)
+            continue
+        before, edge = side[first - 1], side[first]
+        edges.append(math.exp(brentq(excess, before, edge) if excess(edge) > 0 else edge))
     return edges
 
 

@@ -29,7 +29,8 @@ def optimal_sizes(
 ) -> np.ndarray:  # fmt: skip
     """(m,) N at which the law has the least loss at each budget, for a law with a level of N; 0 or inf where that lies
     beyond a tenth of the smallest or ten times the largest size. The budget is X, or with `per_prompt` (phi, FLOPs per
-    prompt and parameter) compute C = N X phi. No prompt is repeated."""
+    prompt and parameter) compute C = N X phi. No prompt is repeated. `missed`: what ln L is beyond the law's, by ln N
+    (g,) and ln X (1, m) or (g, m)."""
     grid = np.geomspace(sizes.min() / 10, sizes.max() * 10, 801)
     at = x[None, :] if per_prompt is None else x[None, :] / (per_prompt * grid[:, None])
     loss = law.ln_loss(grid[:, None], at, values, **law_columns(law))

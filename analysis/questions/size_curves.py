@@ -16,7 +16,7 @@ from analysis.fitting.record import Fit
 from analysis.intervals.curve_band import curve_band
 from analysis.intervals.run_lines import BORROWED
 from analysis.intervals.shape import Deviation
-from analysis.intervals.size_test import NORMAL, Gap
+from analysis.intervals.size_test import NORMAL, Gap, SizeTest
 from analysis.laws import Law
 from scaling.schema import InputError
 
@@ -39,7 +39,9 @@ class SizeCurves:
         assert fit.points is not None
         self._size = np.searchsorted(fit.points.sizes, self.values)
         self._line = np.searchsorted(self._test.lines.sizes, self.values)
+        # Several questions are asked at each place.
         self._away: dict[tuple[int, float], Deviation] = {}
+        self._tests: dict[float, SizeTest] = {}
         self._columns = law_columns(fit.law)
         if self.straight:
             df = self._test.at(float(self._test.lines.centre.mean())).df
@@ -62,7 +64,7 @@ class SizeCurves:
         if doubt and self._has_shape(i, *others):
             away = [self._shift(ln_x, i, j) for j in others]
             moved = [gap.p_zero(*shift) for gap, shift in zip(gaps, away, strict=True)]
-            p = np.where(np.array(others) == i, 1.0, np.maximum(p, moved))
+            p = np.maximum(p, moved)
         return p
 
     def gap(self, ln_x: float, i: int, j: int, doubt: bool) -> float:
@@ -83,7 +85,7 @@ class SizeCurves:
         shape = self.fit.shape
         assert shape is not None
         for size in (i, j):
-            if (size, ln_x) not in self._away:  # several questions are asked at each place
+            if (size, ln_x) not in self._away:
                 self._away[size, ln_x] = shape.deviation(int(self._size[size]), np.array([ln_x]))
         one, other = self._away[i, ln_x], self._away[j, ln_x]
         return shape.posterior, (one.shift - other.shift)[:, 0], (one.excess + other.excess)[:, 0]
@@ -94,7 +96,9 @@ class SizeCurves:
             band, one = curve_band(self.fit), float(self.values[i])
             return [band.gap(one, float(self.values[j]), ln_x, **self._columns) for j in others]
         test, own, at = self._test, int(self._line[i]), [int(self._line[j]) for j in others]
-        sizes = test.at(ln_x)
+        if ln_x not in self._tests:
+            self._tests[ln_x] = test.at(ln_x)
+        sizes = self._tests[ln_x]
         if sizes.df > 0:
             return [sizes.gap(own, j) for j in at]
         heights, variance = test.lines.at(ln_x)

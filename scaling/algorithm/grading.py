@@ -46,15 +46,18 @@ class Grading:
 
     def __call__(self, rollouts: RolloutGroups) -> Rewards:
         """The rewards of all responses. Raises InputError, with the example, where one of them is no finite number."""
-        problems_B = [prompt.text for prompt in rollouts.prompts for _ in range(rollouts.group_size)]
-        ends = self.task.end_ids
-        responses_B = [one[:-1] if one[-1] in ends else one for one in rollouts.responses]
-        texts_B = [self.task.decode(response) for response in responses_B]
+        responses_B, ends = rollouts.responses, self.task.end_ids
+
+        def example(b: int) -> tuple[str, str]:
+            """Problem and response as texts; they are made where somebody reads them."""
+            response = responses_B[b][:-1] if responses_B[b][-1] in ends else responses_B[b]
+            return rollouts.prompts[b // rollouts.group_size].text, self.task.decode(response)
+
         grades_B = self.grade(rollouts)
-        check_grades(grades_B, problems_B, texts_B, f"task {self.task.name}")
+        check_grades(grades_B, example, f"task {self.task.name}")
         if self.function is not None:
-            grades_B = self._by_function(rollouts, grades_B, problems_B, texts_B)
-            check_grades(grades_B, problems_B, texts_B, f"reward.function {self.function.where}")
+            grades_B = self._by_function(rollouts, grades_B, example)
+            check_grades(grades_B, example, f"reward.function {self.function.where}")
         reward = rewards(grades_B, rollouts.group_size)
         changed: dict[str, Any] = {}
         if self.reward.process == "judge":
@@ -62,19 +65,19 @@ class Grading:
         elif self.reward.process == "none":
             changed = {"process_PG": np.full_like(reward.process_PG, np.nan)}
         if self.reward.overlong_to is not None or self.reward.format is not None:
-            shaping_PG = self._shaping(rollouts, texts_B).reshape(reward.outcome_PG.shape)
+            shaping_PG = self._shaping(rollouts, example).reshape(reward.outcome_PG.shape)
             changed |= {"shaping_PG": shaping_PG, "outcome_PG": reward.outcome_PG + shaping_PG}
         return dataclasses.replace(reward, **changed)
 
     def _by_function(
-        self, rollouts: RolloutGroups, grades_B: list[Grade], problems_B: list[str], texts_B: list[str]
+        self, rollouts: RolloutGroups, grades_B: list[Grade], example: Callable[[int], tuple[str, str]]
     ) -> list[Grade]:
         """The task's grades with what the user's function says in its place; each process asks it of its share."""
         assert self.function is not None
         mine = self.team.share(np.arange(len(grades_B)))
-        truths = {prompt.text: self.task.truth(prompt) for prompt in rollouts.prompts}
+        truths_P = [self.task.truth(prompt) for prompt in rollouts.prompts]
         try:
-            own: Any = self.function.score((problems_B[b], texts_B[b], truths[problems_B[b]]) for b in mine)
+            own: Any = self.function.score((*example(b), truths_P[b // rollouts.group_size]) for b in mine)
         except InputError as error:
             own = error
         parts = self.team.all_gather(own)
@@ -94,13 +97,13 @@ class Grading:
                 scores_B[b] = judged(scores_B[b], len(response) / self.longest, draw, **settings)
         return scores_B.reshape(rule_PG.shape)
 
-    def _shaping(self, rollouts: RolloutGroups, texts_B: list[str]) -> np.ndarray:
+    def _shaping(self, rollouts: RolloutGroups, example: Callable[[int], tuple[str, str]]) -> np.ndarray:
         """What length (DAPO, arXiv 2503.14476, eq. 13) and format add to the outcome of each response."""
-        shaping_B = np.zeros(len(texts_B))
+        shaping_B = np.zeros(len(rollouts.lengths_B))
         start, end = self.reward.overlong_from, self.reward.overlong_to
         if start is not None and end is not None:
             shaping_B -= self.reward.overlong_penalty * np.clip((rollouts.lengths_B - start) / (end - start), 0, 1)
         if self.reward.format is not None:
-            found_B = [re.search(self.reward.format, text) is not None for text in texts_B]
+            found_B = [re.search(self.reward.format, example(b)[1]) is not None for b in range(len(shaping_B))]
             shaping_B += self.reward.format_reward * np.array(found_B)
         return shaping_B

@@ -83,11 +83,13 @@ def rewards(grades_B: Sequence[Grade], group_size: int) -> Rewards:
     )
 
 
-def check_grades(grades_B: Sequence[Grade], problems_B: Sequence[str], texts_B: Sequence[str], whose: str) -> None:
-    """Raise InputError at a reward or score that is no finite number: in a group it would make all rewards nothing."""
-    for grade, problem, text in zip(grades_B, problems_B, texts_B, strict=True):
+def check_grades(grades_B: Sequence[Grade], example: Callable[[int], tuple[str, str]], whose: str) -> None:
+    """Raise InputError at a reward or score that is no finite number: in a group it would make all rewards nothing.
+    example: (problem, response) of a row, as texts."""
+    for b, grade in enumerate(grades_B):
         for name, value in (("outcome", grade.outcome), ("process", grade.process)):
             if value is not None and not np.isfinite(value):
+                problem, text = example(b)
                 raise InputError(
                     f"{whose} gives the {name} {value} for the response {clip(text)!r} to {clip(problem)!r}; it must "
                     f"be a finite number{', or None where there is no score' if name == 'process' else ''}."

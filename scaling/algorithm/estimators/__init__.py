@@ -70,3 +70,10 @@ def normalise(values_PG: np.ndarray, chosen_PG: np.ndarray | None = None) -> np.
     )
     sd_P1 = np.sqrt((centred_PG**2).sum(axis=1, keepdims=True) / np.maximum(counts_P1 - DDOF, 1))
     return np.where(sd_P1 > EPS, centred_PG / (sd_P1 + EPS), 0.0)
+
+
+def centred(values_PG: np.ndarray) -> np.ndarray:
+    """v - mean within each group; exactly 0 where all values are equal: a mean of .1s is not .1."""
+    values_PG = np.asarray(values_PG, dtype=float)
+    differ_P1 = np.ptp(values_PG, axis=1, keepdims=True) > 0
+    return np.where(differ_P1, values_PG - values_PG.mean(axis=1, keepdims=True), 0.0)

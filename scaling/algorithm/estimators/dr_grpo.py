@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.algorithm.estimators import Advantages, AlgorithmConfig
+from scaling.algorithm.estimators import Advantages, AlgorithmConfig, centred
 from scaling.algorithm.rewards import Rewards
 
 
@@ -25,7 +25,5 @@ class DrGrpoConfig(AlgorithmConfig):
 
 def dr_grpo_advantages(outcome_PG: np.ndarray) -> Advantages:
     """r - mean within each group; exactly 0 where all rewards are equal."""
-    outcome_PG = np.asarray(outcome_PG, dtype=float)
-    part_PG = outcome_PG - outcome_PG.mean(axis=1, keepdims=True)
-    part_PG = np.where(np.ptp(outcome_PG, axis=1, keepdims=True) > 0, part_PG, 0.0)  # a mean of .1s is not .1
+    part_PG = centred(outcome_PG)
     return Advantages(part_PG, part_PG, np.zeros_like(part_PG))

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from scaling.algorithm.estimators import Advantages, AlgorithmConfig
+from scaling.algorithm.estimators import Advantages, AlgorithmConfig, centred
 from scaling.algorithm.rewards import Rewards
 
 
@@ -22,8 +22,6 @@ class RlooConfig(AlgorithmConfig):
 
 def rloo_advantages(outcome_PG: np.ndarray) -> Advantages:
     """r - mean of the G - 1 others, which is (r - mean) G / (G - 1); 0 in a group of one or of equal rewards."""
-    outcome_PG = np.asarray(outcome_PG, dtype=float)
-    group_size = outcome_PG.shape[1]
-    part_PG = (outcome_PG - outcome_PG.mean(axis=1, keepdims=True)) * group_size / max(1, group_size - 1)
-    part_PG = np.where(np.ptp(outcome_PG, axis=1, keepdims=True) > 0, part_PG, 0.0)
+    group_size = np.shape(outcome_PG)[1]
+    part_PG = centred(outcome_PG) * group_size / max(1, group_size - 1)
     return Advantages(part_PG, part_PG, np.zeros_like(part_PG))
