@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from scaling.answers import regions
 from scaling.answers.regions import REALS, End, Piece
-from scaling.answers.shapes import Assigned, Named, Quantity, Region, Several, Shape, Text
+from scaling.answers.shapes import Assigned, Named, Quantity, Region, Several, Shape, Text, value_of
 
 
 def split(text: str, pattern: re.Pattern[str]) -> list[str]:
@@ -79,31 +80,32 @@ def conjunction(shapes: list[Shape]) -> Shape:
         if len(names - {""}) <= 1 and "" not in names:
             return Region(max(names), pieces) if pieces else union(shapes)
         return Several("list", tuple(shapes))
+    return assigned(shapes) or flat(shapes)
+
+
+def assigned(shapes: list[Shape]) -> Assigned | None:
+    """Values of as many different names, where all shapes are that."""
     named = [shape for shape in shapes if isinstance(shape, Named)]
-    if len(named) == len(shapes) and len({shape.name for shape in named}) == len(named):
-        return Assigned(tuple(named))
-    return flat(shapes)
+    every = len(named) == len(shapes) and len({shape.name for shape in named}) == len(named)
+    return Assigned(tuple(named)) if every else None
+
+
+def items_of(shapes: Iterable[Shape]) -> tuple[Shape, ...]:
+    """The shapes, and in place of a list what it holds."""
+    return tuple(
+        item
+        for shape in shapes
+        for item in (shape.items if isinstance(shape, Several) and shape.kind == "list" else (shape,))
+    )
 
 
 def flat(shapes: list[Shape]) -> Shape:
     """One list of them: x = 1, x = 4 is 1 and 4, and n = 3, 4, 5 is three values of n."""
     named = [shape for shape in shapes if isinstance(shape, Named)]
     names = {shape.name for shape in named}
-    if len(names) == 1 and isinstance(shapes[0], Named):
-        values = tuple(
-            item
-            for shape in shapes
-            for value in [shape.value if isinstance(shape, Named) else shape]
-            for item in (value.items if isinstance(value, Several) and value.kind == "list" else (value,))
-        )
-        if all(shape.equation is None for shape in named):
-            return Named(names.pop(), Several("list", values))
-    items = tuple(
-        item
-        for shape in shapes
-        for item in (shape.items if isinstance(shape, Several) and shape.kind == "list" else (shape,))
-    )
-    return Several("list", items)
+    if len(names) == 1 and isinstance(shapes[0], Named) and all(shape.equation is None for shape in named):
+        return Named(names.pop(), Several("list", items_of(map(value_of, shapes))))
+    return Several("list", items_of(shapes))
 
 
 def as_region(shape: Shape) -> Region | None:

@@ -86,3 +86,8 @@ Shape = Text | Quantity | Several | Region | Named | Assigned | Relation | Eithe
 def number(value: int | Fraction) -> Tree:
     """The tree of a number."""
     return ("number", Fraction(value))
+
+
+def value_of(shape: Shape) -> Shape:
+    """What is said of a name; any other shape itself."""
+    return shape.value if isinstance(shape, Named) else shape

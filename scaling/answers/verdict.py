@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from scaling.answers import TooLargeError, UnreadableError, arithmetic, single
 from scaling.answers.expressions import GREEK, Tree, variables
-from scaling.answers.joining import as_region
+from scaling.answers.joining import as_region, assigned, items_of
 from scaling.answers.normalise import normalise, words
 from scaling.answers.reading import read
 from scaling.answers.regions import same_regions
@@ -24,6 +24,7 @@ from scaling.answers.shapes import (
     Shape,
     Text,
     number,
+    value_of,
 )
 
 _CHOICE = re.compile(r"[‹\s(\[]*([A-J])[›\s)\]]*")
@@ -54,15 +55,14 @@ def says(truth: str, parts: tuple[str, ...]) -> bool:
 
 def says_all(truth: str, parts: tuple[str, ...]) -> bool:
     """Whether all boxes of a response together are a key of as many parts: the roots, each in a sentence of its own."""
-    shape = read(normalise(truth))
-    shape = shape.value if isinstance(shape, Named) else shape
+    shape = value_of(read(normalise(truth)))
     several = isinstance(shape, Several) and shape.kind in ("list", "set") and len(shape.items) == len(parts)
     assigned = isinstance(shape, Assigned) and len(shape.values) == len(parts)
     return (several or assigned) and says(truth, parts)
 
 
 def _is_set(shape: Shape) -> bool:
-    value = shape.value if isinstance(shape, Named) else shape
+    value = value_of(shape)
     return isinstance(value, Several) and value.kind == "set"
 
 
@@ -87,18 +87,11 @@ def same_text(left: str, right: str) -> bool:
 
 def _together(shapes: list[Shape]) -> Shape:
     """Several boxes as one answer: a list, or the assignments of several names."""
-    named = [shape for shape in shapes if isinstance(shape, Named)]
-    if len(named) == len(shapes) and len({shape.name for shape in named}) == len(named):
-        return Assigned(tuple(named))
+    if (names := assigned(shapes)) is not None:
+        return names
     if all(isinstance(shape, Region) for shape in shapes):
         return Nonsense("several sets of numbers")
-    values = [shape.value if isinstance(shape, Named) else shape for shape in shapes]
-    flat = [
-        item
-        for value in values
-        for item in (value.items if isinstance(value, Several) and value.kind == "list" else (value,))
-    ]
-    return Several("list", tuple(flat))
+    return Several("list", items_of(map(value_of, shapes)))
 
 
 # ---------------------------------------------------------------- choices
